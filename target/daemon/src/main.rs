@@ -1,0 +1,2 @@
+//! stampede
+fn main() {}
