@@ -1,1 +1,24 @@
-//! ring
+//! The one I/O seam of Stampede.
+//!
+//! Everything that a shard wants from the outside world goes through [`Ring`]: it pushes operations, submits
+//! them, and reaps completions. There are no callbacks and nothing awaits. [`uring`] implements the seam over
+//! io_uring; the crate `stampede-sim` implements it over a seeded simulator, and the same scripts run on both.
+//!
+//! ```text
+//!   Shard --push(token, operation)--> Ring --submit--> kernel (or simulator)
+//!   Shard <--reap(batch)------------- Ring <---------- completions, each with the token of its operation
+//! ```
+//!
+//! Memory is lent by ownership: an operation owns the buffers that the kernel reads or writes, and its
+//! completion hands them back. So no safe caller can touch memory that the kernel is writing.
+//!
+//! This is the one crate of the product that may use `unsafe`.
+
+pub mod memory;
+pub mod seam;
+
+pub use memory::{Buffer, IoMemory, Pool, PoolConfig};
+pub use seam::{
+    Accepted, Chunk, Completion, Errno, Event, FileId, Operation, PeerId, Received, Ring, Segment, SendList,
+    SocketId, Token, Wait,
+};

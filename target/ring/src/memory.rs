@@ -1,0 +1,272 @@
+//! Memory that is lent to the kernel: pools of equal slots in one mapping, and owning handles to them.
+//!
+//! A [`Buffer`] is to its slot what `Arc<[u8]>` is to its bytes: cloning shares, and only an unshared handle
+//! gives mutable access. A slot goes back to its pool when the last handle goes, on whichever thread that
+//! happens. The free list is a stack, so that a warm slot is used again first and untouched slots stay
+//! untouched (and cost no memory).
+
+use memmap2::{MmapMut, MmapOptions};
+use std::cell::UnsafeCell;
+use std::io;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// "No slot" in the free list.
+const NONE: u32 = u32::MAX;
+
+/// The shape of a pool.
+#[derive(Clone, Copy, Debug)]
+pub struct PoolConfig {
+    /// Bytes per slot: a multiple of 4,096.
+    pub slot_len: u32,
+    /// Number of slots.
+    pub slots: u32,
+}
+
+/// A fixed number of equal, page-aligned slots in one anonymous mapping.
+pub struct Pool {
+    mapping: UnsafeCell<MmapMut>,
+    base: NonNull<u8>,
+    config: PoolConfig,
+    references: Box<[AtomicU32]>,
+    next: Box<[AtomicU32]>,
+    /// Top of the free stack: a change counter in the high half (against ABA), the slot in the low half.
+    free: AtomicU64,
+    /// Slots below this have been handed out at least once.
+    fresh: AtomicU32,
+    in_use: AtomicU32,
+}
+
+// SAFETY: a slot's bytes are reached only through `Buffer` handles, whose reference count makes access
+// exclusive or read-only; everything else in the pool is atomic or never changes.
+#[allow(unsafe_code, reason = "the mapping is shared by design; see the SAFETY note")]
+unsafe impl Send for Pool {}
+// SAFETY: as above.
+#[allow(unsafe_code, reason = "the mapping is shared by design; see the SAFETY note")]
+unsafe impl Sync for Pool {}
+
+impl Pool {
+    /// Maps the pool's memory. It is taken from the system only as slots are first used.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a slot length that is 0 or no multiple of 4,096, or a total beyond the address
+    /// space; otherwise whatever mmap says.
+    pub fn new(config: PoolConfig) -> io::Result<Arc<Self>> {
+        if config.slot_len == 0 || !config.slot_len.is_multiple_of(4096) || config.slots == NONE {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a pool's slots are multiples of 4096 bytes"));
+        }
+        let bytes = usize::try_from(u64::from(config.slot_len) * u64::from(config.slots))
+            .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "pool larger than the address space"))?;
+        let mut mapping = MmapOptions::new().len(bytes.max(4096)).map_anon()?;
+        let base = NonNull::new(mapping.as_mut_ptr())
+            .ok_or_else(|| io::Error::new(io::ErrorKind::OutOfMemory, "mmap gave a null mapping"))?;
+        let zeros = |_| AtomicU32::new(0);
+        Ok(Arc::new(Self {
+            mapping: UnsafeCell::new(mapping),
+            base,
+            config,
+            references: (0..config.slots).map(zeros).collect(),
+            next: (0..config.slots).map(zeros).collect(),
+            free: AtomicU64::new(u64::from(NONE)),
+            fresh: AtomicU32::new(0),
+            in_use: AtomicU32::new(0),
+        }))
+    }
+
+    /// Takes a free slot, or `None` when all are in use. Its bytes are whatever was in it last.
+    pub fn take(self: &Arc<Self>) -> Option<Buffer> {
+        let slot = self.pop().or_else(|| self.take_fresh())?;
+        self.references[slot as usize].store(1, Ordering::Relaxed);
+        self.in_use.fetch_add(1, Ordering::Relaxed);
+        Some(Buffer { pool: Arc::clone(self), slot })
+    }
+
+    fn pop(&self) -> Option<u32> {
+        let mut top = self.free.load(Ordering::Acquire);
+        loop {
+            let slot = top as u32;
+            if slot == NONE {
+                return None;
+            }
+            let next = self.next[slot as usize].load(Ordering::Relaxed);
+            let count = (top >> 32).wrapping_add(1) & 0xffff_ffff;
+            let new = count << 32 | u64::from(next);
+            match self.free.compare_exchange_weak(top, new, Ordering::Acquire, Ordering::Acquire) {
+                Ok(_) => return Some(slot),
+                Err(now) => top = now,
+            }
+        }
+    }
+
+    fn push(&self, slot: u32) {
+        let mut top = self.free.load(Ordering::Relaxed);
+        loop {
+            self.next[slot as usize].store(top as u32, Ordering::Relaxed);
+            let count = (top >> 32).wrapping_add(1) & 0xffff_ffff;
+            let new = count << 32 | u64::from(slot);
+            match self.free.compare_exchange_weak(top, new, Ordering::Release, Ordering::Relaxed) {
+                Ok(_) => return,
+                Err(now) => top = now,
+            }
+        }
+    }
+
+    fn take_fresh(&self) -> Option<u32> {
+        self.fresh
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |fresh| {
+                (fresh < self.config.slots).then(|| fresh + 1)
+            })
+            .ok()
+    }
+
+    /// Bytes per slot.
+    pub fn slot_len(&self) -> u32 {
+        self.config.slot_len
+    }
+
+    /// Number of slots, free or not.
+    pub fn slots(&self) -> u32 {
+        self.config.slots
+    }
+
+    /// Number of slots in use now.
+    pub fn in_use(&self) -> u32 {
+        self.in_use.load(Ordering::Relaxed)
+    }
+
+    /// Start and length in bytes of the whole mapping, for registering it with the kernel.
+    pub(crate) fn extent(&self) -> (NonNull<u8>, usize) {
+        (self.base, self.config.slot_len as usize * self.config.slots as usize)
+    }
+
+    fn slot_ptr(&self, slot: u32) -> NonNull<u8> {
+        debug_assert!(slot < self.config.slots);
+        // SAFETY: a handle's slot is below `slots`, so the offset is inside the mapping.
+        #[allow(unsafe_code, reason = "address arithmetic in the pool's own mapping")]
+        unsafe {
+            self.base.add(slot as usize * self.config.slot_len as usize)
+        }
+    }
+}
+
+impl std::fmt::Debug for Pool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let _ = &self.mapping;
+        f.debug_struct("Pool").field("config", &self.config).field("in_use", &self.in_use()).finish()
+    }
+}
+
+/// An owning handle to one slot of a [`Pool`]. `clone` shares the slot read-only.
+pub struct Buffer {
+    pool: Arc<Pool>,
+    slot: u32,
+}
+
+impl Buffer {
+    /// The slot's bytes.
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: the slot is inside the mapping, which lives as long as the pool; while this handle exists,
+        // writers need `bytes_mut` on the only handle, or an operation that owns the only handle.
+        #[allow(unsafe_code, reason = "a slot is a part of the pool's mapping")]
+        unsafe {
+            std::slice::from_raw_parts(self.pool.slot_ptr(self.slot).as_ptr(), self.len())
+        }
+    }
+
+    /// The slot's bytes to write, or `None` when the slot is shared.
+    pub fn bytes_mut(&mut self) -> Option<&mut [u8]> {
+        if self.is_shared() {
+            return None;
+        }
+        // SAFETY: this is the only handle, and it is borrowed mutably: nobody else can reach the bytes, and no
+        // new handle can be made meanwhile.
+        #[allow(unsafe_code, reason = "a slot is a part of the pool's mapping")]
+        unsafe {
+            Some(std::slice::from_raw_parts_mut(self.pool.slot_ptr(self.slot).as_ptr(), self.len()))
+        }
+    }
+
+    /// Bytes in the slot.
+    #[allow(clippy::len_without_is_empty, reason = "a slot is never empty")]
+    pub fn len(&self) -> usize {
+        self.pool.config.slot_len as usize
+    }
+
+    /// Whether another handle to this slot exists.
+    pub fn is_shared(&self) -> bool {
+        self.pool.references[self.slot as usize].load(Ordering::Acquire) != 1
+    }
+
+    /// The pool it is from.
+    pub fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+
+    /// Address of the slot's first byte, for the kernel.
+    pub(crate) fn as_ptr(&self) -> *mut u8 {
+        self.pool.slot_ptr(self.slot).as_ptr()
+    }
+}
+
+impl Clone for Buffer {
+    fn clone(&self) -> Self {
+        self.pool.references[self.slot as usize].fetch_add(1, Ordering::Relaxed);
+        Self { pool: Arc::clone(&self.pool), slot: self.slot }
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        if self.pool.references[self.slot as usize].fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.pool.in_use.fetch_sub(1, Ordering::Relaxed);
+            self.pool.push(self.slot);
+        }
+    }
+}
+
+impl std::fmt::Debug for Buffer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Buffer({} of {} bytes)", self.slot, self.len())
+    }
+}
+
+/// A shard's I/O buffers: a few pools of different slot lengths.
+#[derive(Clone, Debug)]
+pub struct IoMemory {
+    /// By ascending slot length.
+    pools: Vec<Arc<Pool>>,
+}
+
+impl IoMemory {
+    /// The largest buffer, in bytes. Longer transfers use several buffers.
+    pub const BUFFER_MAX: u32 = 256 * 1024;
+
+    /// Shares `bytes` among slots of 4, 16, 64 and 256 KiB.
+    ///
+    /// # Errors
+    /// As [`Pool::new`].
+    pub fn new(bytes: u64) -> io::Result<Self> {
+        // An eighth each to the small ones, a quarter to 64 KiB, the rest to 256 KiB.
+        let shares = [(4096, 8), (16 * 1024, 8), (64 * 1024, 4), (Self::BUFFER_MAX, 2)];
+        let pools = shares
+            .into_iter()
+            .map(|(slot_len, share)| {
+                let slots = u32::try_from((bytes / share / u64::from(slot_len)).max(4)).unwrap_or(NONE - 1);
+                Pool::new(PoolConfig { slot_len, slots })
+            })
+            .collect::<io::Result<_>>()?;
+        Ok(Self { pools })
+    }
+
+    /// Takes the smallest free buffer with at least `len` bytes; `None` when none is free or `len` is beyond
+    /// [`IoMemory::BUFFER_MAX`].
+    pub fn take(&self, len: u32) -> Option<Buffer> {
+        self.pools.iter().filter(|pool| pool.slot_len() >= len).find_map(|pool| pool.take())
+    }
+
+    /// The pools, by ascending slot length.
+    pub fn pools(&self) -> &[Arc<Pool>] {
+        &self.pools
+    }
+}

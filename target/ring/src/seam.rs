@@ -1,0 +1,372 @@
+//! The seam: operations in, completions out.
+
+use crate::memory::Buffer;
+use smallvec::SmallVec;
+use std::net::SocketAddr;
+
+/// What the caller chose to recognise an operation's completion by. The ring never looks inside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Token(pub u64);
+
+/// A listening or connected socket of this ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SocketId(pub u32);
+
+/// A regular file or block device of this ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FileId(pub u32);
+
+/// Another shard's ring, by its shard number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PeerId(pub u16);
+
+/// A positive Linux error number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Errno(pub i32);
+
+impl std::fmt::Display for Errno {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::io::Error::from_raw_os_error(self.0).fmt(f)
+    }
+}
+
+/// One thing to do. Buffers inside belong to the operation until its completion hands them back.
+#[derive(Debug)]
+pub enum Operation {
+    /// Accepts connections until cancelled: one [`Event::Accepted`] each.
+    Accept {
+        /// The listening socket.
+        listener: SocketId,
+    },
+    /// Receives until cancelled, the peer closes, or an error: one [`Event::Received`] per chunk.
+    Receive {
+        /// The connected socket.
+        socket: SocketId,
+    },
+    /// Sends a vectored list once; a short send is possible.
+    Send {
+        /// The connected socket.
+        socket: SocketId,
+        /// What to send, in order.
+        list: SendList,
+    },
+    /// Reads `len` bytes at byte `offset` of the file into `buffer[start..start + len]`. The buffer must not
+    /// be shared.
+    Read {
+        /// The file.
+        file: FileId,
+        /// Byte offset in the file.
+        offset: u64,
+        /// Memory to read into.
+        buffer: Buffer,
+        /// First byte of the buffer to fill.
+        start: u32,
+        /// Bytes to read.
+        len: u32,
+    },
+    /// Writes `buffer[start..start + len]` at byte `offset` of the file.
+    Write {
+        /// The file.
+        file: FileId,
+        /// Byte offset in the file.
+        offset: u64,
+        /// Memory to write from.
+        buffer: Buffer,
+        /// First byte of the buffer to write.
+        start: u32,
+        /// Bytes to write.
+        len: u32,
+    },
+    /// Makes completed writes of the file durable (fdatasync).
+    Flush {
+        /// The file.
+        file: FileId,
+    },
+    /// Frees a byte range, which reads as zeros afterwards (punch hole; BLKDISCARD is not used since it need
+    /// not zero).
+    Discard {
+        /// The file.
+        file: FileId,
+        /// Byte offset.
+        offset: u64,
+        /// Bytes.
+        len: u64,
+    },
+    /// Zeroes a byte range and keeps it allocated.
+    Zero {
+        /// The file.
+        file: FileId,
+        /// Byte offset.
+        offset: u64,
+        /// Bytes.
+        len: u64,
+    },
+    /// Asks that the operation with this token end soon. The operation's own completion still arrives, and
+    /// for multishot operations that is its last one. This operation's [`Event::Finished`] follows too.
+    Cancel {
+        /// The operation to cancel.
+        target: Token,
+    },
+    /// Shuts both directions of a socket down and closes it. The caller has reaped the last completion of
+    /// every other operation on it.
+    Close {
+        /// The socket; its id is invalid afterwards.
+        socket: SocketId,
+    },
+    /// Wakes another shard: it reaps an [`Event::Woken`].
+    Wake {
+        /// Whom.
+        peer: PeerId,
+    },
+}
+
+/// What an operation came to.
+#[derive(Debug)]
+pub struct Completion {
+    /// The operation's token. For [`Event::Woken`] it has no meaning.
+    pub token: Token,
+    /// The result.
+    pub event: Event,
+}
+
+/// The result of an operation.
+#[derive(Debug)]
+pub enum Event {
+    /// Of [`Operation::Accept`].
+    Accepted {
+        /// The new connection, or why accepting failed.
+        result: Result<Accepted, Errno>,
+        /// Whether further completions of this operation will follow; if not, push it again.
+        more: bool,
+    },
+    /// Of [`Operation::Receive`].
+    Received {
+        /// What arrived.
+        received: Received,
+        /// Whether further completions of this operation will follow.
+        more: bool,
+    },
+    /// Of [`Operation::Send`].
+    Sent {
+        /// Bytes taken, from the start of the list; may be fewer than its length.
+        result: Result<u32, Errno>,
+        /// The list, back with its buffers.
+        list: SendList,
+    },
+    /// Of [`Operation::Read`] and [`Operation::Write`].
+    Transferred {
+        /// Bytes moved; may be fewer than asked.
+        result: Result<u32, Errno>,
+        /// The buffer, back.
+        buffer: Buffer,
+    },
+    /// Of [`Operation::Flush`], [`Operation::Discard`], [`Operation::Zero`], [`Operation::Cancel`] (0, or
+    /// ENOENT when there was nothing to cancel), [`Operation::Close`] and [`Operation::Wake`] (reported only
+    /// when it failed).
+    Finished {
+        /// Success or the reason.
+        result: Result<(), Errno>,
+    },
+    /// Somebody woke this shard: a peer's [`Operation::Wake`] or a waker from outside.
+    Woken,
+}
+
+/// A new connection.
+#[derive(Debug)]
+pub struct Accepted {
+    /// Its socket, already set up: TCP_NODELAY, keepalive and user timeout as the listener's configuration says.
+    pub socket: SocketId,
+    /// The peer's address.
+    pub peer: SocketAddr,
+    /// The address on our side that it connected to.
+    pub local: SocketAddr,
+}
+
+/// What a receive brought.
+#[derive(Debug)]
+pub enum Received {
+    /// Bytes in one of the shard's receive buffers: parse them with [`Ring::chunk`], then [`Ring::recycle`].
+    Chunk(Chunk),
+    /// The peer sent FIN.
+    End,
+    /// All receive buffers are in use (ENOBUFS): push the receive again once some are recycled.
+    Starved,
+    /// The receive was cancelled by [`Operation::Cancel`].
+    Cancelled,
+    /// The connection failed.
+    Failed(Errno),
+}
+
+/// Received bytes in a receive buffer that is the shard's until it recycles it. Not `Clone`: one owner.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "a chunk that is not recycled is a receive buffer lost"]
+pub struct Chunk {
+    /// Which receive buffer.
+    pub id: u16,
+    /// Bytes in it.
+    pub len: u32,
+}
+
+/// How long [`Ring::submit`] may wait for a completion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Not at all.
+    No,
+    /// At most until this time of the monotonic clock, in nanoseconds.
+    Until(u64),
+    /// Until there is one.
+    Forever,
+}
+
+/// One shard's view of the outside world.
+pub trait Ring {
+    /// Queues an operation. When the queue is full the operation comes back: submit, then push again.
+    ///
+    /// # Errors
+    /// The operation itself, when there is no room.
+    fn push(&mut self, token: Token, operation: Operation) -> Result<(), Operation>;
+
+    /// Hands queued operations to the kernel, and waits as asked for at least one completion.
+    ///
+    /// # Errors
+    /// The ring itself is broken; the shard cannot go on.
+    fn submit(&mut self, wait: Wait) -> Result<(), Errno>;
+
+    /// Moves completions into the batch until it is full to its capacity or none is left; returns how many.
+    fn reap(&mut self, batch: &mut Vec<Completion>) -> usize;
+
+    /// The bytes of a chunk.
+    fn chunk(&self, chunk: &Chunk) -> &[u8];
+
+    /// Gives a receive buffer back to the kernel.
+    fn recycle(&mut self, chunk: Chunk);
+}
+
+/// One piece of a send: bytes `start..start + len` of the list's buffer number `buffer`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Index into [`SendList::buffers`].
+    pub buffer: u16,
+    /// First byte.
+    pub start: u32,
+    /// Bytes; never 0.
+    pub len: u32,
+}
+
+/// A vectored send: buffers that are pinned until the send's last completion, and the pieces of them to send
+/// in order. Lists are reused: [`SendList::clear`] keeps their capacity.
+#[derive(Debug, Default)]
+pub struct SendList {
+    buffers: Vec<Buffer>,
+    segments: Vec<Segment>,
+    first: usize,
+    bytes: u64,
+}
+
+impl SendList {
+    /// The most segments that one send may have (IOV_MAX).
+    pub const SEGMENTS_MAX: usize = 1024;
+
+    /// An empty list.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Lets go of all buffers.
+    pub fn clear(&mut self) {
+        self.buffers.clear();
+        self.segments.clear();
+        self.first = 0;
+        self.bytes = 0;
+    }
+
+    /// Pins a buffer and returns its index for [`SendList::segment`].
+    ///
+    /// # Panics
+    /// With more than 65,535 buffers; [`SendList::SEGMENTS_MAX`] is far below.
+    pub fn pin(&mut self, buffer: Buffer) -> u16 {
+        let index = u16::try_from(self.buffers.len()).expect("a list has at most SEGMENTS_MAX buffers");
+        self.buffers.push(buffer);
+        index
+    }
+
+    /// Appends `buffer[start..start + len]`; joins it to the last segment where they are adjacent.
+    pub fn segment(&mut self, buffer: u16, start: u32, len: u32) {
+        if len == 0 {
+            return;
+        }
+        self.bytes += u64::from(len);
+        let unsent = self.first < self.segments.len();
+        if let Some(last) = self.segments.last_mut()
+            && unsent
+            && last.buffer == buffer
+            && last.start + last.len == start
+        {
+            last.len += len;
+            return;
+        }
+        self.segments.push(Segment { buffer, start, len });
+    }
+
+    /// A pinned buffer, for writing headers into one that is not shared.
+    pub fn buffer_mut(&mut self, index: u16) -> Option<&mut Buffer> {
+        self.buffers.get_mut(usize::from(index))
+    }
+
+    /// A pinned buffer.
+    pub fn buffer(&self, index: u16) -> Option<&Buffer> {
+        self.buffers.get(usize::from(index))
+    }
+
+    /// How many buffers are pinned.
+    pub fn buffers_len(&self) -> usize {
+        self.buffers.len()
+    }
+
+    /// Bytes still to send.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Whether nothing is left to send.
+    pub fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
+    /// Whether this many further segments fit.
+    pub fn has_room(&self, segments: usize) -> bool {
+        self.segments.len() - self.first + segments <= Self::SEGMENTS_MAX
+    }
+
+    /// The pieces still to send, in order.
+    pub fn slices(&self) -> impl Iterator<Item = &[u8]> {
+        self.segments[self.first..].iter().map(|segment| {
+            let start = segment.start as usize;
+            &self.buffers[usize::from(segment.buffer)].bytes()[start..start + segment.len as usize]
+        })
+    }
+
+    /// Takes `sent` bytes off the front, after a short send.
+    pub fn advance(&mut self, sent: u64) {
+        let mut left = sent.min(self.bytes);
+        self.bytes -= left;
+        while left > 0 {
+            let segment = &mut self.segments[self.first];
+            if u64::from(segment.len) > left {
+                segment.start += left as u32;
+                segment.len -= left as u32;
+                return;
+            }
+            left -= u64::from(segment.len);
+            self.first += 1;
+        }
+    }
+
+    /// The pieces still to send, as (pointer, length) pairs for the kernel.
+    pub(crate) fn iovecs(&self, out: &mut SmallVec<[libc::iovec; 16]>) {
+        out.extend(self.slices().map(|slice| libc::iovec {
+            iov_base: slice.as_ptr().cast_mut().cast(),
+            iov_len: slice.len(),
+        }));
+    }
+}
