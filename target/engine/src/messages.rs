@@ -1,0 +1,209 @@
+//! What shards and the control thread tell each other.
+//!
+//! The control thread decides who may log in and which clone a login gets; shards own sessions and LUNs. Both
+//! directions are bounded queues that never block a shard: what does not fit stays with its sender.
+
+use stampede_scsi::DeviceConfig;
+use stampede_session::{Admission, LoginRequest, SessionId};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// A shard's number: 0 for the first core of `--cores`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ShardId(pub u16);
+
+/// A logical unit of this run: a plain LUN, or one clone. Never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LunId(pub u32);
+
+/// A golden image of this run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct GoldenId(pub u32);
+
+/// Where a logical unit is to be found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LunAddress {
+    /// Which logical unit.
+    pub lun: LunId,
+    /// The one shard that executes its commands.
+    pub owner: ShardId,
+}
+
+/// The logical units that a session sees: LUN number to address, ascending by number.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LunMap(pub Vec<(u16, LunAddress)>);
+
+impl LunMap {
+    /// The logical unit behind a LUN number.
+    pub fn find(&self, number: u16) -> Option<LunAddress> {
+        self.0.iter().find(|(n, _)| *n == number).map(|(_, address)| *address)
+    }
+}
+
+/// From a shard to the control thread.
+#[derive(Debug)]
+pub enum ToControl {
+    /// A normal session wants in: answer with [`FromControl::Admit`]. Until then the login response is held.
+    Login {
+        /// The accepting shard.
+        shard: ShardId,
+        /// What the initiator said.
+        request: LoginRequest,
+    },
+    /// A session that was asked about with [`ToControl::Login`] is over, and so is all of its I/O.
+    SessionEnded {
+        /// Where it lived.
+        shard: ShardId,
+        /// Which.
+        session: SessionId,
+        /// How it ended.
+        end: SessionEnd,
+    },
+    /// The answer to [`FromControl::Probe`].
+    Probed {
+        /// Which session was probed.
+        session: SessionId,
+        /// Whether it answered the ping, or sent anything at all, since the probe was asked for.
+        alive: bool,
+        /// When anything was last received from it (monotonic nanoseconds); 0 if it is gone.
+        last_heard_ns: u64,
+    },
+    /// The answer to [`FromControl::DropClone`]: its memory is free.
+    CloneDropped {
+        /// Which.
+        lun: LunId,
+    },
+    /// The answer to [`FromControl::Report`].
+    Report(Box<ShardReport>),
+    /// The answer to [`FromControl::Drain`]: all sessions have ended and all files are flushed.
+    Drained {
+        /// Who.
+        shard: ShardId,
+    },
+}
+
+/// How a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionEnd {
+    /// By a Logout that closed the session.
+    Logout,
+    /// The connection was lost or dropped.
+    Dropped,
+    /// The control thread asked for it with [`FromControl::CloseSession`].
+    Closed,
+}
+
+/// From the control thread to a shard.
+#[derive(Debug)]
+pub enum FromControl {
+    /// The decision on a login.
+    Admit {
+        /// The session that asked.
+        session: SessionId,
+        /// Allow, refuse or redirect.
+        admission: Admission,
+        /// What it sees if allowed.
+        luns: Arc<LunMap>,
+    },
+    /// End a session (reinstatement, superseded firmware session, clone reset): drop its connection, wait for
+    /// its I/O, and report [`ToControl::SessionEnded`].
+    CloseSession {
+        /// Which.
+        session: SessionId,
+    },
+    /// Ask a session for a sign of life and report [`ToControl::Probed`] once it gave one or at the deadline.
+    Probe {
+        /// Which.
+        session: SessionId,
+        /// When to give up, in monotonic nanoseconds.
+        deadline_ns: u64,
+    },
+    /// Make a clone with an empty overlay on a golden.
+    CreateClone {
+        /// Its name from now on.
+        lun: LunId,
+        /// The golden beneath.
+        golden: GoldenId,
+        /// Its identity and geometry.
+        device: Box<DeviceConfig>,
+    },
+    /// Throw a clone away. Its sessions have ended.
+    DropClone {
+        /// Which.
+        lun: LunId,
+    },
+    /// Send a [`ToControl::Report`].
+    Report {
+        /// Comes back in the report.
+        request: u64,
+    },
+    /// Stop accepting, ask all initiators to log out, close what is left after the deadline, flush, and report
+    /// [`ToControl::Drained`].
+    Drain {
+        /// When sessions are closed by force, in monotonic nanoseconds.
+        deadline_ns: u64,
+    },
+    /// Leave the loop. Sent after [`ToControl::Drained`].
+    Stop,
+}
+
+/// A shard's counters, at one moment.
+#[derive(Clone, Debug)]
+pub struct ShardReport {
+    /// Of the request.
+    pub request: u64,
+    /// Who.
+    pub shard: ShardId,
+    /// Counters since start.
+    pub counters: crate::stats::Counters,
+    /// Latency of reads, in nanoseconds, from command to last byte queued for sending.
+    pub read_latency_ns: hdrhistogram::Histogram<u64>,
+    /// Latency of writes, in nanoseconds, from command to status queued for sending.
+    pub write_latency_ns: hdrhistogram::Histogram<u64>,
+    /// Live sessions here.
+    pub sessions: Vec<SessionReport>,
+    /// Logical units owned here.
+    pub luns: Vec<LunReport>,
+    /// I/O buffers: bytes in use and in all.
+    pub buffers_bytes: (u64, u64),
+}
+
+/// One live session.
+#[derive(Clone, Debug)]
+pub struct SessionReport {
+    /// Which.
+    pub session: SessionId,
+    /// Initiator name; empty before login.
+    pub initiator: String,
+    /// Target name; empty for discovery.
+    pub target: String,
+    /// The peer.
+    pub peer: SocketAddr,
+    /// Commands completed.
+    pub commands: u64,
+    /// Bytes read by the initiator.
+    pub read_bytes: u64,
+    /// Bytes written by the initiator.
+    pub written_bytes: u64,
+    /// Commands now in progress.
+    pub tasks: u32,
+}
+
+/// One logical unit.
+#[derive(Clone, Debug)]
+pub struct LunReport {
+    /// Which.
+    pub lun: LunId,
+    /// Reads completed.
+    pub reads: u64,
+    /// Writes completed (also zeroing and unmapping).
+    pub writes: u64,
+    /// Bytes read by initiators.
+    pub read_bytes: u64,
+    /// Bytes written by initiators.
+    pub written_bytes: u64,
+    /// For a clone: memory its overlay holds, in bytes.
+    pub overlay_bytes: u64,
+    /// Commands that ended in CHECK CONDITION for a medium error or for lack of space.
+    pub failed: u64,
+}

@@ -1,0 +1,60 @@
+//! Counters of one shard. Each shard counts for itself; readers add up.
+
+/// Declares the counters once: the struct, their names and their values come from this list.
+macro_rules! counters {
+    ($($(#[doc = $doc:literal])* $name:ident,)*) => {
+        /// What a shard has counted since it started.
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        pub struct Counters { $($(#[doc = $doc])* pub $name: u64,)* }
+
+        impl Counters {
+            /// Each counter's name and value, in the order of declaration.
+            pub fn each(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($name), self.$name),)*].into_iter()
+            }
+        }
+    };
+}
+
+counters! {
+    /// Passes through the shard's loop.
+    turns,
+    /// Completions reaped.
+    completions,
+    /// Connections accepted.
+    accepted,
+    /// Connections closed.
+    closed,
+    /// Connections dropped for breaking the protocol.
+    violations,
+    /// Logins that were refused.
+    logins_refused,
+    /// Logins that reached full-feature phase.
+    logins,
+    /// Chunks received.
+    chunks_received,
+    /// Bytes received.
+    received_bytes,
+    /// Vectored sends completed.
+    sends,
+    /// Bytes sent.
+    sent_bytes,
+    /// SCSI commands started.
+    commands,
+    /// SCSI commands ended with CHECK CONDITION.
+    check_conditions,
+    /// Commands handed to another shard.
+    forwarded,
+    /// Commands taken over from another shard.
+    taken_over,
+    /// Times that receiving stopped because no buffer was free.
+    stalls,
+    /// Task-management functions executed.
+    task_management,
+    /// Disk reads issued.
+    disk_reads,
+    /// Disk writes issued.
+    disk_writes,
+    /// Disk flushes issued.
+    disk_flushes,
+}
