@@ -1,0 +1,66 @@
+//! What [`Device::start`](crate::Device::start) answers: a reply, medium work, or tasks to abort first.
+
+use crate::{Media, NexusId, Sense, Status};
+use smallvec::SmallVec;
+
+/// The outcome of starting one command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// The command is finished: send this.
+    Done(Reply),
+    /// The engine does this on the medium, then answers with [`media_done`](crate::media_done),
+    /// [`lba_status_reply`](crate::lba_status_reply) or [`Device::media_failed`](crate::Device::media_failed).
+    Media(Media),
+    /// PERSISTENT RESERVE OUT with PREEMPT AND ABORT: the engine aborts, waits until the tasks' I/O has completed,
+    /// then sends the reply (SPC-4 5.13.11.3).
+    Abort(Abort),
+}
+
+/// Tasks to abort before a reply may go out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Abort {
+    /// All tasks of these nexuses on this logical unit end without a response, except the command being answered.
+    pub nexuses: SmallVec<[NexusId; 4]>,
+    /// What to send when they are gone.
+    pub reply: Reply,
+}
+
+/// A finished command: status, sense data and data-in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// The status byte.
+    pub status: Status,
+    /// Sense data, present exactly when the status is CHECK CONDITION; [`Sense::encode`] gives its bytes.
+    pub sense: Option<Sense>,
+    /// Data-in bytes, already cut to the CDB's allocation length (not to the initiator's expected length).
+    pub data: Vec<u8>,
+}
+
+impl Reply {
+    /// GOOD without data.
+    pub const fn good() -> Self {
+        Self::status(Status::Good)
+    }
+
+    /// A bare status without sense or data.
+    pub const fn status(status: Status) -> Self {
+        Self { status, sense: None, data: Vec::new() }
+    }
+
+    /// CHECK CONDITION with `sense`.
+    pub const fn check(sense: Sense) -> Self {
+        Self { status: Status::CheckCondition, sense: Some(sense), data: Vec::new() }
+    }
+
+    /// GOOD with data-in, cut to `allocation_length` bytes (SPC-4 4.2.5.6: truncation is no error).
+    pub fn data(mut data: Vec<u8>, allocation_length: usize) -> Self {
+        data.truncate(allocation_length);
+        Self { status: Status::Good, sense: None, data }
+    }
+}
+
+impl From<Sense> for Reply {
+    fn from(sense: Sense) -> Self {
+        Self::check(sense)
+    }
+}
