@@ -1,0 +1,110 @@
+//! Task management as the engine sees it (RFC 7143 11.5, 11.6).
+
+use stampede_wire::Lun;
+
+use crate::TaskKey;
+
+/// Names one [`ManagementRequest`] of a connection until it is answered.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ManagementId(pub u32);
+
+/// What the engine must do before [`Connection::managed`](crate::Connection::managed).
+///
+/// The session layer has already killed what it can see: this session's tasks that the function covers are marked
+/// killed ([`Task::killed`](crate::Task::killed)) or, if they were still collecting data, released. The engine
+/// stops their I/O and calls [`Connection::forget`](crate::Connection::forget) for each when it is over; it answers
+/// only then. Tasks of *other* sessions that the function covers are the engine's: see
+/// [`Connection::kill`](crate::Connection::kill).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ManagementRequest {
+    /// ABORT TASK of a task that runs.
+    AbortTask {
+        /// To answer by.
+        id: ManagementId,
+        /// The killed task.
+        task: TaskKey,
+    },
+    /// ABORT TASK SET: all tasks of this I_T nexus on the logical unit.
+    AbortTaskSet {
+        /// To answer by.
+        id: ManagementId,
+        /// The logical unit.
+        lun: Lun,
+    },
+    /// CLEAR ACA. We never establish an ACA condition, so this only checks that the logical unit exists.
+    ClearAca {
+        /// To answer by.
+        id: ManagementId,
+        /// The logical unit.
+        lun: Lun,
+    },
+    /// CLEAR TASK SET: all tasks on the logical unit as its control mode page's TST says.
+    ClearTaskSet {
+        /// To answer by.
+        id: ManagementId,
+        /// The logical unit.
+        lun: Lun,
+    },
+    /// LOGICAL UNIT RESET: all tasks of every nexus on the logical unit, then SAM's reset of it.
+    LunReset {
+        /// To answer by.
+        id: ManagementId,
+        /// The logical unit.
+        lun: Lun,
+    },
+    /// TARGET WARM RESET: LOGICAL UNIT RESET of every logical unit the session sees.
+    TargetWarmReset {
+        /// To answer by.
+        id: ManagementId,
+    },
+    /// TARGET COLD RESET: as the warm one, then every session of the target is dropped (RFC 7143 11.5.1).
+    TargetColdReset {
+        /// To answer by.
+        id: ManagementId,
+    },
+    /// Not a TMF: the initiator logs out, and every task of the session must be over first (RFC 7143 11.14). All
+    /// tasks are killed. The response code of the answer is ignored.
+    Drain {
+        /// To answer by.
+        id: ManagementId,
+    },
+}
+
+impl ManagementRequest {
+    /// What the answer names.
+    #[must_use]
+    pub const fn id(&self) -> ManagementId {
+        match *self {
+            Self::AbortTask { id, .. }
+            | Self::AbortTaskSet { id, .. }
+            | Self::ClearAca { id, .. }
+            | Self::ClearTaskSet { id, .. }
+            | Self::LunReset { id, .. }
+            | Self::TargetWarmReset { id }
+            | Self::TargetColdReset { id }
+            | Self::Drain { id } => id,
+        }
+    }
+}
+
+/// Response of a Task Management Function Response (RFC 7143 11.6.1).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum ManagementResponse {
+    /// 0: function complete.
+    Complete = 0,
+    /// 1: task does not exist.
+    TaskDoesNotExist = 1,
+    /// 2: LUN does not exist.
+    LunDoesNotExist = 2,
+    /// 3: task still allegiant.
+    TaskStillAllegiant = 3,
+    /// 4: task allegiance reassignment not supported.
+    ReassignmentNotSupported = 4,
+    /// 5: task management function not supported.
+    NotSupported = 5,
+    /// 6: function authorization failed.
+    AuthorizationFailed = 6,
+    /// 255: function rejected.
+    Rejected = 255,
+}

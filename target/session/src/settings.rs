@@ -1,0 +1,114 @@
+//! What the operator sets for every connection of a portal group, and what the target's directory answers.
+
+use std::{fmt, net::SocketAddr, sync::Arc};
+
+use crate::LoginStage;
+
+/// One second in the unit of every time here.
+pub(crate) const SECOND_NS: u64 = 1_000_000_000;
+
+/// The settings of a connection. Shared by all connections of a shard; a new snapshot serves new connections only.
+#[derive(Clone)]
+pub struct Settings {
+    /// TargetPortalGroupTag (RFC 7143 13.9).
+    pub portal_group_tag: u16,
+    /// From accept to the last request of the login phase, nanoseconds.
+    pub login_timeout_ns: u64,
+    /// MaxRecvDataSegmentLength that we declare, bytes (RFC 7143 13.12): 512 to 2^24-1.
+    pub max_recv_data_segment: u32,
+    /// Largest MaxBurstLength we agree to, bytes (RFC 7143 13.13): 512 to 2^24-1.
+    pub max_burst: u32,
+    /// Largest FirstBurstLength we agree to, bytes (RFC 7143 13.14): 512 to 2^24-1; cut to the agreed MaxBurstLength.
+    pub first_burst: u32,
+    /// Largest MaxOutstandingR2T we agree to (RFC 7143 13.17): 1 to 65,535.
+    pub max_outstanding_r2t: u16,
+    /// Commands of one session in the target at once: the size of the command window and of the task table.
+    pub window: u16,
+    /// Bytes of text that one negotiation (all PDUs of a C-bit sequence together) may bring or be answered with.
+    pub text_bytes_max: u32,
+    /// Silence after which an initiator is pinged by NOP-In, nanoseconds; 0 = never. Firmware is never pinged.
+    pub ping_interval_ns: u64,
+    /// How long a ping may stay unanswered by an initiator that has answered before, nanoseconds.
+    pub ping_timeout_ns: u64,
+    /// Which HeaderDigest to agree to.
+    pub header_digest: DigestPolicy,
+    /// Which DataDigest to agree to.
+    pub data_digest: DigestPolicy,
+    /// How an initiator proves its name.
+    pub authentication: AuthPolicy,
+    /// The targets that exist.
+    pub directory: Arc<dyn Directory + Send + Sync>,
+}
+
+impl Settings {
+    /// The default settings over `directory`.
+    #[must_use]
+    pub fn new(directory: Arc<dyn Directory + Send + Sync>) -> Self {
+        Self {
+            portal_group_tag: 1,
+            login_timeout_ns: 15 * SECOND_NS,
+            max_recv_data_segment: 256 * 1024,
+            max_burst: 256 * 1024,
+            first_burst: 64 * 1024,
+            max_outstanding_r2t: 4,
+            window: 128,
+            text_bytes_max: 64 * 1024,
+            ping_interval_ns: 0,
+            ping_timeout_ns: 30 * SECOND_NS,
+            header_digest: DigestPolicy::Initiator,
+            data_digest: DigestPolicy::Initiator,
+            authentication: AuthPolicy::None,
+            directory,
+        }
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("portal_group_tag", &self.portal_group_tag)
+            .field("window", &self.window)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Which digest to choose from the list that an initiator offers (RFC 7143 13.1).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DigestPolicy {
+    /// The first value of the offer that we know: the initiator's preference counts.
+    Initiator,
+    /// CRC32C if offered, else None.
+    Prefer,
+    /// Only CRC32C: an initiator that does not offer it is refused.
+    Require,
+    /// Only None.
+    Never,
+}
+
+/// How an initiator proves its name (RFC 7143 12.1).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AuthPolicy {
+    /// AuthMethod=None: the name is believed.
+    None,
+}
+
+/// The targets of this host, as logins and SendTargets see them.
+pub trait Directory {
+    /// Whether a target of this iSCSI name exists and may be logged in to. Names are compared in their normal form
+    /// (lower case, RFC 3722); the caller has lowered ASCII letters already.
+    fn contains(&self, target: &str) -> bool;
+
+    /// Calls `visit(name, portals, portal group tag)` for each target that `initiator` may see, in a stable order:
+    /// all of them, or only the one named `which`. A portal is written as TargetAddress wants it, without the tag:
+    /// `192.0.2.1:3260` or `[2001:db8::1]:3260`. `local` is the address the initiator asked on.
+    fn discover(
+        &self,
+        initiator: &str,
+        local: SocketAddr,
+        which: Option<&str>,
+        visit: &mut dyn FnMut(&str, &[String], u16),
+    );
+
+    /// The login stage that the operator set for this target, if any: it beats the fingerprint.
+    fn stage_override(&self, target: &str) -> Option<LoginStage>;
+}

@@ -1,0 +1,172 @@
+//! Tasks: the SCSI commands of a session that are in the target, in a table of fixed size.
+
+use stampede_wire::{Lun, Sn};
+
+/// Names a task of a connection: a slot of its task table, and which use of that slot.
+///
+/// `index` is dense and below [`Connection::tasks_max`](crate::Connection::tasks_max), so the engine can keep an
+/// array beside the table.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct TaskKey {
+    /// Slot.
+    pub index: u16,
+    /// Use of the slot, counted from 1; wraps.
+    pub generation: u32,
+}
+
+/// The task attribute of a SCSI Command (RFC 7143 11.3.1, SAM-5 8.6).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TaskAttribute {
+    /// 0: untagged, treated as simple.
+    Untagged,
+    /// 1: simple.
+    Simple,
+    /// 2: ordered.
+    Ordered,
+    /// 3: head of queue.
+    HeadOfQueue,
+    /// 4: ACA.
+    Aca,
+    /// 5 to 7.
+    Reserved,
+}
+
+impl TaskAttribute {
+    /// Of the three-bit ATTR field.
+    #[must_use]
+    pub const fn from_bits(bits: u8) -> Self {
+        match bits & 7 {
+            0 => Self::Untagged,
+            1 => Self::Simple,
+            2 => Self::Ordered,
+            3 => Self::HeadOfQueue,
+            4 => Self::Aca,
+            _ => Self::Reserved,
+        }
+    }
+}
+
+/// A SCSI command in the target, as the engine may see it.
+#[derive(Clone, Debug)]
+pub struct Task {
+    pub(crate) itt: u32,
+    pub(crate) cmd_sn: Sn,
+    pub(crate) lun: Lun,
+    pub(crate) cdb: [u8; 16],
+    pub(crate) cdb_long: bool,
+    pub(crate) expected: u32,
+    pub(crate) read: bool,
+    pub(crate) write: bool,
+    pub(crate) immediate: bool,
+    pub(crate) attribute: TaskAttribute,
+    pub(crate) wanted: u32,
+}
+
+impl Task {
+    /// Initiator Task Tag.
+    #[must_use]
+    pub const fn itt(&self) -> u32 {
+        self.itt
+    }
+
+    /// CmdSN of the command.
+    #[must_use]
+    pub const fn cmd_sn(&self) -> Sn {
+        self.cmd_sn
+    }
+
+    /// The LUN field; [`Lun::decode`] gives its number.
+    #[must_use]
+    pub const fn lun(&self) -> Lun {
+        self.lun
+    }
+
+    /// The first 16 bytes of the CDB.
+    #[must_use]
+    pub const fn cdb(&self) -> &[u8; 16] {
+        &self.cdb
+    }
+
+    /// Whether the CDB is longer than 16 bytes (its rest came in an AHS, which is not kept).
+    #[must_use]
+    pub const fn cdb_long(&self) -> bool {
+        self.cdb_long
+    }
+
+    /// Expected Data Transfer Length, bytes.
+    #[must_use]
+    pub const fn expected_len(&self) -> u32 {
+        self.expected
+    }
+
+    /// The R bit: the initiator expects data.
+    #[must_use]
+    pub const fn is_read(&self) -> bool {
+        self.read
+    }
+
+    /// The W bit: the initiator has data to send.
+    #[must_use]
+    pub const fn is_write(&self) -> bool {
+        self.write
+    }
+
+    /// Whether the command was marked for immediate delivery.
+    #[must_use]
+    pub const fn is_immediate(&self) -> bool {
+        self.immediate
+    }
+
+    /// The task attribute.
+    #[must_use]
+    pub const fn attribute(&self) -> TaskAttribute {
+        self.attribute
+    }
+
+    /// Bytes of write data that the target wanted, at most the Expected Data Transfer Length.
+    #[must_use]
+    pub const fn wanted_len(&self) -> u32 {
+        self.wanted
+    }
+
+    /// Bytes of write data that have arrived, of those wanted, without gaps from the start.
+    #[must_use]
+    pub const fn received_len(&self) -> u32 {
+        0
+    }
+
+    /// Whether the task was killed (by task management, or because its session ended): its result is not sent, and
+    /// the engine calls `forget` when its I/O is over.
+    #[must_use]
+    pub const fn killed(&self) -> bool {
+        false
+    }
+}
+
+/// How a command ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CommandResult<'a> {
+    /// SCSI status byte (SAM-5 5.3.1).
+    pub status: u8,
+    /// Sense data without the iSCSI length prefix, at most 252 bytes; longer is cut.
+    pub sense: &'a [u8],
+    /// What the command moved, for data and residuals.
+    pub transfer: Transfer,
+}
+
+/// What a command moved.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Transfer {
+    /// No data: an Expected Data Transfer Length other than 0 becomes an underflow.
+    None,
+    /// Read data.
+    In {
+        /// Bytes that the command has to give. The engine holds the payload `0 .. min(available, expected_len)`.
+        available: u64,
+    },
+    /// Write data.
+    Out {
+        /// Bytes that the command would have taken (the CDB's transfer length).
+        wanted: u64,
+    },
+}
