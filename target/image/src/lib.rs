@@ -1,1 +1,13 @@
-//! image
+//! What lies between a guest's disk and the bytes behind it: which sector of an ephemeral clone is where
+//! ([`overlay`]), who may touch which range of a file right now ([`range_lock`], [`align`]), which files are goldens
+//! ([`golden`]), and which overlay a login gets ([`epoch`]).
+//!
+//! Everything here is pure: no files, no memory pools, no clock. It maps; the engine moves the bytes. Time comes in
+//! as an argument, decisions and effects go out as values.
+#![forbid(unsafe_code)]
+
+pub mod align;
+pub mod epoch;
+pub mod golden;
+pub mod overlay;
+pub mod range_lock;
