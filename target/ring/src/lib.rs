@@ -14,8 +14,17 @@
 //!
 //! This is the one crate of the product that may use `unsafe`.
 
+pub mod clock;
+pub mod cpu;
+pub mod file;
 pub mod memory;
+pub mod net;
+pub mod probe;
+#[doc(hidden)]
+#[allow(clippy::panic, reason = "scripts are tests that other crates run too")]
+pub mod script;
 pub mod seam;
+pub mod uring;
 
 pub use memory::{Buffer, IoMemory, Pool, PoolConfig};
 pub use seam::{

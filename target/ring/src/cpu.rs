@@ -1,0 +1,92 @@
+//! Cores: which ones this process may use, and pinning a thread to one.
+
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use std::io;
+
+/// Why a thread could not be pinned.
+#[derive(Debug, thiserror::Error)]
+pub enum PinError {
+    /// The core is not among those that the process may use.
+    #[error("core {core} is not available: this process may use cores {allowed}. Choose among them, or widen \
+             the cpuset, container or affinity that limits the process")]
+    NotAllowed {
+        /// The core asked for.
+        core: usize,
+        /// The allowed cores as a list of ranges, such as `0-3,8`.
+        allowed: String,
+    },
+    /// The kernel refused.
+    #[error("cannot pin a thread to core {core}: {source}")]
+    Kernel {
+        /// The core asked for.
+        core: usize,
+        /// Its answer.
+        source: io::Error,
+    },
+}
+
+/// The cores that the calling thread may run on, ascending.
+///
+/// # Errors
+/// Whatever sched_getaffinity says.
+pub fn allowed() -> io::Result<Vec<usize>> {
+    let set = sched_getaffinity(None)?;
+    Ok((0..CpuSet::MAX_CPU).filter(|&core| set.is_set(core)).collect())
+}
+
+/// Pins the calling thread to one core.
+///
+/// # Errors
+/// [`PinError::NotAllowed`] names the allowed cores.
+pub fn pin_current_thread(core: usize) -> Result<(), PinError> {
+    let allowed = allowed().map_err(|source| PinError::Kernel { core, source })?;
+    if !allowed.contains(&core) {
+        return Err(PinError::NotAllowed { core, allowed: ranges(&allowed) });
+    }
+    let mut set = CpuSet::new();
+    set.set(core);
+    sched_setaffinity(None, &set).map_err(|source| PinError::Kernel { core, source: source.into() })
+}
+
+/// Cores as ranges: `[0, 1, 2, 5]` is `0-2,5`. The cores must ascend.
+pub fn ranges(cores: &[usize]) -> String {
+    let mut text = String::new();
+    let mut rest = cores;
+    while let Some(&first) = rest.first() {
+        let run = rest.iter().zip(first..).take_while(|&(&core, expected)| core == expected).count();
+        let last = first + run - 1;
+        if !text.is_empty() {
+            text.push(',');
+        }
+        text.push_str(&if run == 1 { first.to_string() } else { format!("{first}-{last}") });
+        rest = &rest[run..];
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_compact() {
+        assert_eq!(ranges(&[]), "");
+        assert_eq!(ranges(&[3]), "3");
+        assert_eq!(ranges(&[0, 1, 2, 5, 7, 8]), "0-2,5,7-8");
+    }
+
+    #[test]
+    fn pins_to_an_allowed_core_only() {
+        std::thread::spawn(|| {
+            let cores = allowed().unwrap();
+            let core = *cores.last().unwrap();
+            pin_current_thread(core).unwrap();
+            assert_eq!(allowed().unwrap(), [core]);
+            let error = pin_current_thread(1000).unwrap_err();
+            assert!(error.to_string().contains("core 1000"), "{error}");
+            assert!(error.to_string().contains(&format!("cores {core}")), "{error}");
+        })
+        .join()
+        .unwrap();
+    }
+}

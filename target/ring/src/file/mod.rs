@@ -1,0 +1,131 @@
+//! Opening image files and devices: what they are, how they may be read, and who else has them open.
+//!
+//! A file that is opened here is a regular file or a block device, locked against other writers, and known by
+//! its identity, so that a change behind our back is noticed ([`OpenedFile::reidentify`]).
+
+mod direct;
+mod error;
+mod lock;
+mod open;
+
+pub use direct::DirectAlignment;
+pub use error::OpenFileError;
+pub use open::{open, open_with};
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// What the file is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// To read: a golden. Other readers are welcome, writers are not.
+    ReadOnly,
+    /// To read and write: nobody else may have it open.
+    ReadWrite,
+}
+
+/// How to open a file; the default is what a target wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenConfig {
+    /// For what.
+    pub access: Access,
+    /// Whether to take the advisory lock (shared to read, exclusive to write).
+    pub lock: bool,
+    /// Whether to use O_DIRECT where the file allows it.
+    pub direct: bool,
+}
+
+impl OpenConfig {
+    /// With the lock and O_DIRECT.
+    pub fn new(access: Access) -> Self {
+        Self { access, lock: true, direct: true }
+    }
+}
+
+/// Which file it is, and its state when it was looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Identity {
+    /// The device that the file is on, or the device that it is.
+    pub device: u64,
+    /// The inode.
+    pub inode: u64,
+    /// Last modification, in nanoseconds since the epoch. For a block device it says nothing, and is 0.
+    pub modified_ns: i128,
+    /// Length in bytes.
+    pub len_bytes: u64,
+}
+
+impl Identity {
+    /// Whether both are the same file, changed or not.
+    pub fn same_file(&self, other: &Self) -> bool {
+        self.device == other.device && self.inode == other.inode
+    }
+}
+
+/// What the ring and the image layer need to know about a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileTraits {
+    /// Length in bytes.
+    pub len_bytes: u64,
+    /// Set when the file is open with O_DIRECT: transfers must keep to this alignment, or fail with EINVAL.
+    pub direct: Option<DirectAlignment>,
+    /// Why the file is buffered although O_DIRECT was wanted.
+    pub buffered_reason: Option<String>,
+    /// The file is in memory (tmpfs, ramfs, memfd). The kernel cannot do such I/O without blocking in its own
+    /// sense, and io_uring hands each to a worker thread; so the ring does it inline, with pread and pwrite.
+    pub in_memory: bool,
+    /// Whether it may be written.
+    pub writable: bool,
+    /// A block device, not a regular file.
+    pub device: bool,
+    /// Which file it is, and its state when it was opened.
+    pub identity: Identity,
+}
+
+/// An open file or device. Its lock lasts as long as it, or a clone of it, lives.
+#[derive(Debug)]
+pub struct OpenedFile {
+    fd: OwnedFd,
+    path: PathBuf,
+    traits: FileTraits,
+}
+
+impl OpenedFile {
+    /// The path it was opened by.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What it is.
+    pub fn traits(&self) -> &FileTraits {
+        &self.traits
+    }
+
+    /// Another handle, for another shard; both share the lock.
+    ///
+    /// # Errors
+    /// EMFILE or ENFILE.
+    pub fn try_clone(&self) -> std::io::Result<Self> {
+        Ok(Self { fd: self.fd.try_clone()?, path: self.path.clone(), traits: self.traits.clone() })
+    }
+
+    /// What the file at the descriptor is now, to compare with [`FileTraits::identity`]: a different length or
+    /// modification time means that somebody changed it.
+    ///
+    /// # Errors
+    /// Whatever fstat says.
+    pub fn reidentify(&self) -> std::io::Result<Identity> {
+        open::identify(self.fd.as_fd()).map(|(identity, _)| identity)
+    }
+
+    /// Whether the path now names another file than the one that is open, or none.
+    pub fn replaced(&self) -> bool {
+        open::identify_path(&self.path).is_none_or(|now| !now.same_file(&self.traits.identity))
+    }
+}
+
+impl AsFd for OpenedFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}

@@ -1,0 +1,7 @@
+//! Scripts about files.
+
+use super::{Script, ScriptWorld};
+
+pub(super) fn all<W: ScriptWorld>() -> Vec<Script<W>> {
+    Vec::new()
+}
