@@ -1,1 +1,6 @@
-//! control
+//! Everything about a target that is not the data path: configuration, the state store, who may log in and which
+//! clone a login gets, status, and the control socket. One thread, off the shards' cores.
+
+#![forbid(unsafe_code)]
+
+pub mod config;

@@ -1,0 +1,242 @@
+//! Checks across the entries of a configuration, and how entries of one IQN come together.
+
+use super::error::{ConfigError, Origin};
+use super::name::IscsiName;
+use super::target::{GRACE_DEFAULT, HOLD_DEFAULT, TargetConfig};
+use super::values::{CloneKind, OnLost, Period, StageRule};
+use super::{CORES_MAX, Config, Cores};
+use std::collections::BTreeMap;
+
+/// The most LUNs beneath one IQN.
+const LUNS_MAX: usize = 256;
+/// The longest path of a Unix socket, in bytes (`sun_path` with its terminator is 108).
+const SOCKET_PATH_MAX: usize = 107;
+/// The smallest arena, in bytes: overlay slots come in extents.
+const ARENA_MIN: u64 = 1 << 20;
+/// The smallest I/O memory of a shard, in bytes.
+const BUFFERS_MIN: u64 = 4 << 20;
+
+/// One iSCSI target: an IQN and the entries beneath it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IscsiTarget {
+    /// Its name on the wire.
+    pub iqn: IscsiName,
+    /// Its entries' places in [`Config::targets`], by LUN number.
+    pub luns: BTreeMap<u16, usize>,
+    /// How the stage of a login is told.
+    pub stage: StageRule,
+    /// What an operating system gets whose clone was lost.
+    pub on_lost: OnLost,
+    /// How long a clone lives after a clean logout.
+    pub grace: Period,
+    /// How long a clone is held after its session broke off.
+    pub hold: Period,
+}
+
+/// The iSCSI targets of a configuration, in the order of their first entries.
+#[must_use]
+pub fn iscsi_targets(targets: &[TargetConfig]) -> Vec<IscsiTarget> {
+    let mut found: Vec<IscsiTarget> = Vec::new();
+    for (index, target) in targets.iter().enumerate() {
+        let iqn = target.target_iqn();
+        let at = found.iter().position(|entry| entry.iqn == iqn).unwrap_or_else(|| {
+            found.push(IscsiTarget {
+                iqn,
+                luns: BTreeMap::new(),
+                stage: StageRule::Auto,
+                on_lost: OnLost::Refuse,
+                grace: GRACE_DEFAULT,
+                hold: HOLD_DEFAULT,
+            });
+            found.len() - 1
+        });
+        let entry = &mut found[at];
+        entry.luns.insert(target.lun, index);
+        entry.stage = target.stage.unwrap_or(entry.stage);
+        entry.on_lost = target.on_lost.unwrap_or(entry.on_lost);
+        entry.grace = target.grace.unwrap_or(entry.grace);
+        entry.hold = target.hold.unwrap_or(entry.hold);
+    }
+    found
+}
+
+/// Checks each target and all of them together.
+pub(super) fn targets(targets: &[(Origin, TargetConfig)]) -> Result<(), ConfigError> {
+    if targets.is_empty() {
+        return Err(ConfigError::new(
+            Origin::Flag("--target"),
+            "there is nothing to serve",
+            "give at least one --target NAME=PATH, or [[target]] in the file of --config",
+        ));
+    }
+    for (at, (origin, target)) in targets.iter().enumerate() {
+        target.check().map_err(|error| ConfigError::at(origin, error))?;
+        for (earlier_origin, earlier) in &targets[..at] {
+            check_pair(origin, target, earlier_origin, earlier)?;
+        }
+        let iqn = target.target_iqn();
+        if targets[..=at].iter().filter(|(_, other)| other.target_iqn() == iqn).count() > LUNS_MAX {
+            let what = format!("{iqn} has more than {LUNS_MAX} LUNs");
+            return Err(ConfigError::new(origin.clone(), what, "give some of them another iqn"));
+        }
+    }
+    Ok(())
+}
+
+fn check_pair(
+    origin: &Origin,
+    target: &TargetConfig,
+    earlier_origin: &Origin,
+    earlier: &TargetConfig,
+) -> Result<(), ConfigError> {
+    let fail = |what: String, help: String| Err(ConfigError::new(origin.clone(), what, help));
+    if target.name == earlier.name {
+        let what = format!("two targets of one name, `{}` (the other: {earlier_origin})", target.name);
+        return fail(what, "give each its own name; several LUNs of one target share an iqn= instead".to_owned());
+    }
+    let iqn = target.target_iqn();
+    if iqn != earlier.target_iqn() {
+        return Ok(());
+    }
+    if target.lun == earlier.lun {
+        let what = format!("`{}` and `{}` are both LUN {} of {iqn}", earlier.name, target.name, target.lun);
+        return fail(what, "give one of them another lun= or another iqn=".to_owned());
+    }
+    match contradiction(target, earlier) {
+        Some(key) => fail(
+            format!("`{}` and `{}` share {iqn} but differ in {key}", earlier.name, target.name),
+            format!("a machine boots all LUNs of a target together: give {key} once, or twice the same"),
+        ),
+        None => Ok(()),
+    }
+}
+
+/// The option that two LUNs of one target set to different values.
+fn contradiction(a: &TargetConfig, b: &TargetConfig) -> Option<&'static str> {
+    fn differ<T: PartialEq>(a: Option<T>, b: Option<T>) -> bool {
+        a.is_some() && b.is_some() && a != b
+    }
+    [
+        ("stage", differ(a.stage, b.stage)),
+        ("on-lost", differ(a.on_lost, b.on_lost)),
+        ("grace", differ(a.grace, b.grace)),
+        ("hold", differ(a.hold, b.hold)),
+    ]
+    .into_iter()
+    .find_map(|(key, differs)| differs.then_some(key))
+}
+
+/// Checks the values that have a range.
+pub(super) fn values(config: &Config) -> Result<(), ConfigError> {
+    let fail = |key: &'static str, what: String, help: &str| Err(ConfigError::new(Origin::Setting(key), what, help));
+    if config.arena.0 < ARENA_MIN && config.targets.iter().any(|t| t.clone == CloneKind::Ephemeral) {
+        return fail("arena", format!("{} is too small", config.arena), "give the clones at least 1M, usually 1G or more");
+    }
+    if config.buffers.0 < BUFFERS_MIN {
+        return fail("buffers", format!("{} is too small", config.buffers), "give each shard at least 4M");
+    }
+    if config.login_timeout.as_nanos() == 0 {
+        return fail("login-timeout", "0 gives nobody time to log in".to_owned(), "use 15s");
+    }
+    if !(1..=1 << 20).contains(&config.limits.connections) {
+        return fail("limits.connections", format!("{} is out of range", config.limits.connections), "use 1 to 1048576");
+    }
+    if !(1..=4096).contains(&config.limits.commands) {
+        return fail("limits.commands", format!("{} is out of range", config.limits.commands), "use 1 to 4096");
+    }
+    if config.limits.clones == 0 {
+        return fail("limits.clones", "0 lets nobody boot".to_owned(), "use 1 or more");
+    }
+    if let Some(twice) = (1..config.listen.len()).find(|at| config.listen[..*at].contains(&config.listen[*at])) {
+        return fail("listen", format!("{} is given twice", config.listen[twice]), "give each address once");
+    }
+    if config.control.as_os_str().len() > SOCKET_PATH_MAX {
+        let what = format!("{} is longer than {SOCKET_PATH_MAX} bytes", config.control.display());
+        return fail("control", what, "give --control a shorter path");
+    }
+    if let (Some(core), Cores::List(list)) = (config.control_core, &config.cores)
+        && list.len() >= CORES_MAX
+        && list.contains(&core)
+    {
+        return fail("control-core", format!("{core} has a shard"), "choose a core without one");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Partial;
+    use super::*;
+
+    fn flags(targets: &[&str]) -> Partial {
+        let targets = targets.iter().map(|text| (Origin::Flag("--target"), text.parse().unwrap())).collect();
+        Partial { targets, ..Partial::default() }
+    }
+
+    #[test]
+    fn luns_of_one_iqn_are_one_target() {
+        let iqn = "iqn=iqn.2026-11.io.example:multi";
+        let config = flags(&[
+            &format!("os=a,clone=ephemeral,grace=5s,{iqn}"),
+            "other=c",
+            &format!("data=b,ro,lun=3,{iqn}"),
+        ])
+        .finish()
+        .unwrap();
+        let found = iscsi_targets(&config.targets);
+        assert_eq!(found.len(), 2);
+        assert_eq!(found[0].luns, BTreeMap::from([(0, 0), (3, 2)]));
+        assert_eq!(found[0].grace, Period::seconds(5));
+        assert_eq!(found[1].iqn.as_str(), "iqn.2026-11.io.stampede:other");
+    }
+
+    #[test]
+    fn mistakes_between_targets() {
+        let iqn = "iqn=iqn.2026-11.io.example:m";
+        for (targets, what) in [
+            (vec![], "nothing to serve"),
+            (vec!["a=x".to_owned(), "a=y".to_owned()], "two targets of one name"),
+            (vec![format!("a=x,{iqn}"), format!("b=y,{iqn}")], "are both LUN 0"),
+            (vec!["a=x".to_owned(), "b=y,iqn=iqn.2026-11.io.stampede:a".to_owned()], "are both LUN 0"),
+            (
+                vec![
+                    format!("a=x,clone=ephemeral,on-lost=fresh,{iqn}"),
+                    format!("b=y,lun=1,clone=ephemeral,on-lost=refuse,{iqn}"),
+                ],
+                "differ in on-lost",
+            ),
+        ] {
+            let texts: Vec<&str> = targets.iter().map(String::as_str).collect();
+            let error = flags(&texts).finish().unwrap_err();
+            assert!(error.what.contains(what), "{error}");
+            assert!(error.to_string().starts_with("--target: "), "{error}");
+        }
+    }
+
+    #[test]
+    fn values_out_of_range() {
+        let base = || flags(&["a=x,clone=ephemeral"]);
+        for (partial, key) in [
+            (Partial { arena: Some(super::super::ByteSize(4096)), ..base() }, "arena"),
+            (Partial { buffers: Some(super::super::ByteSize(4096)), ..base() }, "buffers"),
+            (Partial { login_timeout: Some(Period::seconds(0)), ..base() }, "login-timeout"),
+            (Partial { listen: vec!["1.2.3.4:5".parse().unwrap(); 2], ..base() }, "listen"),
+            (Partial { control: Some("x".repeat(108).into()), ..base() }, "control"),
+        ] {
+            let error = partial.finish().unwrap_err();
+            assert_eq!(error.origin, Origin::Setting(key), "{error}");
+        }
+        let limits = super::super::PartialLimits { commands: Some(0), ..Default::default() };
+        let error = Partial { limits, ..base() }.finish().unwrap_err();
+        assert_eq!(error.origin, Origin::Setting("limits.commands"));
+    }
+
+    #[test]
+    fn flags_win_over_the_file_and_targets_add_up() {
+        let file = Partial { login_timeout: Some(Period::seconds(1)), cores: Some(Cores::Auto), ..flags(&["a=x"]) };
+        let flags = Partial { login_timeout: Some(Period::seconds(2)), ..flags(&["b=y"]) };
+        let config = file.merge(flags).finish().unwrap();
+        assert_eq!(config.login_timeout, Period::seconds(2));
+        assert_eq!(config.targets.iter().map(|t| t.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+    }
+}

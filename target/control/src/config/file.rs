@@ -1,0 +1,160 @@
+//! The TOML file.
+
+use super::error::{ConfigError, Origin};
+use super::target::TargetConfig;
+use super::values::{ByteSize, Cores, LogFormat, Period};
+use super::{Partial, PartialLimits};
+use serde::Deserialize;
+use std::io::{self, Read};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use toml::Spanned;
+
+/// The longest configuration file, in bytes.
+const FILE_MAX: u64 = 4 << 20;
+
+/// The file's keys.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+struct Raw {
+    listen: Vec<SocketAddr>,
+    cores: Option<Cores>,
+    control_core: Option<u16>,
+    arena: Option<ByteSize>,
+    buffers: Option<ByteSize>,
+    state_dir: Option<PathBuf>,
+    control: Option<PathBuf>,
+    login_timeout: Option<Period>,
+    drain_timeout: Option<Period>,
+    limits: PartialLimits,
+    log: Option<String>,
+    log_format: Option<LogFormat>,
+    target: Vec<Spanned<TargetConfig>>,
+}
+
+/// Reads a TOML file. Relative paths in it are taken from the file's own directory.
+///
+/// # Errors
+/// The file cannot be read, is not TOML, or has an unknown key or a bad value; the error names the line.
+pub fn read(path: &Path) -> Result<Partial, ConfigError> {
+    let whole = || Origin::File { path: path.to_owned(), line: 0 };
+    let text = read_text(path).map_err(|error| {
+        let help = match error.kind() {
+            io::ErrorKind::NotFound => "give --config the path of an existing file",
+            io::ErrorKind::PermissionDenied => "make it readable for the user that runs stampede",
+            _ => "give --config a TOML file in UTF-8",
+        };
+        ConfigError::new(whole(), format!("cannot read the configuration: {error}"), help)
+    })?;
+    let raw: Raw = toml::from_str(&text).map_err(|error| {
+        let line = error.span().map_or(0, |span| line_of(&text, span.start));
+        let help = "`stampede serve --print-config` prints every key with its default";
+        ConfigError::new(Origin::File { path: path.to_owned(), line }, error.message().trim_end(), help)
+    })?;
+    let base = path.parent().unwrap_or(Path::new(""));
+    Ok(raw.into_partial(path, &text, base))
+}
+
+fn read_text(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(FILE_MAX + 1).read_to_string(&mut text)?;
+    match text.len() as u64 > FILE_MAX {
+        true => Err(io::Error::other(format!("it is longer than {FILE_MAX} bytes"))),
+        false => Ok(text),
+    }
+}
+
+/// The line, from 1, of a byte offset.
+fn line_of(text: &str, offset: usize) -> usize {
+    let before = text.as_bytes().get(..offset).unwrap_or(text.as_bytes());
+    before.iter().filter(|byte| **byte == b'\n').count() + 1
+}
+
+impl Raw {
+    fn into_partial(self, path: &Path, text: &str, base: &Path) -> Partial {
+        let targets = self.target.into_iter().map(|spanned| {
+            let origin = Origin::File { path: path.to_owned(), line: line_of(text, spanned.span().start) };
+            let mut target = spanned.into_inner();
+            target.path = base.join(&target.path);
+            (origin, target)
+        });
+        Partial {
+            listen: self.listen,
+            cores: self.cores,
+            control_core: self.control_core,
+            arena: self.arena,
+            buffers: self.buffers,
+            state_dir: self.state_dir.map(|dir| base.join(dir)),
+            control: self.control.map(|socket| base.join(socket)),
+            login_timeout: self.login_timeout,
+            drain_timeout: self.drain_timeout,
+            limits: self.limits,
+            log: self.log,
+            log_format: self.log_format,
+            targets: targets.collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{CloneKind, Config};
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, ConfigError> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s.toml");
+        std::fs::write(&path, text).unwrap();
+        read(&path)?.finish()
+    }
+
+    #[test]
+    fn a_whole_file() {
+        let config = parse(
+            "listen = ['127.0.0.1:3260', '[::1]:3261']\ncores = '0,2-3'\ncontrol-core = 1\narena = '2G'\n\
+             buffers = 8388608\nlogin-timeout = 20\n[limits]\ncommands = 64\n\
+             [[target]]\nname = 'debian'\npath = 'golden.img'\nclone = 'ephemeral'\nstage = 'os'\n\
+             [[target]]\nname = 'data'\npath = '/srv/disk.raw'\n",
+        )
+        .unwrap();
+        assert_eq!(config.listen.len(), 2);
+        assert_eq!(config.cores, Cores::List(vec![0, 2, 3]));
+        assert_eq!(config.control_core, Some(1));
+        assert_eq!((config.arena, config.buffers), (ByteSize(2 << 30), ByteSize(8 << 20)));
+        assert_eq!(config.login_timeout, Period::seconds(20));
+        assert_eq!((config.limits.commands, config.limits.clones), (64, 4096));
+        assert_eq!(config.targets[0].clone, CloneKind::Ephemeral);
+        assert!(config.targets[0].path.is_absolute(), "relative to the file");
+        assert_eq!(config.targets[1].path, Path::new("/srv/disk.raw"));
+    }
+
+    #[test]
+    fn mistakes_name_file_and_line() {
+        for (text, line, what) in [
+            ("listen = ['127.0.0.1:3260']\ncoers = '0'\n", 2, "unknown field `coers`"),
+            ("\n\narena = 'much'\n", 3, "`much` is not a size"),
+            ("cores = '0'\ncores = '1'\n", 2, "duplicate key"),
+            ("listen = ['here']\n", 1, "invalid socket address"),
+            ("[[target]]\nname = 'a'\npath = 'a'\nsize = 3\n", 4, "unknown field `size`"),
+            ("[[target]]\nname = 'a'\n", 1, "missing field `path`"),
+            ("[limits]\ncommands = 100000\n", 2, "invalid value"),
+            ("a = = 2\n", 1, ""),
+            ("[[target]]\nname = 'a'\npath = 'a'\n\n[[target]]\nname = 'a'\npath = 'b'\n", 5, "two targets of one name"),
+            ("[[target]]\nname = 'a'\npath = 'a'\nstage = 'os'\n", 1, "means nothing without clones"),
+            ("[[target]]\nname = 'a'\npath = 'a'\niqn = 'IQN.x'\n", 4, "capital letter"),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.what.contains(what), "{text}: {error}");
+            let Origin::File { line: at, .. } = error.origin else { panic!("{error}") };
+            assert_eq!(at, line, "{text}: {error}");
+            assert!(!error.help.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_missing_file_says_so() {
+        let error = read(Path::new("/nonexistent/s.toml")).unwrap_err();
+        assert!(error.to_string().contains("cannot read the configuration"), "{error}");
+        assert!(error.help.contains("existing file"));
+    }
+}

@@ -1,0 +1,194 @@
+//! What the operator wants: one [`Config`], from a TOML file, from flags, or from both.
+//!
+//! ```text
+//!   TOML file ──read──► Partial ─┐
+//!                                ├─merge (flags win; targets add up)─► Partial ──finish──► Config
+//!   flags ────────────► Partial ─┘
+//! ```
+
+mod check;
+mod error;
+mod file;
+mod name;
+mod print;
+mod target;
+mod values;
+
+pub use check::{IscsiTarget, iscsi_targets};
+pub use error::{ConfigError, Origin};
+pub use file::read;
+pub use name::{IscsiName, NAMING_AUTHORITY};
+pub use target::{GRACE_DEFAULT, HOLD_DEFAULT, LUN_MAX, TargetConfig};
+pub use values::{
+    ByteSize, CORES_MAX, CloneKind, Cores, LogFormat, OnLost, Period, StageRule, ValueError,
+};
+
+use serde::{Deserialize, Serialize};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+/// The port that IANA gave iSCSI.
+pub const ISCSI_PORT: u16 = 3260;
+
+/// What was written in one place: everything may be missing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Partial {
+    /// Addresses to listen on; empty when not given.
+    pub listen: Vec<SocketAddr>,
+    /// Cores with a shard each.
+    pub cores: Option<Cores>,
+    /// The control thread's core.
+    pub control_core: Option<u16>,
+    /// Memory for ephemeral clones.
+    pub arena: Option<ByteSize>,
+    /// I/O buffers per shard.
+    pub buffers: Option<ByteSize>,
+    /// Where the state store lives.
+    pub state_dir: Option<PathBuf>,
+    /// The control socket.
+    pub control: Option<PathBuf>,
+    /// From accept to the end of login.
+    pub login_timeout: Option<Period>,
+    /// From the first signal to the forced end of sessions.
+    pub drain_timeout: Option<Period>,
+    /// Bounds.
+    pub limits: PartialLimits,
+    /// Filter of log lines.
+    pub log: Option<String>,
+    /// Form of log lines.
+    pub log_format: Option<LogFormat>,
+    /// Targets, each with the place where it was written.
+    pub targets: Vec<(Origin, TargetConfig)>,
+}
+
+/// Bounds, as far as they were written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct PartialLimits {
+    /// See [`Limits::connections`].
+    pub connections: Option<u32>,
+    /// See [`Limits::commands`].
+    pub commands: Option<u16>,
+    /// See [`Limits::clones`].
+    pub clones: Option<u32>,
+}
+
+/// Bounds on what initiators may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Limits {
+    /// Connections of one shard, counting those that log in.
+    pub connections: u32,
+    /// Commands of one session at once: its command window.
+    pub commands: u16,
+    /// Ephemeral clones of one target, in use or held.
+    pub clones: u32,
+}
+
+/// The effective configuration: everything has a value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Config {
+    /// Addresses to listen on.
+    pub listen: Vec<SocketAddr>,
+    /// Cores with a shard each.
+    pub cores: Cores,
+    /// The control thread's core; `None` leaves it to the scheduler, off the shards' cores if there are others.
+    pub control_core: Option<u16>,
+    /// Memory for ephemeral clones, in all.
+    pub arena: ByteSize,
+    /// I/O buffers of each shard.
+    pub buffers: ByteSize,
+    /// Where the state store lives; `None` keeps it in memory.
+    pub state_dir: Option<PathBuf>,
+    /// The control socket.
+    pub control: PathBuf,
+    /// From accept to the end of login.
+    pub login_timeout: Period,
+    /// From the first signal to the forced end of sessions.
+    pub drain_timeout: Period,
+    /// Bounds.
+    pub limits: Limits,
+    /// Filter of log lines, as `RUST_LOG` writes it.
+    pub log: String,
+    /// Form of log lines.
+    pub log_format: LogFormat,
+    /// Targets in the order written, the file's first.
+    #[serde(rename = "target")]
+    pub targets: Vec<TargetConfig>,
+}
+
+impl Partial {
+    /// Both together: `over` wins where both say something, and its targets come after ours.
+    #[must_use]
+    pub fn merge(mut self, over: Self) -> Self {
+        self.targets.extend(over.targets);
+        Self {
+            listen: if over.listen.is_empty() { self.listen } else { over.listen },
+            cores: over.cores.or(self.cores),
+            control_core: over.control_core.or(self.control_core),
+            arena: over.arena.or(self.arena),
+            buffers: over.buffers.or(self.buffers),
+            state_dir: over.state_dir.or(self.state_dir),
+            control: over.control.or(self.control),
+            login_timeout: over.login_timeout.or(self.login_timeout),
+            drain_timeout: over.drain_timeout.or(self.drain_timeout),
+            limits: PartialLimits {
+                connections: over.limits.connections.or(self.limits.connections),
+                commands: over.limits.commands.or(self.limits.commands),
+                clones: over.limits.clones.or(self.limits.clones),
+            },
+            log: over.log.or(self.log),
+            log_format: over.log_format.or(self.log_format),
+            targets: self.targets,
+        }
+    }
+
+    /// Fills in the defaults and checks everything that can be checked without opening a file.
+    ///
+    /// # Errors
+    /// The first mistake found, with its place.
+    pub fn finish(self) -> Result<Config, ConfigError> {
+        check::targets(&self.targets)?;
+        let listen = match self.listen.is_empty() {
+            true => vec![SocketAddr::from((Ipv4Addr::LOCALHOST, ISCSI_PORT))],
+            false => self.listen,
+        };
+        let control = self.control.unwrap_or_else(|| default_control_socket(self.state_dir.as_deref()));
+        let config = Config {
+            listen,
+            cores: self.cores.unwrap_or(Cores::Auto),
+            control_core: self.control_core,
+            arena: self.arena.unwrap_or(ByteSize(1 << 30)),
+            buffers: self.buffers.unwrap_or(ByteSize(64 << 20)),
+            state_dir: self.state_dir,
+            control,
+            login_timeout: self.login_timeout.unwrap_or(Period::seconds(15)),
+            drain_timeout: self.drain_timeout.unwrap_or(Period::seconds(10)),
+            limits: Limits {
+                connections: self.limits.connections.unwrap_or(4096),
+                commands: self.limits.commands.unwrap_or(128),
+                clones: self.limits.clones.unwrap_or(4096),
+            },
+            log: self.log.unwrap_or_else(|| "info".to_owned()),
+            log_format: self.log_format.unwrap_or(LogFormat::Text),
+            targets: self.targets.into_iter().map(|(_, target)| target).collect(),
+        };
+        check::values(&config)?;
+        Ok(config)
+    }
+}
+
+/// Where the control socket is when nobody says: in the state directory; without one in `/run/stampede` for root
+/// and in the user's runtime directory for everybody else.
+#[must_use]
+pub fn default_control_socket(state_dir: Option<&std::path::Path>) -> PathBuf {
+    let directory = match state_dir {
+        Some(directory) => directory.to_owned(),
+        None => match std::env::var_os("XDG_RUNTIME_DIR") {
+            Some(runtime) if !rustix::process::geteuid().is_root() => PathBuf::from(runtime).join("stampede"),
+            _ => PathBuf::from("/run/stampede"),
+        },
+    };
+    directory.join("control.sock")
+}

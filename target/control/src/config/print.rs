@@ -1,0 +1,159 @@
+//! The effective configuration as TOML that reads back equal, with a comment on every key.
+
+use super::values::{CloneKind, OnLost, StageRule};
+use super::{Config, GRACE_DEFAULT, HOLD_DEFAULT, TargetConfig};
+use std::fmt::{Display, Write};
+
+/// What each key means; printed above it. The order is that of printing.
+const COMMENTS: &[(&str, &str)] = &[
+    ("listen", "Addresses and ports to listen on. Default: [\"127.0.0.1:3260\"]."),
+    (
+        "cores",
+        "Cores that get a shard (one pinned thread) each: \"0\", \"0,1\", \"2-7\", or \"auto\": all but the first. \
+         Default: \"auto\".",
+    ),
+    ("control-core", "The core of the control thread. Default: any core without a shard."),
+    ("arena", "Memory for all ephemeral clones together; a full arena refuses further writes. Default: \"1G\"."),
+    ("buffers", "I/O buffers of each shard. Default: \"64M\"."),
+    ("state-dir", "Where boot epochs and identities are kept. Default: none, and they do not survive a restart."),
+    (
+        "control",
+        "The socket of `stampede status`. Default: control.sock in state-dir; without one, in /run/stampede (root) \
+         or $XDG_RUNTIME_DIR/stampede.",
+    ),
+    ("login-timeout", "From accepting a connection to the end of its login. Default: \"15s\"."),
+    ("drain-timeout", "At SIGTERM: how long initiators have until their sessions are closed. Default: \"10s\"."),
+    ("log", "Which events are logged: a level, or a filter as in RUST_LOG. Default: \"info\"."),
+    ("log-format", "\"text\" or \"json\". Default: \"text\"."),
+    ("connections", "Connections of one shard at once. Default: 4096."),
+    ("commands", "Commands of one session at once: its window. Default: 128."),
+    ("clones", "Ephemeral clones of one target at once, in use or held. Default: 4096."),
+    ("name", "What the target is called; its default IQN ends in it."),
+    ("path", "The image: a raw file or a block device."),
+    ("clone", "\"none\": the image itself. \"ephemeral\": each boot gets a copy-on-write clone. Default: \"none\"."),
+    ("ro", "Whether writes are refused. Default: false."),
+    ("lun", "LUN number beneath the IQN. Default: 0."),
+    ("iqn", "Default: iqn.2026-11.io.stampede:NAME. Targets of one IQN and different LUNs are one iSCSI target."),
+    ("stage", "How the stage of a login is told: \"auto\" (by its fingerprint), \"firmware\" or \"os\"."),
+    ("on-lost", "What an operating system gets whose clone was lost: \"refuse\" (default) or \"fresh\"."),
+    ("grace", "How long a clone lives after a clean logout. Default: \"1m\"."),
+    ("hold", "How long a clone is held after its session broke off. Default: \"24h\"."),
+];
+
+fn comment(key: &str) -> &'static str {
+    COMMENTS.iter().find(|(k, _)| *k == key).map_or("", |(_, text)| text)
+}
+
+/// A growing TOML text.
+struct Printer(String);
+
+impl Printer {
+    fn value(&mut self, key: &str, value: impl Into<toml::Value>) {
+        // Writing to a string does not fail.
+        let _ = write!(self.0, "# {}\n{key} = {}\n", comment(key), value.into());
+    }
+
+    fn text(&mut self, key: &str, value: impl Display) {
+        self.value(key, value.to_string());
+    }
+
+    fn optional(&mut self, key: &str, value: Option<toml::Value>, example: &str) {
+        match value {
+            Some(value) => self.value(key, value),
+            None => {
+                let _ = write!(self.0, "# {}\n# {key} = {example}\n", comment(key));
+            }
+        }
+    }
+
+    fn heading(&mut self, heading: &str) {
+        let _ = write!(self.0, "\n{heading}\n");
+    }
+}
+
+impl Config {
+    /// The configuration as TOML, every key with a comment that has its meaning and default. Reading it back gives
+    /// an equal configuration.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        let mut p = Printer(String::new());
+        p.value("listen", self.listen.iter().map(ToString::to_string).collect::<Vec<_>>());
+        p.text("cores", &self.cores);
+        p.optional("control-core", self.control_core.map(|core| i64::from(core).into()), "0");
+        p.text("arena", self.arena);
+        p.text("buffers", self.buffers);
+        let state_dir = self.state_dir.as_ref().map(|dir| dir.display().to_string().into());
+        p.optional("state-dir", state_dir, "\"/var/lib/stampede\"");
+        p.text("control", self.control.display());
+        p.text("login-timeout", self.login_timeout);
+        p.text("drain-timeout", self.drain_timeout);
+        p.value("log", self.log.clone());
+        p.text("log-format", self.log_format);
+        p.heading("[limits]");
+        p.value("connections", i64::from(self.limits.connections));
+        p.value("commands", i64::from(self.limits.commands));
+        p.value("clones", i64::from(self.limits.clones));
+        for target in &self.targets {
+            p.heading("[[target]]");
+            print_target(&mut p, target);
+        }
+        p.0
+    }
+}
+
+fn print_target(p: &mut Printer, target: &TargetConfig) {
+    p.value("name", target.name.clone());
+    p.text("path", target.path.display());
+    p.text("clone", target.clone);
+    p.value("ro", target.ro);
+    p.value("lun", i64::from(target.lun));
+    p.text("iqn", target.target_iqn());
+    if target.clone == CloneKind::Ephemeral {
+        p.text("stage", target.stage.unwrap_or(StageRule::Auto));
+        p.text("on-lost", target.on_lost.unwrap_or(OnLost::Refuse));
+        p.text("grace", target.grace.unwrap_or(GRACE_DEFAULT));
+        p.text("hold", target.hold.unwrap_or(HOLD_DEFAULT));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Origin, Partial, read};
+    use super::*;
+
+    #[test]
+    fn what_is_printed_reads_back_and_prints_the_same() {
+        let flag = |text: &str| (Origin::Flag("--target"), text.parse().unwrap());
+        let partial = Partial {
+            cores: Some("0,2-3".parse().unwrap()),
+            control_core: Some(1),
+            state_dir: Some("/var/lib/\"stampede\"".into()),
+            targets: vec![flag("debian=/g.img,clone=ephemeral,hold=90m"), flag("data=/d\\x.raw,ro,lun=2")],
+            ..Partial::default()
+        };
+        let config = partial.finish().unwrap();
+        let text = config.to_toml();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s.toml");
+        std::fs::write(&path, &text).unwrap();
+        let again = read(&path).unwrap().finish().unwrap();
+        assert_eq!(again.to_toml(), text);
+        assert_eq!((again.listen, again.cores, again.limits), (config.listen, config.cores, config.limits));
+        assert_eq!(again.targets[0].hold, config.targets[0].hold);
+        assert_eq!(again.state_dir, config.state_dir);
+    }
+
+    #[test]
+    fn every_key_has_a_comment() {
+        let partial = Partial {
+            targets: vec![(Origin::Flag("--target"), "a=/g,clone=ephemeral".parse().unwrap())],
+            ..Partial::default()
+        };
+        let text = partial.finish().unwrap().to_toml();
+        for (key, comment) in COMMENTS {
+            assert!(text.contains(&format!("# {comment}\n")), "{key}");
+            assert!(text.contains(&format!("\n{key} = ")) || text.contains(&format!("# {key} = ")) || *key == "listen");
+        }
+        assert!(!text.contains("# \n"));
+    }
+}

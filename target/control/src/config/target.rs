@@ -1,0 +1,243 @@
+//! Targets, and the little language of `--target`.
+//!
+//! `NAME=PATH[,OPTION]...`, where an option is `clone=none|ephemeral`, `ro`, `lun=N`, `iqn=NAME`,
+//! `stage=auto|firmware|os`, `on-lost=refuse|fresh`, `grace=PERIOD` or `hold=PERIOD`. A comma in a path is written
+//! twice. In TOML the same words are the keys of a `[[target]]` table.
+
+use super::name::{IscsiName, check_target_name};
+use super::values::{CloneKind, OnLost, Period, StageRule, ValueError};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// The largest LUN number: flat space addressing has 14 bits (SAM-5 4.7.7.3).
+pub const LUN_MAX: u16 = 0x3fff;
+
+/// One image and how it is published, as it is written. What is not given here has a default in
+/// [`TargetConfig`]'s methods.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct TargetConfig {
+    /// What the operator calls it; unique. Its default IQN ends in it.
+    pub name: String,
+    /// The image: a raw file or a block device.
+    pub path: PathBuf,
+    /// Whether each initiator gets a clone of its own.
+    #[serde(default = "no_clone")]
+    pub clone: CloneKind,
+    /// Whether writes are refused. A clone cannot be read-only.
+    #[serde(default)]
+    pub ro: bool,
+    /// The LUN number beneath the IQN.
+    #[serde(default)]
+    pub lun: u16,
+    /// The IQN; `None` makes it from the name. Entries of one IQN and different LUNs are one iSCSI target.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iqn: Option<IscsiName>,
+    /// How the stage of a login is told; ephemeral clones only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stage: Option<StageRule>,
+    /// What an operating system gets whose clone was lost; ephemeral clones only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_lost: Option<OnLost>,
+    /// How long a clone lives after a clean logout; ephemeral clones only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grace: Option<Period>,
+    /// How long a clone is held after its session broke off; ephemeral clones only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Period>,
+}
+
+fn no_clone() -> CloneKind {
+    CloneKind::None
+}
+
+/// How long a clone lives after a clean logout, unless configured.
+pub const GRACE_DEFAULT: Period = Period::seconds(60);
+/// How long a clone is held after its session broke off, unless configured.
+pub const HOLD_DEFAULT: Period = Period::seconds(24 * 3600);
+
+impl TargetConfig {
+    /// An image published as it is, writable, as LUN 0.
+    #[must_use]
+    pub fn new(name: &str, path: impl Into<PathBuf>) -> Self {
+        Self {
+            name: name.to_owned(),
+            path: path.into(),
+            clone: CloneKind::None,
+            ro: false,
+            lun: 0,
+            iqn: None,
+            stage: None,
+            on_lost: None,
+            grace: None,
+            hold: None,
+        }
+    }
+
+    /// The IQN, by default made from the name.
+    #[must_use]
+    pub fn target_iqn(&self) -> IscsiName {
+        self.iqn.clone().unwrap_or_else(|| IscsiName::of_target(&self.name))
+    }
+
+    /// Checks what can be judged from this entry alone.
+    ///
+    /// # Errors
+    /// A bad name, a LUN number beyond [`LUN_MAX`], or options that contradict each other.
+    pub fn check(&self) -> Result<(), ValueError> {
+        check_target_name(&self.name)?;
+        if self.path.as_os_str().is_empty() {
+            return Err(ValueError::new("the path is empty", "name an image file or a block device"));
+        }
+        if self.lun > LUN_MAX {
+            return Err(ValueError::new(format!("lun={} is too large", self.lun), format!("use 0 to {LUN_MAX}")));
+        }
+        if self.clone == CloneKind::Ephemeral {
+            return match self.ro {
+                true => Err(ValueError::new(
+                    "`ro` and `clone=ephemeral` exclude each other",
+                    "leave out `ro`: a clone's image is never written to",
+                )),
+                false => Ok(()),
+            };
+        }
+        let clones_only = [
+            ("stage", self.stage.is_some()),
+            ("on-lost", self.on_lost.is_some()),
+            ("grace", self.grace.is_some()),
+            ("hold", self.hold.is_some()),
+        ];
+        match clones_only.into_iter().find(|(_, given)| *given) {
+            Some((key, _)) => Err(ValueError::new(
+                format!("`{key}` means nothing without clones"),
+                format!("add clone=ephemeral, or leave out {key}"),
+            )),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Splits at single commas; two commas are one that belongs to the text.
+fn split_commas(text: &str) -> Vec<String> {
+    let mut parts = vec![String::new()];
+    let mut characters = text.chars().peekable();
+    while let Some(c) = characters.next() {
+        match c {
+            ',' if characters.next_if_eq(&',').is_none() => parts.push(String::new()),
+            c => parts.last_mut().expect("there is one part from the start").push(c),
+        }
+    }
+    parts
+}
+
+impl FromStr for TargetConfig {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let parts = split_commas(text);
+        let (first, options) = parts.split_first().expect("splitting gives at least one part");
+        let (name, path) = first.split_once('=').ok_or_else(|| {
+            ValueError::new(format!("`{first}` names no image"), "write NAME=PATH[,OPTION]..., as in debian=golden.img")
+        })?;
+        let mut target = Self::new(name, path);
+        let mut seen: Vec<&str> = Vec::new();
+        for option in options {
+            let (key, value) = match option.split_once('=') {
+                Some((key, value)) => (key, Some(value)),
+                None => (option.as_str(), None),
+            };
+            if seen.contains(&key) {
+                return Err(ValueError::new(format!("`{key}` is given twice"), "give each option once"));
+            }
+            seen.push(key);
+            target.set(key, value)?;
+        }
+        target.check()?;
+        Ok(target)
+    }
+}
+
+impl TargetConfig {
+    fn set(&mut self, key: &str, value: Option<&str>) -> Result<(), ValueError> {
+        let wanted =
+            || value.ok_or_else(|| ValueError::new(format!("`{key}` needs a value"), format!("write {key}=VALUE")));
+        match key {
+            "clone" => self.clone = wanted()?.parse()?,
+            "ro" => match value {
+                None => self.ro = true,
+                Some(_) => return Err(ValueError::new("`ro` takes no value", "write just ro")),
+            },
+            "lun" => {
+                self.lun = wanted()?.parse().map_err(|_| {
+                    let value = value.unwrap_or_default();
+                    ValueError::new(format!("lun={value} is not a LUN number"), format!("use 0 to {LUN_MAX}"))
+                })?;
+            }
+            "iqn" => self.iqn = Some(wanted()?.parse()?),
+            "stage" => self.stage = Some(wanted()?.parse()?),
+            "on-lost" => self.on_lost = Some(wanted()?.parse()?),
+            "grace" => self.grace = Some(wanted()?.parse()?),
+            "hold" => self.hold = Some(wanted()?.parse()?),
+            _ => {
+                return Err(ValueError::new(
+                    format!("`{key}` is not an option of a target"),
+                    "use clone=, ro, lun=, iqn=, stage=, on-lost=, grace= or hold=; write a comma in a path twice",
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_whole_language() {
+        let text = "debian=gold,,en.img,clone=ephemeral,lun=1,iqn=iqn.2026-11.io.example:d,stage=os,on-lost=fresh,\
+                    grace=90s,hold=4h";
+        let target: TargetConfig = text.parse().unwrap();
+        assert_eq!(target.name, "debian");
+        assert_eq!(target.path, PathBuf::from("gold,en.img"));
+        assert_eq!(target.clone, CloneKind::Ephemeral);
+        assert_eq!(target.lun, 1);
+        assert_eq!(target.target_iqn().as_str(), "iqn.2026-11.io.example:d");
+        assert_eq!(target.stage, Some(StageRule::Os));
+        assert_eq!(target.on_lost, Some(OnLost::Fresh));
+        assert_eq!(target.grace, Some(Period::seconds(90)));
+        assert_eq!(target.hold, Some(Period::seconds(4 * 3600)));
+        let plain: TargetConfig = "data=/a=b.raw,ro".parse().unwrap();
+        assert_eq!((plain.path, plain.ro, plain.clone), (PathBuf::from("/a=b.raw"), true, CloneKind::None));
+        assert_eq!("x=y".parse::<TargetConfig>().unwrap().target_iqn().as_str(), "iqn.2026-11.io.stampede:x");
+    }
+
+    #[test]
+    fn mistakes_say_what_to_do() {
+        for (text, why) in [
+            ("debian", "names no image"),
+            ("", "names no image"),
+            ("Debian=x", "capital letter"),
+            ("=x", "it is empty"),
+            ("d=", "the path is empty"),
+            ("d=x,lun=16384", "too large"),
+            ("d=x,lun=-1", "not a LUN number"),
+            ("d=x,lun=99999", "not a LUN number"),
+            ("d=x,lun", "needs a value"),
+            ("d=x,ro=1", "takes no value"),
+            ("d=x,ro,ro", "given twice"),
+            ("d=x,clone=persistent", "is not a kind of clone"),
+            ("d=x,clone=ephemeral,ro", "exclude each other"),
+            ("d=x,stage=os", "means nothing without clones"),
+            ("d=x,hold=1h", "means nothing without clones"),
+            ("d=x,clone=ephemeral,stage=bios", "is not a stage rule"),
+            ("d=x,iqn=foo", "not an iSCSI name"),
+            ("d=x,size=3", "is not an option of a target"),
+            ("d=a,b.img", "write a comma in a path twice"),
+        ] {
+            let error = text.parse::<TargetConfig>().unwrap_err();
+            assert!(error.to_string().contains(why), "{text}: {error}");
+        }
+    }
+}

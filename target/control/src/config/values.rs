@@ -1,0 +1,387 @@
+//! The values that configuration is written in: sizes, periods, core lists, choices.
+//!
+//! Each reads itself from the text that flags and TOML share, and prints itself so that it reads back equal.
+
+use serde::de::{self, Deserializer, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// A value that cannot be read: what is wrong with it and what would be right.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what}: {help}")]
+pub struct ValueError {
+    /// What is wrong.
+    pub what: String,
+    /// What to write instead.
+    pub help: String,
+}
+
+impl ValueError {
+    pub(crate) fn new(what: impl Into<String>, help: impl Into<String>) -> Self {
+        Self { what: what.into(), help: help.into() }
+    }
+}
+
+/// Reads `T` from a TOML string, or from an integer by way of its digits.
+struct TextVisitor<T>(std::marker::PhantomData<T>);
+
+impl<T: FromStr<Err = ValueError>> Visitor<'_> for TextVisitor<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+        text.parse().map_err(E::custom)
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<T, E> {
+        self.visit_str(&number.to_string())
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<T, E> {
+        self.visit_str(&number.to_string())
+    }
+}
+
+/// Serde by way of `FromStr` and `Display`.
+macro_rules! text_value {
+    ($($type:ty),*) => {$(
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                deserializer.deserialize_any(TextVisitor(std::marker::PhantomData))
+            }
+        }
+
+        impl Serialize for $type {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+    )*};
+}
+
+text_value!(ByteSize, Period, Cores, CloneKind, StageRule, OnLost, LogFormat, super::IscsiName);
+
+/// A number of bytes, written `4096`, `64K`, `64M`, `1G` or `2T` (powers of 1,024; `KiB` and the like too).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ByteSize(pub u64);
+
+/// Suffixes by the power of two they stand for.
+const SIZE_UNITS: [(&str, u32); 4] = [("T", 40), ("G", 30), ("M", 20), ("K", 10)];
+
+impl FromStr for ByteSize {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let wrong =
+            || ValueError::new(format!("`{text}` is not a size"), "write bytes or a number with K, M, G or T, as in 64M");
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let number: u64 = text[..digits].parse().map_err(|_| wrong())?;
+        let unit = text[digits..].trim_start().to_ascii_uppercase();
+        let unit = unit.strip_suffix("IB").unwrap_or(&unit);
+        let shift = match unit {
+            "" => 0,
+            unit => SIZE_UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(wrong)?.1,
+        };
+        let bytes = number.checked_mul(1 << shift).filter(|bytes| *bytes <= i64::MAX as u64);
+        bytes.map(Self).ok_or_else(|| ValueError::new(format!("`{text}` is too large"), "sizes end at 8388607T"))
+    }
+}
+
+impl fmt::Display for ByteSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unit = SIZE_UNITS.iter().find(|(_, shift)| self.0 != 0 && self.0.trailing_zeros() >= *shift);
+        match unit {
+            Some((name, shift)) => write!(f, "{}{name}", self.0 >> shift),
+            None => write!(f, "{}", self.0),
+        }
+    }
+}
+
+/// A span of time, written `500ms`, `15s` (or `15`), `10m` or `4h`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Period(pub Duration);
+
+/// Suffixes by the milliseconds they stand for, longest first.
+const PERIOD_UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
+/// The longest period: a year.
+const PERIOD_MAX_MS: u64 = 366 * 24 * 3_600_000;
+
+impl Period {
+    /// A whole number of seconds.
+    #[must_use]
+    pub const fn seconds(seconds: u64) -> Self {
+        Self(Duration::from_secs(seconds))
+    }
+
+    /// In nanoseconds.
+    #[must_use]
+    pub fn as_nanos(self) -> u64 {
+        u64::try_from(self.0.as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
+impl FromStr for Period {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let wrong = || {
+            ValueError::new(format!("`{text}` is not a period"), "write seconds or a number with ms, s, m or h, as in 15s")
+        };
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let number: u64 = text[..digits].parse().map_err(|_| wrong())?;
+        let factor = match text[digits..].trim_start() {
+            "" => 1000,
+            unit => PERIOD_UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(wrong)?.1,
+        };
+        let ms = number.checked_mul(factor).filter(|ms| *ms <= PERIOD_MAX_MS);
+        ms.map(|ms| Self(Duration::from_millis(ms)))
+            .ok_or_else(|| ValueError::new(format!("`{text}` is too long"), "periods end at a year (8784h)"))
+    }
+}
+
+impl fmt::Display for Period {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ms = self.0.as_millis();
+        match PERIOD_UNITS.iter().find(|(_, factor)| ms != 0 && ms.is_multiple_of(u128::from(*factor))) {
+            Some((name, factor)) => write!(f, "{}{name}", ms / u128::from(*factor)),
+            None => f.write_str("0s"),
+        }
+    }
+}
+
+/// Which cores get a shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cores {
+    /// Every core this process may use except the first, which is left to the control thread and the
+    /// kernel's workers; that one too if there is no other.
+    Auto,
+    /// These, in this order: the first is shard 0.
+    List(Vec<u16>),
+}
+
+/// The most shards one process runs.
+pub const CORES_MAX: usize = 256;
+
+impl Cores {
+    /// The cores themselves, given those that the process may use, ascending.
+    ///
+    /// # Errors
+    /// A listed core is not among `allowed`.
+    pub fn resolve(&self, allowed: &[u16]) -> Result<Vec<u16>, ValueError> {
+        match self {
+            Self::Auto if allowed.len() > 1 => Ok(allowed[1..].iter().copied().take(CORES_MAX).collect()),
+            Self::Auto => Ok(allowed.to_vec()),
+            Self::List(list) => match list.iter().find(|core| !allowed.contains(core)) {
+                Some(core) => Err(ValueError::new(
+                    format!("this process may not run on core {core}"),
+                    format!("it may use {}", Self::List(allowed.to_vec())),
+                )),
+                None => Ok(list.clone()),
+            },
+        }
+    }
+}
+
+impl FromStr for Cores {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        if text == "auto" {
+            return Ok(Self::Auto);
+        }
+        let mut list = Vec::new();
+        for part in text.split(',') {
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            let (Ok(first), Ok(last)) = (first.trim().parse::<u16>(), last.trim().parse::<u16>()) else {
+                return Err(ValueError::new(
+                    format!("`{text}` is not a list of cores"),
+                    "write `auto`, or numbers and ranges as in 0,2-7",
+                ));
+            };
+            if first > last {
+                return Err(ValueError::new(format!("the range `{part}` runs backwards"), "write the lower core first"));
+            }
+            if list.len() + usize::from(last - first) >= CORES_MAX {
+                return Err(ValueError::new(format!("`{text}` is too many cores"), format!("{CORES_MAX} at most")));
+            }
+            list.extend(first..=last);
+        }
+        match (1..list.len()).find(|at| list[..*at].contains(&list[*at])) {
+            Some(at) => Err(ValueError::new(format!("core {} is listed twice", list[at]), "list each core once")),
+            None => Ok(Self::List(list)),
+        }
+    }
+}
+
+impl fmt::Display for Cores {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::List(list) = self else { return f.write_str("auto") };
+        let mut rest = list.as_slice();
+        while let Some(first) = rest.first() {
+            let run = rest.iter().zip(*first..).take_while(|(core, expected)| *core == expected).count().max(1);
+            let comma = if run < rest.len() { "," } else { "" };
+            match run {
+                1 => write!(f, "{first}{comma}")?,
+                _ => write!(f, "{first}-{}{comma}", rest[run - 1])?,
+            }
+            rest = &rest[run..];
+        }
+        Ok(())
+    }
+}
+
+/// A choice among words.
+macro_rules! choice {
+    ($(#[doc = $doc:literal])* $name:ident, $thing:literal { $($(#[doc = $vdoc:literal])* $variant:ident = $word:literal,)* }) => {
+        $(#[doc = $doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name { $($(#[doc = $vdoc])* $variant,)* }
+
+        impl $name {
+            /// Every choice, as it is written.
+            pub const WORDS: &[&str] = &[$($word),*];
+        }
+
+        impl FromStr for $name {
+            type Err = ValueError;
+
+            fn from_str(text: &str) -> Result<Self, ValueError> {
+                match text {
+                    $($word => Ok(Self::$variant),)*
+                    _ => Err(ValueError::new(
+                        format!("`{text}` is not {}", $thing),
+                        format!("write one of {}", Self::WORDS.join(", ")),
+                    )),
+                }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(match self { $(Self::$variant => $word,)* })
+            }
+        }
+    };
+}
+
+choice! {
+    /// What an initiator gets of an image.
+    CloneKind, "a kind of clone" {
+        /// The image itself, shared by everyone who logs in.
+        None = "none",
+        /// A copy-on-write clone of its own for each boot.
+        Ephemeral = "ephemeral",
+    }
+}
+
+choice! {
+    /// How the boot stage of a login is told.
+    StageRule, "a stage rule" {
+        /// By the login's fingerprint; an unknown initiator counts as an operating system.
+        Auto = "auto",
+        /// Every login is firmware's.
+        Firmware = "firmware",
+        /// Every login is an operating system's.
+        Os = "os",
+    }
+}
+
+choice! {
+    /// What an operating system gets whose clone was lost.
+    OnLost, "a rule for lost clones" {
+        /// Its login is refused: a blank disk under a running filesystem would destroy data.
+        Refuse = "refuse",
+        /// A fresh clone. Only where the data is known to be worthless.
+        Fresh = "fresh",
+    }
+}
+
+choice! {
+    /// How log lines are written.
+    LogFormat, "a log format" {
+        /// For people: one line an event.
+        Text = "text",
+        /// For machines: one JSON object an event.
+        Json = "json",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_read_and_print() {
+        for (text, bytes) in
+            [("0", 0), ("512", 512), ("64K", 65_536), ("64MiB", 64 << 20), ("1G", 1 << 30), ("2t", 2 << 40), ("3 M", 3 << 20)]
+        {
+            let size: ByteSize = text.parse().unwrap();
+            assert_eq!(size.0, bytes, "{text}");
+            assert_eq!(size.to_string().parse(), Ok(size));
+        }
+        assert_eq!(ByteSize(64 << 20).to_string(), "64M");
+        assert_eq!(ByteSize((1 << 30) + 512).to_string(), "1073742336");
+        for bad in ["", "G", "1X", "-1", "1.5G", "99999999999999999999", "1é"] {
+            let error = bad.parse::<ByteSize>().unwrap_err();
+            assert!(error.to_string().contains("is not a size"), "{error}");
+        }
+        assert!("16777216T".parse::<ByteSize>().unwrap_err().what.contains("too large"));
+    }
+
+    #[test]
+    fn periods_read_and_print() {
+        for (text, ms) in [("0", 0), ("15", 15_000), ("15s", 15_000), ("500ms", 500), ("2m", 120_000), ("4h", 14_400_000)] {
+            let period: Period = text.parse().unwrap();
+            assert_eq!(period.0.as_millis(), ms, "{text}");
+            assert_eq!(period.to_string().parse(), Ok(period));
+        }
+        assert_eq!(Period::seconds(90).to_string(), "90s");
+        for bad in ["", "s", "1d", "-3s"] {
+            assert!(bad.parse::<Period>().unwrap_err().what.contains("is not a period"));
+        }
+        assert!("99999999h".parse::<Period>().unwrap_err().what.contains("too long"));
+    }
+
+    #[test]
+    fn cores_read_and_print() {
+        for (text, list) in [("0", vec![0]), ("0,1", vec![0, 1]), ("2-5", vec![2, 3, 4, 5]), ("7,0-1", vec![7, 0, 1])] {
+            let cores: Cores = text.parse().unwrap();
+            assert_eq!(cores, Cores::List(list));
+            assert_eq!(cores.to_string().parse(), Ok(cores));
+        }
+        assert_eq!(Cores::List(vec![0, 1, 2, 5]).to_string(), "0-2,5");
+        assert_eq!("auto".parse(), Ok(Cores::Auto));
+        for (bad, why) in [
+            ("", "not a list"),
+            ("a", "not a list"),
+            ("1-", "not a list"),
+            ("3-1", "backwards"),
+            ("1,1", "twice"),
+            ("0-3,2", "twice"),
+            ("0-999", "too many"),
+        ] {
+            assert!(bad.parse::<Cores>().unwrap_err().what.contains(why), "{bad}");
+        }
+    }
+
+    #[test]
+    fn cores_resolve_against_what_is_allowed() {
+        assert_eq!(Cores::Auto.resolve(&[0, 1, 2]), Ok(vec![1, 2]));
+        assert_eq!(Cores::Auto.resolve(&[3]), Ok(vec![3]));
+        assert_eq!(Cores::List(vec![2, 0]).resolve(&[0, 1, 2]), Ok(vec![2, 0]));
+        let error = Cores::List(vec![9]).resolve(&[0, 1]).unwrap_err();
+        assert_eq!(error.to_string(), "this process may not run on core 9: it may use 0-1");
+    }
+
+    #[test]
+    fn choices_name_what_they_take() {
+        assert_eq!("os".parse(), Ok(StageRule::Os));
+        let error = "maybe".parse::<OnLost>().unwrap_err();
+        assert_eq!(error.to_string(), "`maybe` is not a rule for lost clones: write one of refuse, fresh");
+    }
+}
