@@ -61,31 +61,131 @@ impl Alignment {
     pub fn allows(&self, range: ByteRange, address: usize) -> bool {
         let offset = u64::from(self.offset);
         let memory = u64::from(self.memory);
-        range.start % offset == 0 && range.len % offset == 0 && (address as u64) % memory == 0
+        range.start.is_multiple_of(offset)
+            && range.len.is_multiple_of(offset)
+            && (address as u64).is_multiple_of(memory)
     }
 
     /// Whether a file of this length can be written whole by direct I/O. In one that ends inside a block the last
     /// write would lengthen the file, so that part needs buffered I/O.
     #[must_use]
     pub fn divides(&self, file_len_bytes: u64) -> bool {
-        file_len_bytes % u64::from(self.offset) == 0
+        file_len_bytes.is_multiple_of(u64::from(self.offset))
     }
 
     /// The range widened to whole blocks; `None` when its end or the widened end is beyond `u64`.
     #[must_use]
     pub fn widen(&self, range: ByteRange) -> Option<Widened> {
-        let block = u64::from(self.offset);
-        let end = range.start.checked_add(range.len)?;
-        let start = range.start - range.start % block;
-        let block_end = if range.len == 0 { start } else { end.checked_next_multiple_of(block)? };
         if range.len == 0 {
-            let empty = ByteRange { start: range.start, len: 0 };
-            return Some(Widened { block: empty, head: empty, tail: empty });
+            return Some(Widened { block: range, head: range, tail: range });
         }
+        let block = u64::from(self.offset);
+        let start = range.start - range.start % block;
+        let end = range.start.checked_add(range.len)?;
+        let block_end = end.checked_next_multiple_of(block)?;
         Some(Widened {
             block: ByteRange { start, len: block_end - start },
             head: ByteRange { start, len: range.start - start },
             tail: ByteRange { start: end, len: block_end - end },
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const BLOCK: Alignment = Alignment { memory: 512, offset: 4096 };
+
+    fn range(start: u64, len: u64) -> ByteRange {
+        ByteRange { start, len }
+    }
+
+    #[test]
+    fn an_aligned_range_stays_as_it_is() {
+        let widened = BLOCK.widen(range(8192, 4096)).unwrap();
+        assert!(widened.is_aligned());
+        assert_eq!(widened.block, range(8192, 4096));
+        assert_eq!(widened.fill_reads(BLOCK), [None, None]);
+    }
+
+    #[test]
+    fn one_sector_within_a_block_needs_the_block() {
+        let widened = BLOCK.widen(range(512, 512)).unwrap();
+        assert_eq!(widened.block, range(0, 4096));
+        assert_eq!(widened.head, range(0, 512));
+        assert_eq!(widened.tail, range(1024, 3072));
+        assert_eq!(widened.fill_reads(BLOCK), [Some(range(0, 4096)), None]);
+    }
+
+    #[test]
+    fn a_long_range_needs_only_its_partial_ends() {
+        let both = BLOCK.widen(range(512, 5 * 4096)).unwrap();
+        assert_eq!(both.fill_reads(BLOCK), [Some(range(0, 4096)), Some(range(5 * 4096, 4096))]);
+        let head = BLOCK.widen(range(512, 2 * 4096 - 512)).unwrap();
+        assert_eq!(head.fill_reads(BLOCK), [Some(range(0, 4096)), None]);
+        let tail = BLOCK.widen(range(0, 4096 + 512)).unwrap();
+        assert_eq!(tail.fill_reads(BLOCK), [Some(range(4096, 4096)), None]);
+        let touching = BLOCK.widen(range(512, 4096)).unwrap();
+        assert_eq!(touching.fill_reads(BLOCK), [Some(range(0, 8192)), None], "two blocks, one read");
+    }
+
+    #[test]
+    fn an_empty_range_needs_nothing() {
+        let widened = BLOCK.widen(range(513, 0)).unwrap();
+        assert_eq!(widened.block.len, 0);
+        assert_eq!(widened.fill_reads(BLOCK), [None, None]);
+    }
+
+    #[test]
+    fn ranges_beyond_u64_are_refused() {
+        assert_eq!(BLOCK.widen(range(u64::MAX, 2)), None);
+        assert_eq!(BLOCK.widen(range(u64::MAX - 512, 512)), None, "the widened end is beyond");
+        assert!(Alignment::NONE.widen(range(u64::MAX - 512, 512)).is_some());
+    }
+
+    #[test]
+    fn statx_answers_are_checked() {
+        assert_eq!(Alignment::from_statx(4, 512), Some(Alignment { memory: 4, offset: 512 }));
+        assert_eq!(Alignment::from_statx(0, 0), None, "no direct I/O");
+        assert_eq!(Alignment::from_statx(4, 520), None);
+    }
+
+    #[test]
+    fn address_offset_and_length_must_all_fit() {
+        assert!(BLOCK.allows(range(4096, 8192), 512));
+        assert!(!BLOCK.allows(range(4096, 8192), 100));
+        assert!(!BLOCK.allows(range(512, 4096), 512));
+        assert!(!BLOCK.allows(range(4096, 512), 512));
+        assert!(BLOCK.divides(1 << 20));
+        assert!(!BLOCK.divides((1 << 20) + 512));
+    }
+
+    proptest! {
+        #[test]
+        fn head_range_and_tail_tile_the_block(start in 0_u64..1 << 20, len in 1_u64..1 << 16, shift in 0_u32..13) {
+            let alignment = Alignment { memory: 1, offset: 1 << shift };
+            let block = u64::from(alignment.offset);
+            let widened = alignment.widen(range(start, len)).unwrap();
+            prop_assert_eq!(widened.block.start % block, 0);
+            prop_assert_eq!(widened.block.len % block, 0);
+            prop_assert_eq!(widened.head.start, widened.block.start);
+            prop_assert_eq!(widened.head.end(), start);
+            prop_assert_eq!(widened.tail.start, start + len);
+            prop_assert_eq!(widened.tail.end(), widened.block.end());
+            prop_assert!(widened.head.len < block && widened.tail.len < block);
+            // Every padding byte is read by exactly one fill read, and those are whole blocks within the range.
+            let fills: Vec<_> = widened.fill_reads(alignment).into_iter().flatten().collect();
+            for fill in &fills {
+                prop_assert!(alignment.allows(*fill, 0));
+                prop_assert!(fill.start >= widened.block.start && fill.end() <= widened.block.end());
+            }
+            for padding in [widened.head, widened.tail].into_iter().filter(|padding| padding.len > 0) {
+                let covering = fills.iter().filter(|fill| fill.start <= padding.start && padding.end() <= fill.end());
+                prop_assert_eq!(covering.count(), 1);
+            }
+        }
     }
 }

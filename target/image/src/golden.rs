@@ -216,7 +216,10 @@ mod tests {
         assert_eq!(table.usage(FILE), Some((Use::Shared, 3)));
         let conflict = table.open(FILE, Use::Writable, "target data").unwrap_err();
         let text = conflict.to_string();
-        assert!(text.contains("target data") && text.contains("target debian") && text.contains("copy"), "{text}");
+        assert!(
+            text.contains("target data") && text.contains("target debian") && text.contains("copy"),
+            "{text}"
+        );
 
         assert!(table.close(FILE, "target rescue"));
         assert!(table.close(FILE, "target debian"));

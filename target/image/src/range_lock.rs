@@ -141,7 +141,11 @@ impl RangeLocks {
         let mut at = 0;
         while let Some(&request) = self.waiting.get(at) {
             let free = request.conflicts(gone)
-                && !self.held.iter().chain(self.waiting.iter().take(at)).any(|other| other.conflicts(&request));
+                && !self
+                    .held
+                    .iter()
+                    .chain(self.waiting.iter().take(at))
+                    .any(|other| other.conflicts(&request));
             if free {
                 self.waiting.remove(at);
                 self.held.push(request);
@@ -150,5 +154,160 @@ impl RangeLocks {
                 at += 1;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(start: u64, len: u64) -> ByteRange {
+        ByteRange { start, len }
+    }
+
+    fn released(locks: &mut RangeLocks, owner: u64) -> Vec<u64> {
+        let mut granted = Vec::new();
+        locks.release(owner, |owner| granted.push(owner));
+        granted
+    }
+
+    #[test]
+    fn readers_share_and_a_writer_waits_for_all_of_them() {
+        let mut locks = RangeLocks::new(16);
+        assert_eq!(locks.acquire(range(0, 4096), Kind::Shared, 1), Acquired::Granted);
+        assert_eq!(locks.acquire(range(512, 512), Kind::Shared, 2), Acquired::Granted);
+        assert_eq!(locks.acquire(range(1000, 8), Kind::Exclusive, 3), Acquired::Queued);
+        assert_eq!(released(&mut locks, 1), []);
+        assert_eq!(released(&mut locks, 2), [3]);
+        assert_eq!(released(&mut locks, 3), []);
+        assert!(locks.is_empty());
+    }
+
+    #[test]
+    fn a_reader_does_not_overtake_a_writer_that_waits() {
+        let mut locks = RangeLocks::new(16);
+        locks.acquire(range(0, 10), Kind::Shared, 1);
+        locks.acquire(range(0, 10), Kind::Exclusive, 2);
+        assert_eq!(locks.acquire(range(5, 1), Kind::Shared, 3), Acquired::Queued);
+        assert_eq!(locks.acquire(range(10, 1), Kind::Shared, 4), Acquired::Granted, "elsewhere nobody waits");
+        assert_eq!(released(&mut locks, 1), [2]);
+        assert_eq!(released(&mut locks, 2), [3]);
+    }
+
+    #[test]
+    fn one_release_can_grant_several() {
+        let mut locks = RangeLocks::new(16);
+        locks.acquire(range(0, 100), Kind::Exclusive, 1);
+        locks.acquire(range(0, 10), Kind::Exclusive, 2);
+        locks.acquire(range(5, 10), Kind::Exclusive, 3);
+        locks.acquire(range(50, 10), Kind::Exclusive, 4);
+        assert_eq!(released(&mut locks, 1), [2, 4], "3 still waits for 2");
+        assert_eq!(released(&mut locks, 2), [3]);
+    }
+
+    #[test]
+    fn withdrawing_a_request_lets_those_behind_it_through() {
+        let mut locks = RangeLocks::new(16);
+        locks.acquire(range(0, 10), Kind::Shared, 1);
+        locks.acquire(range(0, 10), Kind::Exclusive, 2);
+        locks.acquire(range(0, 10), Kind::Shared, 3);
+        let mut granted = Vec::new();
+        assert!(!locks.cancel(1, |_| ()), "a held range is released, not withdrawn");
+        assert!(locks.cancel(2, |owner| granted.push(owner)));
+        assert_eq!(granted, [3]);
+        assert!(!locks.cancel(2, |_| ()));
+    }
+
+    #[test]
+    fn at_the_bound_requests_are_turned_away() {
+        let mut locks = RangeLocks::new(2);
+        locks.acquire(range(0, 10), Kind::Exclusive, 1);
+        locks.acquire(range(0, 10), Kind::Exclusive, 2);
+        assert_eq!(locks.acquire(range(100, 10), Kind::Shared, 3), Acquired::Full);
+        released(&mut locks, 1);
+        assert_eq!(locks.acquire(range(100, 10), Kind::Shared, 3), Acquired::Granted);
+    }
+
+    #[test]
+    fn releasing_what_is_not_held_changes_nothing() {
+        let mut locks = RangeLocks::new(2);
+        locks.acquire(range(0, 10), Kind::Exclusive, 1);
+        locks.acquire(range(0, 10), Kind::Exclusive, 2);
+        assert_eq!(released(&mut locks, 2), [], "it waits");
+        assert_eq!(released(&mut locks, 9), []);
+        assert_eq!((locks.held(), locks.waiting()), (1, 1));
+    }
+
+    #[test]
+    fn empty_and_endless_ranges_do_no_harm() {
+        assert!(!range(5, 0).overlaps(&range(0, 10)));
+        assert!(range(u64::MAX - 1, u64::MAX).overlaps(&range(u64::MAX - 1, 1)));
+        assert!(range(0, u64::MAX).overlaps(&range(7, 1)));
+    }
+
+    /// Random traffic against a plain record of who holds and who waits.
+    fn traffic(seed: u64) {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut locks = RangeLocks::new(24);
+        let mut held: Vec<Request> = Vec::new();
+        let mut waiting: Vec<Request> = Vec::new();
+        for owner in 0..400_u64 {
+            let kind = if random.bool() { Kind::Shared } else { Kind::Exclusive };
+            let request = Request { range: range(random.u64(..64), random.u64(..12)), kind, owner };
+            let blocked = held.iter().chain(&waiting).any(|other| other.conflicts(&request));
+            match locks.acquire(request.range, kind, owner) {
+                Acquired::Full => assert_eq!(held.len() + waiting.len(), 24),
+                Acquired::Queued => {
+                    assert!(blocked, "seed {seed}: it waits for nobody");
+                    waiting.push(request);
+                }
+                Acquired::Granted => {
+                    assert!(!blocked, "seed {seed}: it overtook somebody");
+                    held.push(request);
+                }
+            }
+            let end = random.u8(..10);
+            if end < 4 && !held.is_empty() {
+                let gone = held.swap_remove(random.usize(..held.len()));
+                let mut granted = Vec::new();
+                locks.release(gone.owner, |owner| granted.push(owner));
+                take_over(&granted, &mut held, &mut waiting, seed);
+            } else if end == 4 && !waiting.is_empty() {
+                let gone = waiting.remove(random.usize(..waiting.len()));
+                let mut granted = Vec::new();
+                assert!(locks.cancel(gone.owner, |owner| granted.push(owner)));
+                take_over(&granted, &mut held, &mut waiting, seed);
+            }
+            assert_eq!((locks.held(), locks.waiting()), (held.len(), waiting.len()));
+        }
+        // All who wait are granted in the end.
+        while let Some(gone) = held.pop() {
+            let mut granted = Vec::new();
+            locks.release(gone.owner, |owner| granted.push(owner));
+            take_over(&granted, &mut held, &mut waiting, seed);
+        }
+        assert!(waiting.is_empty() && locks.is_empty(), "seed {seed}: somebody starved");
+    }
+
+    fn take_over(granted: &[u64], held: &mut Vec<Request>, waiting: &mut Vec<Request>, seed: u64) {
+        for owner in granted {
+            let at = waiting.iter().position(|request| request.owner == *owner).unwrap();
+            let request = waiting.remove(at);
+            assert!(!held.iter().any(|other| other.conflicts(&request)), "seed {seed}: two on one range");
+            assert!(
+                !waiting[..at].iter().any(|other| other.conflicts(&request)),
+                "seed {seed}: not in order"
+            );
+            held.push(request);
+        }
+        for (at, request) in waiting.iter().enumerate() {
+            let blocked = held.iter().chain(&waiting[..at]).any(|other| other.conflicts(request));
+            assert!(blocked, "seed {seed}: {} was forgotten", request.owner);
+        }
+    }
+
+    #[test]
+    fn random_traffic_is_exclusive_fair_and_ends() {
+        (0..300).for_each(traffic);
     }
 }

@@ -309,6 +309,8 @@ pub enum EpochState {
         session: SessionId,
         /// That session's peer address.
         address: IpAddr,
+        /// When it was last known to be heard from.
+        last_heard: Time,
     },
     /// Kept for its machine to come back.
     Held {

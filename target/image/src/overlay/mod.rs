@@ -182,7 +182,10 @@ impl<H> Overlay<H> {
     /// must hold all its live sectors too: the caller has copied their bytes.
     pub fn install(&mut self, slot_index: u64, handle: H, mask: u8) -> Option<H> {
         let replaced = self.slots.insert(slot_index, handle, mask);
-        debug_assert!(replaced.as_ref().is_none_or(|&(_, was)| was & !mask == 0), "live sectors are carried over");
+        debug_assert!(
+            replaced.as_ref().is_none_or(|&(_, was)| was & !mask == 0),
+            "live sectors are carried over"
+        );
         replaced.map(|(handle, _)| handle)
     }
 
@@ -205,10 +208,13 @@ impl<H> Overlay<H> {
             return Ok(());
         }
         self.tombstones.add(start, end)?;
+        let parts = (end - start) / PER_SLOT;
+        if parts > self.slots.len() as u64 {
+            // A discard of a whole disk must not look at every slot that the disk could have.
+            self.slots.clear_sectors_of_all(|index| mask_within(index, start, end), freed);
+            return Ok(());
+        }
         for part in slot_parts(start, (end - start) as u32) {
-            if self.slots.is_empty() {
-                break;
-            }
             let emptied = self.slots.find_mut(part.slot_index).is_some_and(|(_, mask)| {
                 *mask &= !part.mask();
                 *mask == 0
@@ -258,6 +264,9 @@ impl<H> Overlay<H> {
 
     /// Says what a range without live sectors is: tombstones, and the golden between them.
     fn resolve_beneath<'a>(&'a self, start: u64, end: u64, visit: &mut impl FnMut(Piece<'a, H>)) {
+        if start >= end {
+            return;
+        }
         let mut at = start;
         // Both differences fit: every range that comes here was `sectors: u32` long at most.
         for (run_start, run_end) in self.tombstones.within(start, end) {
@@ -271,6 +280,14 @@ impl<H> Overlay<H> {
             visit(Piece::Golden { start_sector: at, sectors: (end - at) as u32 });
         }
     }
+}
+
+/// Which sectors of a slot lie in `start..end`.
+fn mask_within(slot_index: u64, start: u64, end: u64) -> u8 {
+    let base = slot_index.saturating_mul(PER_SLOT);
+    let from = start.saturating_sub(base).min(PER_SLOT) as u32;
+    let to = end.saturating_sub(base).min(PER_SLOT) as u32;
+    ((0xff_u32 << from) & !(0xff_u32 << to)) as u8
 }
 
 /// The runs of ones in a mask: first bit and length.

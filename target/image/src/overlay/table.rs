@@ -64,9 +64,27 @@ impl<H> SlotTable<H> {
         Some(slot.handle)
     }
 
+    /// Clears the mask bits that `sectors` names for each slot; slots that lose their last one go to `freed`.
+    pub(super) fn clear_sectors_of_all(&mut self, sectors: impl Fn(u64) -> u8, mut freed: impl FnMut(H)) {
+        let emptied = self.slots.extract_if(|slot| {
+            let cleared = sectors(slot.index);
+            slot.mask &= !cleared;
+            cleared != 0 && slot.mask == 0
+        });
+        for slot in emptied {
+            freed(slot.handle);
+        }
+    }
+
     pub(super) fn drain(&mut self, mut freed: impl FnMut(H)) {
         for slot in std::mem::replace(&mut self.slots, HashTable::new()) {
             freed(slot.handle);
         }
     }
+}
+
+/// Bytes of one entry of the table.
+#[cfg(test)]
+pub(super) fn entry_size<H>() -> usize {
+    size_of::<Slot<H>>()
 }

@@ -55,10 +55,13 @@ impl Tombstones {
         Ok(())
     }
 
-    /// The runs within `start..end`, cut to it, in order.
+    /// The runs within `start..end` (not empty), cut to it, in order.
     pub(super) fn within(&self, start: u64, end: u64) -> impl Iterator<Item = (u64, u64)> + '_ {
         let before = self.runs.range(..start).next_back().filter(|&(_, &run_end)| run_end > start);
-        let inside = self.runs.range(start..end.max(start));
-        before.into_iter().chain(inside).map(move |(&run_start, &run_end)| (run_start.max(start), run_end.min(end)))
+        let inside = self.runs.range(start..end);
+        before
+            .into_iter()
+            .chain(inside)
+            .map(move |(&run_start, &run_end)| (run_start.max(start), run_end.min(end)))
     }
 }
