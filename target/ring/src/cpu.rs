@@ -7,8 +7,10 @@ use std::io;
 #[derive(Debug, thiserror::Error)]
 pub enum PinError {
     /// The core is not among those that the process may use.
-    #[error("core {core} is not available: this process may use cores {allowed}. Choose among them, or widen \
-             the cpuset, container or affinity that limits the process")]
+    #[error(
+        "core {core} is not available: this process may use cores {allowed}. Choose among them, or widen \
+             the cpuset, container or affinity that limits the process"
+    )]
     NotAllowed {
         /// The core asked for.
         core: usize,

@@ -5,9 +5,9 @@
 //! happens. The free list is a stack, so that a warm slot is used again first and untouched slots stay
 //! untouched (and cost no memory).
 
-use memmap2::{MmapMut, MmapOptions};
-use std::cell::UnsafeCell;
+use memmap2::{MmapOptions, MmapRaw};
 use std::io;
+use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -26,7 +26,8 @@ pub struct PoolConfig {
 
 /// A fixed number of equal, page-aligned slots in one anonymous mapping.
 pub struct Pool {
-    mapping: UnsafeCell<MmapMut>,
+    /// Keeps `base` mapped; its bytes are only ever reached through `base`.
+    _mapping: MmapRaw,
     base: NonNull<u8>,
     config: PoolConfig,
     references: Box<[AtomicU32]>,
@@ -54,16 +55,19 @@ impl Pool {
     /// space; otherwise whatever mmap says.
     pub fn new(config: PoolConfig) -> io::Result<Arc<Self>> {
         if config.slot_len == 0 || !config.slot_len.is_multiple_of(4096) || config.slots == NONE {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a pool's slots are multiples of 4096 bytes"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "a pool's slots are multiples of 4096 bytes",
+            ));
         }
         let bytes = usize::try_from(u64::from(config.slot_len) * u64::from(config.slots))
             .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "pool larger than the address space"))?;
-        let mut mapping = MmapOptions::new().len(bytes.max(4096)).map_anon()?;
+        let mapping = MmapRaw::from(MmapOptions::new().len(bytes.max(4096)).map_anon()?);
         let base = NonNull::new(mapping.as_mut_ptr())
             .ok_or_else(|| io::Error::new(io::ErrorKind::OutOfMemory, "mmap gave a null mapping"))?;
         let zeros = |_| AtomicU32::new(0);
         Ok(Arc::new(Self {
-            mapping: UnsafeCell::new(mapping),
+            _mapping: mapping,
             base,
             config,
             references: (0..config.slots).map(zeros).collect(),
@@ -79,7 +83,7 @@ impl Pool {
         let slot = self.pop().or_else(|| self.take_fresh())?;
         self.references[slot as usize].store(1, Ordering::Relaxed);
         self.in_use.fetch_add(1, Ordering::Relaxed);
-        Some(Buffer { pool: Arc::clone(self), slot })
+        Some(Buffer { pool: ManuallyDrop::new(Arc::clone(self)), slot })
     }
 
     fn pop(&self) -> Option<u32> {
@@ -152,14 +156,15 @@ impl Pool {
 
 impl std::fmt::Debug for Pool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let _ = &self.mapping;
         f.debug_struct("Pool").field("config", &self.config).field("in_use", &self.in_use()).finish()
     }
 }
 
 /// An owning handle to one slot of a [`Pool`]. `clone` shares the slot read-only.
 pub struct Buffer {
-    pool: Arc<Pool>,
+    /// All handles to a slot hold the same one strong count of the pool, which the last of them gives back. So
+    /// sharing a slot costs one atomic operation, not two.
+    pool: ManuallyDrop<Arc<Pool>>,
     slot: u32,
 }
 
@@ -203,6 +208,11 @@ impl Buffer {
         &self.pool
     }
 
+    /// Its slot's number in the pool.
+    pub(crate) fn slot(&self) -> u32 {
+        self.slot
+    }
+
     /// Address of the slot's first byte, for the kernel.
     pub(crate) fn as_ptr(&self) -> *mut u8 {
         self.pool.slot_ptr(self.slot).as_ptr()
@@ -211,8 +221,16 @@ impl Buffer {
 
 impl Clone for Buffer {
     fn clone(&self) -> Self {
-        self.pool.references[self.slot as usize].fetch_add(1, Ordering::Relaxed);
-        Self { pool: Arc::clone(&self.pool), slot: self.slot }
+        let handles = self.pool.references[self.slot as usize].fetch_add(1, Ordering::Relaxed);
+        if handles > u32::MAX / 2 {
+            // Two thousand million leaked handles: as with `Arc`, better no process than a count that wraps.
+            std::process::abort();
+        }
+        // SAFETY: the pointer is from an `Arc` that is alive; this copy of it is not counted, and it is never
+        // dropped unless as the slot's last handle, which gives the slot's one count back.
+        #[allow(unsafe_code, reason = "one count of the pool per slot instead of per handle")]
+        let pool = unsafe { Arc::from_raw(Arc::as_ptr(&self.pool)) };
+        Self { pool: ManuallyDrop::new(pool), slot: self.slot }
     }
 }
 
@@ -221,6 +239,11 @@ impl Drop for Buffer {
         if self.pool.references[self.slot as usize].fetch_sub(1, Ordering::AcqRel) == 1 {
             self.pool.in_use.fetch_sub(1, Ordering::Relaxed);
             self.pool.push(self.slot);
+            // SAFETY: this was the slot's last handle, which owns its one strong count; `pool` is not used after.
+            #[allow(unsafe_code, reason = "one count of the pool per slot instead of per handle")]
+            unsafe {
+                ManuallyDrop::drop(&mut self.pool);
+            }
         }
     }
 }

@@ -57,22 +57,28 @@ impl Default for ListenConfig {
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
     /// Another socket has the address.
-    #[error("cannot listen on {address}: the port is in use. Stop the other program (`ss -ltnp` names it) or \
-             choose another port")]
+    #[error(
+        "cannot listen on {address}: the port is in use. Stop the other program (`ss -ltnp` names it) or \
+             choose another port"
+    )]
     InUse {
         /// Where.
         address: SocketAddr,
     },
     /// No interface has the address.
-    #[error("cannot listen on {address}: this machine has no such address. Use one that `ip address` shows, or \
-             0.0.0.0 or [::] for all")]
+    #[error(
+        "cannot listen on {address}: this machine has no such address. Use one that `ip address` shows, or \
+             0.0.0.0 or [::] for all"
+    )]
     NotAvailable {
         /// Where.
         address: SocketAddr,
     },
     /// The port is privileged.
-    #[error("cannot listen on {address}: no permission. Ports below 1024 need CAP_NET_BIND_SERVICE; otherwise a \
-             security policy forbids it")]
+    #[error(
+        "cannot listen on {address}: no permission. Ports below 1024 need CAP_NET_BIND_SERVICE; otherwise a \
+             security policy forbids it"
+    )]
     NoPermission {
         /// Where.
         address: SocketAddr,

@@ -57,12 +57,16 @@ pub struct ProbeReport {
 impl ProbeReport {
     /// The missing features without which the target cannot run.
     pub fn fatal(&self) -> impl Iterator<Item = &Feature> {
-        self.features.iter().filter(|feature| feature.result.is_err() && matches!(feature.need, Need::Fatal { .. }))
+        self.features
+            .iter()
+            .filter(|feature| feature.result.is_err() && matches!(feature.need, Need::Fatal { .. }))
     }
 
     /// The missing features that only cost something.
     pub fn degraded(&self) -> impl Iterator<Item = &Feature> {
-        self.features.iter().filter(|feature| feature.result.is_err() && matches!(feature.need, Need::Optional { .. }))
+        self.features
+            .iter()
+            .filter(|feature| feature.result.is_err() && matches!(feature.need, Need::Optional { .. }))
     }
 }
 

@@ -364,9 +364,11 @@ impl SendList {
 
     /// The pieces still to send, as (pointer, length) pairs for the kernel.
     pub(crate) fn iovecs(&self, out: &mut SmallVec<[libc::iovec; 16]>) {
-        out.extend(self.slices().map(|slice| libc::iovec {
-            iov_base: slice.as_ptr().cast_mut().cast(),
-            iov_len: slice.len(),
-        }));
+        out.extend(
+            self.slices().map(|slice| libc::iovec {
+                iov_base: slice.as_ptr().cast_mut().cast(),
+                iov_len: slice.len(),
+            }),
+        );
     }
 }

@@ -61,8 +61,10 @@ pub enum SetupError {
         rule: &'static str,
     },
     /// io_uring is switched off or filtered.
-    #[error("io_uring is not available: {source}. Check `sysctl kernel.io_uring_disabled` (it must be 0, or 1 with \
-             membership in kernel.io_uring_group) and the seccomp profile of the container")]
+    #[error(
+        "io_uring is not available: {source}. Check `sysctl kernel.io_uring_disabled` (it must be 0, or 1 with \
+             membership in kernel.io_uring_group) and the seccomp profile of the container"
+    )]
     Forbidden {
         /// The kernel's answer.
         source: io::Error,
@@ -78,8 +80,10 @@ pub enum SetupError {
         source: io::Error,
     },
     /// Memory or descriptors ran out.
-    #[error("setting up the ring failed at {step}: {source}. Raise the memory or descriptor limits (`ulimit -l`, \
-             `ulimit -n`) or lower the ring's limits")]
+    #[error(
+        "setting up the ring failed at {step}: {source}. Raise the memory or descriptor limits (`ulimit -l`, \
+             `ulimit -n`) or lower the ring's limits"
+    )]
     Resources {
         /// Which step.
         step: &'static str,
