@@ -4,3 +4,6 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
+pub mod identity;
+pub mod logging;
+pub mod store;

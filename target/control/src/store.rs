@@ -1,0 +1,384 @@
+//! What outlives the process: boot epochs and identities, in one small database file.
+//!
+//! ```text
+//!   STATE_DIR/state.redb
+//!     meta        name               -> number      format version, number of runs
+//!     epochs      target, initiator  -> JSON        one record per initiator's current boot epoch
+//!     identities  target, LUN number -> JSON        NAA designator and serial number
+//! ```
+//!
+//! A change is durable when [`Store::apply`] returns. The database's own lock keeps a second instance out.
+
+use crate::identity::LunIdentity;
+use redb::backends::InMemoryBackend;
+use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition};
+use serde::{Deserialize, Serialize};
+use stampede_image::epoch::{EpochRecord, LoginStage, RecordKey};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The layout that this code reads and writes.
+const FORMAT: u64 = 1;
+/// Memory that the database may use for caching, in bytes.
+const CACHE_BYTES: usize = 4 << 20;
+/// The database's name in the state directory.
+const FILE_NAME: &str = "state.redb";
+
+const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+const EPOCHS: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("epochs");
+const IDENTITIES: TableDefinition<'_, (&str, u16), &[u8]> = TableDefinition::new("identities");
+
+/// Why the store cannot be used, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The directory cannot be made or entered.
+    #[error("cannot use the state directory {path}: {source}. Give --state-dir a directory that stampede may write to", path = path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// Another process has it.
+    #[error("{path} is in use by another stampede. Stop that one, or give this one its own --state-dir", path = path.display())]
+    InUse {
+        /// The database.
+        path: PathBuf,
+    },
+    /// The file is damaged, or not a database.
+    #[error(
+        "{path} is damaged or is not a state store of stampede ({why}). Restore it from a backup, or move it away to \
+         start anew: then running machines whose clones are gone are no longer recognised, so restart them all",
+        path = path.display()
+    )]
+    Corrupted {
+        /// The database.
+        path: PathBuf,
+        /// What the database says.
+        why: String,
+    },
+    /// A newer stampede wrote it.
+    #[error("{path} has format {found}, this stampede knows {FORMAT}. Use the stampede that wrote it, or a newer one", path = path.display())]
+    Format {
+        /// The database.
+        path: PathBuf,
+        /// Its format.
+        found: u64,
+    },
+    /// Reading or writing failed.
+    #[error("the state store failed: {why}. Look at the disk and the free space of --state-dir")]
+    Failed {
+        /// What the database says.
+        why: String,
+    },
+}
+
+fn failed(error: impl Into<redb::Error>) -> StoreError {
+    StoreError::Failed { why: error.into().to_string() }
+}
+
+/// One change to make durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Writes an epoch's record, replacing the one of the same key.
+    PutEpoch(EpochRecord),
+    /// Deletes an epoch's record.
+    DeleteEpoch(RecordKey),
+}
+
+/// An epoch's record as it is stored; its key holds the names.
+#[derive(Serialize, Deserialize)]
+struct StoredEpoch {
+    epoch: u64,
+    os: bool,
+    firmware: bool,
+}
+
+/// The open store.
+#[derive(Debug)]
+pub struct Store {
+    database: Database,
+    path: Option<PathBuf>,
+    run: u64,
+}
+
+impl Store {
+    /// Opens the store in a directory; makes both if they are missing.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn open(directory: &Path) -> Result<Self, StoreError> {
+        let bad_directory = |source| StoreError::Directory { path: directory.to_owned(), source };
+        std::fs::create_dir_all(directory).map_err(bad_directory)?;
+        let path = directory.join(FILE_NAME);
+        let opened = Database::builder()
+            .set_cache_size(CACHE_BYTES)
+            // The file is small, and a damaged one must be an error, not a panic in the middle of a boot storm.
+            .set_check_integrity_on_open(true)
+            .create(&path);
+        let database = opened.map_err(|error| match error {
+            DatabaseError::DatabaseAlreadyOpen => StoreError::InUse { path: path.clone() },
+            DatabaseError::Storage(StorageError::Io(source)) if source.kind() != io::ErrorKind::InvalidData => {
+                bad_directory(source)
+            }
+            other => StoreError::Corrupted { path: path.clone(), why: other.to_string() },
+        })?;
+        Self::begin(database, Some(path))
+    }
+
+    /// A store that is gone with the process.
+    ///
+    /// # Errors
+    /// None are known.
+    pub fn in_memory() -> Result<Self, StoreError> {
+        let database = Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(InMemoryBackend::new());
+        Self::begin(database.map_err(failed)?, None)
+    }
+
+    /// Checks the format and counts the run.
+    fn begin(database: Database, path: Option<PathBuf>) -> Result<Self, StoreError> {
+        let run = count_run(&database).map_err(|error| match (error, &path) {
+            (BeginError::Format(found), _) => {
+                StoreError::Format { path: path.clone().unwrap_or_default(), found }
+            }
+            (BeginError::Database(error), Some(path)) => {
+                StoreError::Corrupted { path: path.clone(), why: error.to_string() }
+            }
+            (BeginError::Database(error), None) => failed(error),
+        })?;
+        Ok(Self { database, path, run })
+    }
+
+    /// The database file; `None` for a store in memory.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    /// How often this store was opened, counting this time.
+    #[must_use]
+    pub fn run(&self) -> u64 {
+        self.run
+    }
+
+    /// All records of epochs.
+    ///
+    /// # Errors
+    /// Reading fails, or a record is not one of ours.
+    pub fn epochs(&self) -> Result<Vec<EpochRecord>, StoreError> {
+        let transaction = self.database.begin_read().map_err(failed)?;
+        let table = transaction.open_table(EPOCHS).map_err(failed)?;
+        let mut records = Vec::new();
+        for entry in table.iter().map_err(failed)? {
+            let (key, value) = entry.map_err(failed)?;
+            let (target, initiator) = key.value();
+            let stored: StoredEpoch = self.decode(value.value())?;
+            records.push(EpochRecord {
+                target: target.to_owned(),
+                initiator: initiator.to_owned(),
+                epoch: stored.epoch,
+                stage: if stored.os { LoginStage::Os } else { LoginStage::Firmware },
+                firmware: stored.firmware,
+            });
+        }
+        Ok(records)
+    }
+
+    /// The identity of a target's LUN: the stored one, or this one, which is stored then.
+    ///
+    /// # Errors
+    /// Reading or writing fails.
+    pub fn identity(&self, target: &str, lun: u16, new: LunIdentity) -> Result<LunIdentity, StoreError> {
+        let transaction = self.database.begin_write().map_err(failed)?;
+        let identity = {
+            let mut table = transaction.open_table(IDENTITIES).map_err(failed)?;
+            let stored = match table.get((target, lun)).map_err(failed)? {
+                Some(value) => Some(self.decode(value.value())?),
+                None => None,
+            };
+            match stored {
+                Some(identity) => identity,
+                None => {
+                    table.insert((target, lun), encode(&new)?.as_slice()).map_err(failed)?;
+                    new
+                }
+            }
+        };
+        transaction.commit().map_err(failed)?;
+        Ok(identity)
+    }
+
+    /// Makes changes durable, all or none.
+    ///
+    /// # Errors
+    /// Writing fails; nothing has changed then.
+    pub fn apply(&self, changes: &[Change]) -> Result<(), StoreError> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let transaction = self.database.begin_write().map_err(failed)?;
+        {
+            let mut table = transaction.open_table(EPOCHS).map_err(failed)?;
+            for change in changes {
+                match change {
+                    Change::PutEpoch(record) => {
+                        let stored = StoredEpoch {
+                            epoch: record.epoch,
+                            os: record.stage == LoginStage::Os,
+                            firmware: record.firmware,
+                        };
+                        let key = (record.target.as_str(), record.initiator.as_str());
+                        table.insert(key, encode(&stored)?.as_slice()).map_err(failed)?;
+                    }
+                    Change::DeleteEpoch(key) => {
+                        table.remove((key.target.as_str(), key.initiator.as_str())).map_err(failed)?;
+                    }
+                }
+            }
+        }
+        transaction.commit().map_err(failed)
+    }
+
+    fn decode<'a, T: Deserialize<'a>>(&self, bytes: &'a [u8]) -> Result<T, StoreError> {
+        serde_json::from_slice(bytes).map_err(|error| StoreError::Corrupted {
+            path: self.path.clone().unwrap_or_default(),
+            why: error.to_string(),
+        })
+    }
+}
+
+fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, StoreError> {
+    serde_json::to_vec(value).map_err(|error| StoreError::Failed { why: error.to_string() })
+}
+
+enum BeginError {
+    Format(u64),
+    Database(redb::Error),
+}
+
+impl<E: Into<redb::Error>> From<E> for BeginError {
+    fn from(error: E) -> Self {
+        Self::Database(error.into())
+    }
+}
+
+fn count_run(database: &Database) -> Result<u64, BeginError> {
+    let transaction = database.begin_write()?;
+    let run = {
+        let mut meta = transaction.open_table(META)?;
+        let format = meta.get("format")?.map(|value| value.value());
+        if let Some(found) = format.filter(|found| *found != FORMAT) {
+            return Err(BeginError::Format(found));
+        }
+        let run = meta.get("runs")?.map_or(0, |value| value.value()).saturating_add(1);
+        meta.insert("format", FORMAT)?;
+        meta.insert("runs", run)?;
+        run
+    };
+    transaction.open_table(EPOCHS)?;
+    transaction.open_table(IDENTITIES)?;
+    transaction.commit()?;
+    Ok(run)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(initiator: &str, epoch: u64) -> EpochRecord {
+        let (target, initiator) = ("iqn.t".to_owned(), initiator.to_owned());
+        EpochRecord { target, initiator, epoch, stage: LoginStage::Os, firmware: epoch % 2 == 0 }
+    }
+
+    #[test]
+    fn what_is_applied_is_there_after_reopening() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("a/b")).unwrap();
+        assert_eq!(store.run(), 1);
+        store.apply(&[Change::PutEpoch(record("i1", 1)), Change::PutEpoch(record("i2", 2))]).unwrap();
+        store.apply(&[Change::PutEpoch(record("i1", 3)), Change::DeleteEpoch(record("i2", 2).key())]).unwrap();
+        let first = LunIdentity::derive("iqn.t", 0);
+        assert_eq!(store.identity("iqn.t", 0, first.clone()).unwrap(), first);
+        drop(store);
+        let store = Store::open(&dir.path().join("a/b")).unwrap();
+        assert_eq!(store.run(), 2);
+        assert_eq!(store.epochs().unwrap(), [record("i1", 3)]);
+        let kept = store.identity("iqn.t", 0, LunIdentity::derive("other", 7)).unwrap();
+        assert_eq!(kept, first, "the stored identity wins");
+    }
+
+    #[test]
+    fn a_second_instance_is_kept_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let _first = Store::open(dir.path()).unwrap();
+        let error = Store::open(dir.path()).unwrap_err();
+        assert!(matches!(error, StoreError::InUse { .. }), "{error}");
+        assert!(error.to_string().contains("--state-dir"));
+    }
+
+    #[test]
+    fn a_foreign_file_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        for content in [vec![7; 100], vec![0; 100_000], b"[target]\n".repeat(1000)] {
+            std::fs::write(dir.path().join(FILE_NAME), content).unwrap();
+            let error = Store::open(dir.path()).unwrap_err();
+            assert!(matches!(error, StoreError::Corrupted { .. }), "{error}");
+            assert!(error.to_string().contains("state.redb"), "{error}");
+        }
+    }
+
+    #[test]
+    fn damage_anywhere_is_an_error_or_harmless_but_never_a_panic() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let records: Vec<_> = (0..40).map(|i| Change::PutEpoch(record(&format!("i{i}"), i))).collect();
+        store.apply(&records).unwrap();
+        drop(store);
+        let path = dir.path().join(FILE_NAME);
+        let good = std::fs::read(&path).unwrap();
+        let mut refused = 0;
+        for at in (0..good.len()).step_by(good.len() / 40) {
+            let mut bad = good.clone();
+            let end = (at + 512).min(bad.len());
+            bad[at..end].fill(0xa5);
+            std::fs::write(&path, &bad).unwrap();
+            match Store::open(dir.path()) {
+                Ok(store) => assert_eq!(store.epochs().unwrap().len(), 40),
+                Err(error) => {
+                    assert!(matches!(error, StoreError::Corrupted { .. }), "{error}");
+                    refused += 1;
+                }
+            }
+        }
+        assert!(refused > 0, "no damage was noticed");
+    }
+
+    #[test]
+    fn a_newer_format_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(Store::open(dir.path()).unwrap());
+        let database = Database::open(dir.path().join(FILE_NAME)).unwrap();
+        let transaction = database.begin_write().unwrap();
+        transaction.open_table(META).unwrap().insert("format", 9).unwrap();
+        transaction.commit().unwrap();
+        drop(database);
+        let error = Store::open(dir.path()).unwrap_err();
+        assert!(matches!(error, StoreError::Format { found: 9, .. }), "{error}");
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_made_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("file"), "").unwrap();
+        let error = Store::open(&dir.path().join("file/state")).unwrap_err();
+        assert!(matches!(error, StoreError::Directory { .. }), "{error}");
+    }
+
+    #[test]
+    fn in_memory_works_the_same() {
+        let store = Store::in_memory().unwrap();
+        store.apply(&[Change::PutEpoch(record("i1", 1))]).unwrap();
+        assert_eq!(store.epochs().unwrap(), [record("i1", 1)]);
+        assert_eq!(store.path(), None);
+    }
+}
