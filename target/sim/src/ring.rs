@@ -1,0 +1,150 @@
+//! One shard's ring into the world.
+
+use crate::disk::DiskId;
+use crate::fault::FaultKind;
+use crate::state::{Occurrence, RingKey};
+use crate::world::SimWorld;
+use stampede_ring::{
+    Chunk, Completion, Errno, Event, FileId, Operation, Received, Ring, SocketId, Token, Wait,
+};
+use std::net::SocketAddr;
+
+/// A shard's [`Ring`] into a [`SimWorld`].
+pub struct SimRing {
+    world: SimWorld,
+    key: RingKey,
+    /// Operations pushed and not yet submitted.
+    queue: Vec<(Token, Operation)>,
+    /// Operations that fit until the next submit.
+    room: usize,
+    /// What is in each receive buffer that the shard holds.
+    buffers: Vec<Vec<u8>>,
+    blocking: bool,
+}
+
+impl SimRing {
+    pub(crate) fn new(world: SimWorld, key: RingKey, buffers: u16) -> Self {
+        let room = world.state().config.ring.queue_len as usize;
+        let buffers = (0..buffers).map(|_| Vec::new()).collect();
+        Self { world, key, queue: Vec::new(), room, buffers, blocking: false }
+    }
+
+    /// Makes [`Ring::submit`] really wait, by advancing the world: for scripts with one ring that know nothing of
+    /// the world.
+    pub fn set_blocking(&mut self, blocking: bool) {
+        self.blocking = blocking;
+    }
+
+    /// The world it belongs to.
+    pub fn world(&self) -> &SimWorld {
+        &self.world
+    }
+
+    /// The shard's number.
+    pub fn shard(&self) -> u16 {
+        self.key.shard
+    }
+
+    /// Opens a disk in this ring.
+    ///
+    /// # Panics
+    /// When the ring died with the process.
+    pub fn open(&mut self, disk: DiskId) -> FileId {
+        let mut state = self.world.state();
+        let files = &mut state.ring(self.key).expect("a living ring").files;
+        files.push(disk);
+        FileId(files.len() as u32 - 1)
+    }
+
+    /// Listens at an address; several shards may share one.
+    ///
+    /// # Panics
+    /// When the ring died with the process.
+    pub fn listen(&mut self, address: SocketAddr) -> SocketId {
+        self.world.state().listen(self.key, address).expect("a living ring")
+    }
+
+    /// Receive buffers that the shard holds or is about to reap.
+    pub fn buffers_in_use(&self) -> usize {
+        let mut state = self.world.state();
+        self.buffers.len() - state.ring(self.key).map_or(self.buffers.len(), |ring| ring.free_buffers.len())
+    }
+
+    fn wait_for_completion(&self, wait: Wait) -> Result<(), Errno> {
+        let deadline = match wait {
+            Wait::No => return Ok(()),
+            Wait::Until(deadline) => deadline,
+            Wait::Forever => u64::MAX,
+        };
+        let mut state = self.world.state();
+        while state.ring(self.key).is_some_and(|ring| ring.posted.is_empty()) {
+            if !state.step(deadline) {
+                if wait == Wait::Forever {
+                    return Err(Errno(libc::EDEADLK));
+                }
+                state.now = state.now.max(deadline);
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Ring for SimRing {
+    fn push(&mut self, token: Token, operation: Operation) -> Result<(), Operation> {
+        if self.queue.len() >= self.room {
+            self.world.state().faults.hit(FaultKind::QueueFull);
+            return Err(operation);
+        }
+        self.queue.push((token, operation));
+        Ok(())
+    }
+
+    fn submit(&mut self, wait: Wait) -> Result<(), Errno> {
+        {
+            let mut state = self.world.state();
+            let Some(ring) = state.ring(self.key) else { return Err(Errno(libc::ENXIO)) };
+            ring.wait = wait;
+            for (token, operation) in self.queue.drain(..) {
+                state.start(self.key, token, operation);
+            }
+            self.room = state.config.ring.queue_len as usize;
+            if state.chance(FaultKind::QueueFull) {
+                self.room = self.room.min(state.rng.usize(1..4));
+            }
+            if state.strikes(FaultKind::SpuriousWake) {
+                let delay = state.short_latency();
+                let woken = Occurrence::Post { ring: self.key, token: Token(0), event: Event::Woken };
+                state.schedule_in(delay, woken);
+            }
+        }
+        if self.blocking { self.wait_for_completion(wait) } else { Ok(()) }
+    }
+
+    fn reap(&mut self, batch: &mut Vec<Completion>) -> usize {
+        let mut state = self.world.state();
+        let Some(ring) = state.ring(self.key) else { return 0 };
+        let count = ring.posted.len().min(batch.capacity() - batch.len());
+        for posted in ring.posted.drain(..count) {
+            if let (Some(payload), Event::Received { received: Received::Chunk(chunk), .. }) =
+                (posted.payload, &posted.completion.event)
+            {
+                self.buffers[usize::from(chunk.id)] = payload;
+            }
+            batch.push(posted.completion);
+        }
+        count
+    }
+
+    fn chunk(&self, chunk: &Chunk) -> &[u8] {
+        &self.buffers[usize::from(chunk.id)][..chunk.len as usize]
+    }
+
+    fn recycle(&mut self, chunk: Chunk) {
+        self.buffers[usize::from(chunk.id)] = Vec::new();
+        let mut state = self.world.state();
+        if let Some(ring) = state.ring(self.key) {
+            ring.free_buffers.push(chunk.id);
+        }
+    }
+}
