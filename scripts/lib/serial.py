@@ -7,6 +7,7 @@ LOG gets "[seconds] text" lines, STAGES one "boot stage seconds" line when a sta
 (boot counts the firmware's starts, from 1). With NAME each stage is also printed: that is the demo's progress.
 """
 
+import codecs
 import os
 import re
 import select
@@ -37,9 +38,10 @@ class Console:
         self.boot_started = self.started
         self.seen = set()
         self.text = ""
+        self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def feed(self, data):
-        self.text += data.decode("utf-8", "replace")
+        self.text += self.decoder.decode(data)
         *lines, self.text = re.split(r"[\r\n]+", self.text)
         for line in lines:
             self.line(line)

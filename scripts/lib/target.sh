@@ -90,7 +90,13 @@ target_status() {
     fi
 }
 
-# CPU seconds of a process with all its threads, from /proc; and what it holds.
-cpu_seconds() { awk -v hz="$(getconf CLK_TCK)" '{ sub(/^.*\) /, ""); print ($12 + $13) / hz }' "/proc/$1/stat"; }
+# CPU seconds of a process with all its threads, to the nanosecond where the kernel has schedstat; and what it holds.
+cpu_seconds() {
+    if [ -r "/proc/$1/task/$1/schedstat" ]; then
+        cat /proc/"$1"/task/*/schedstat | awk '{ ns += $1 } END { printf "%.6f\n", ns / 1e9 }'
+    else
+        awk -v hz="$(getconf CLK_TCK)" '{ sub(/^.*\) /, ""); print ($12 + $13) / hz }' "/proc/$1/stat"
+    fi
+}
 rss_kib() { awk '/^VmRSS:/ { print $2 }' "/proc/$1/status"; }
 open_files() { find "/proc/$1/fd" -mindepth 1 2>/dev/null | wc -l; }
