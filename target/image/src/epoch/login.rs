@@ -42,13 +42,15 @@ impl Registry {
         now: Time,
         effects: &mut Vec<Effect>,
     ) -> Decision {
+        // Names are compared without case; a machine may come in over a dual-stack listener and over a plain one.
+        let initiator = facts.initiator.to_ascii_lowercase();
+        let facts = &LoginFacts { initiator, address: facts.address.to_canonical(), ..*facts };
         let Some(target) = self.targets.get(&facts.target) else { return unknown_target() };
         if self.sessions.contains_key(&facts.session) {
             return session_in_use(facts);
         }
-        let name = facts.initiator.to_ascii_lowercase();
-        let known = target.initiators.get(&name).and_then(|id| Some((*id, self.entries.get(id)?)));
-        let Some((id, entry)) = known else { return self.first_contact(name, facts, now, effects) };
+        let known = target.initiators.get(&facts.initiator).and_then(|id| Some((*id, self.entries.get(id)?)));
+        let Some((id, entry)) = known else { return self.first_contact(facts, now, effects) };
         if let Some(session) = entry.session() {
             match judge(entry, session, facts, answers, now) {
                 Rival::Ask { probe, wait } => return Decision::Probe { sessions: smallvec![probe], wait },
@@ -67,13 +69,7 @@ impl Registry {
     }
 
     /// Nothing is known of the initiator: a new epoch, whatever the stage.
-    fn first_contact(
-        &mut self,
-        initiator: String,
-        facts: &LoginFacts,
-        now: Time,
-        effects: &mut Vec<Effect>,
-    ) -> Decision {
+    fn first_contact(&mut self, facts: &LoginFacts, now: Time, effects: &mut Vec<Effect>) -> Decision {
         if self.entries.len() >= RECORDS_MAX {
             return too_many_records(facts);
         }
@@ -82,11 +78,11 @@ impl Registry {
         }
         let id = self.new_entry_id();
         if let Some(target) = self.targets.get_mut(&facts.target) {
-            target.initiators.insert(initiator.clone(), id);
+            target.initiators.insert(facts.initiator.clone(), id);
         }
         let entry = Entry {
             target: facts.target,
-            initiator,
+            initiator: facts.initiator.clone(),
             epoch: 0,
             stage: facts.stage,
             firmware_address: None,
@@ -220,7 +216,7 @@ fn overlay_gone(reason: RefusalReason, facts: &LoginFacts, effects: &mut Vec<Eff
         facts.initiator, facts.initiator
     );
     let kind = AlertKind::OverlayGone;
-    let initiator = facts.initiator.to_ascii_lowercase();
+    let initiator = facts.initiator.clone();
     effects.push(Effect::Alert { target: facts.target, initiator, kind, message: message.clone() });
     refuse(reason, StatusHint::Forbidden, message)
 }
