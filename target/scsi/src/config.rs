@@ -88,7 +88,7 @@ impl DeviceConfig {
             max_unmap_blocks: 0x0010_0000,
             max_unmap_descriptors: 256,
             unmap_granularity_blocks: 8,
-            max_write_same_blocks: 0x0001_0000,
+            max_write_same_blocks: 0x8000,
             max_compare_write_blocks: 255,
             write_cache: true,
         }

@@ -1,17 +1,56 @@
 //! The device server of one logical unit: mutable state with one owner.
 
-use crate::{DeviceConfig, Media, MediaError, NexusId, Reply, SenseFormat, Step, TransportId, sense};
+use crate::cdb::{self, Access, Command, Needs};
+use crate::mode::ModeState;
+use crate::reservations::{Reservations, TransportId};
+use crate::sense::{self, Sense, SenseFormat};
+use crate::unit_attention::{Attentions, UnitAttention};
+use crate::{DeviceConfig, Media, MediaError, NexusId, Reply, Status, Step};
+use std::collections::BTreeMap;
+
+/// What a row of the command table does.
+pub(crate) type Handler = fn(&mut Device, &Request<'_>) -> Result<Step, Sense>;
+
+/// One command on its way through its handler.
+pub(crate) struct Request<'a> {
+    /// Who sent it.
+    pub(crate) nexus: NexusId,
+    /// The command descriptor block, padded with zeroes.
+    pub(crate) cdb: &'a [u8; 16],
+    /// Its row in the table.
+    pub(crate) command: &'static Command,
+    /// Bytes of data-out the initiator gives.
+    pub(crate) data_out_len: u32,
+    /// The gathered parameter list.
+    pub(crate) param: &'a [u8],
+}
+
+/// One I_T nexus as the unit sees it.
+#[derive(Debug)]
+pub(crate) struct Nexus {
+    /// Who the initiator port is.
+    pub(crate) transport: TransportId,
+    /// What it must hear about.
+    pub(crate) attentions: Attentions,
+}
 
 /// The device server of one logical unit. One owner: every command, reset and change of the unit goes through it.
+///
+/// Memory: one small record for each attached nexus and for each persistent registration (both bounded: the first by
+/// the engine's sessions, the second by [`REGISTRATIONS_MAX`](crate::REGISTRATIONS_MAX)).
 #[derive(Debug)]
 pub struct Device {
-    config: DeviceConfig,
+    pub(crate) config: DeviceConfig,
+    pub(crate) mode: ModeState,
+    pub(crate) nexuses: BTreeMap<NexusId, Nexus>,
+    pub(crate) reservations: Reservations,
 }
 
 impl Device {
     /// A logical unit that has just been powered on, with no nexus attached.
     pub fn new(config: DeviceConfig) -> Self {
-        Self { config }
+        let mode = ModeState::new(&config);
+        Self { config, mode, nexuses: BTreeMap::new(), reservations: Reservations::default() }
     }
 
     /// What the unit was made from; `blocks` follows [`Device::resize`].
@@ -22,22 +61,103 @@ impl Device {
     /// Adds an I_T nexus (a session that has logged in) and establishes 29h/00h for it. A nexus that is attached
     /// already starts anew. `transport_id` ties it to its persistent registration.
     pub fn attach(&mut self, nexus: NexusId, transport_id: TransportId) {
-        let _ = (nexus, transport_id);
+        self.detach(nexus);
+        let mut attentions = Attentions::default();
+        attentions.raise(UnitAttention::PowerOnOrReset);
+        self.nexuses.insert(nexus, Nexus { transport: transport_id, attentions });
     }
 
     /// Removes an I_T nexus (its session has ended): its RESERVE is released, its persistent registration stays.
     pub fn detach(&mut self, nexus: NexusId) {
-        let _ = nexus;
+        self.reservations.nexus_gone(nexus);
+        self.nexuses.remove(&nexus);
     }
 
     /// Starts one command of `nexus`.
     ///
-    /// `data_out_len` is the number of data-out bytes the initiator really gave (or will give); a block command with
-    /// less than its CDB asks for is cut to whole blocks. `param` is the gathered parameter list where
-    /// [`cdb::takes_parameter_list`](crate::cdb::takes_parameter_list) says so, else empty.
+    /// `data_out_len` is the number of data-out bytes the initiator gives (its expected data transfer length for a
+    /// write, else 0). A WRITE, WRITE AND VERIFY, ORWRITE or comparing VERIFY with less than its CDB asks for is cut
+    /// to whole blocks; WRITE SAME and COMPARE AND WRITE must have exactly what they need. `param` is the gathered
+    /// parameter list where [`cdb::takes_parameter_list`](crate::cdb::takes_parameter_list) says so, else empty.
+    ///
+    /// The order is SAM-5 5.3.3's: unit attention, unknown operation code, reservation conflict, then the command's
+    /// own checks. READ and WRITE do not allocate.
     pub fn start(&mut self, nexus: NexusId, cdb: &[u8; 16], data_out_len: u32, param: &[u8]) -> Step {
-        let _ = (nexus, cdb, data_out_len, param);
-        Step::Done(Reply::check(sense::INVALID_OPERATION_CODE))
+        let mut step =
+            self.dispatch(nexus, cdb, data_out_len, param).unwrap_or_else(|sense| Step::Done(sense.into()));
+        if let Step::Done(Reply { sense: Some(sense), .. }) = &mut step {
+            sense.format = self.mode.sense_format();
+        }
+        step
+    }
+
+    fn dispatch(
+        &mut self,
+        nexus: NexusId,
+        cdb: &[u8; 16],
+        data_out_len: u32,
+        param: &[u8],
+    ) -> Result<Step, Sense> {
+        let found = cdb::find(cdb).filter(|command| self.offers(command));
+        if !found.is_some_and(|command| ignores_attention(command.opcode())) {
+            self.report_attention(nexus)?;
+        }
+        let Some(command) = found else { return Err(self.unknown(cdb)) };
+        if naca(command, cdb) {
+            return Err(Sense::invalid_cdb(command.usage.len() as u16 - 1, Some(2)));
+        }
+        let access = access_of(command, cdb);
+        if self.conflicts(nexus, access) {
+            return Ok(Step::Done(Reply::status(Status::ReservationConflict)));
+        }
+        if access == Access::WriteMedium {
+            self.check_writable()?;
+        }
+        (command.run)(self, &Request { nexus, cdb, command, data_out_len, param })
+    }
+
+    /// Whether the unit has the ability the command belongs to.
+    pub(crate) fn offers(&self, command: &Command) -> bool {
+        match command.needs {
+            Needs::Nothing => true,
+            Needs::Thin => self.config.thin,
+            Needs::CompareWrite => self.config.max_compare_write_blocks > 0,
+        }
+    }
+
+    /// Takes the most urgent unit attention of `nexus`, if there is one, as an error.
+    fn report_attention(&mut self, nexus: NexusId) -> Result<(), Sense> {
+        let attention = self.nexuses.get_mut(&nexus).and_then(|nexus| nexus.attentions.take());
+        attention.map_or(Ok(()), |attention| Err(attention.sense()))
+    }
+
+    /// An operation code or a service action that is not ours.
+    fn unknown(&self, cdb: &[u8; 16]) -> Sense {
+        let opcode_offered =
+            cdb::COMMANDS.iter().any(|command| command.opcode() == cdb[0] && self.offers(command));
+        if cdb::opcode_is_known(cdb[0]) && opcode_offered {
+            Sense::invalid_cdb(1, Some(4))
+        } else {
+            sense::INVALID_OPERATION_CODE.with_cdb_field(0, Some(7))
+        }
+    }
+
+    fn conflicts(&self, nexus: NexusId, access: Access) -> bool {
+        if access == Access::Always || self.reservations.are_none() {
+            return false;
+        }
+        let transport = self.nexuses.get(&nexus).map(|nexus| &nexus.transport);
+        self.reservations.conflict(nexus, transport, access)
+    }
+
+    fn check_writable(&self) -> Result<(), Sense> {
+        if self.config.read_only {
+            Err(sense::WRITE_PROTECTED)
+        } else if self.mode.software_write_protect() {
+            Err(sense::SOFTWARE_WRITE_PROTECTED)
+        } else {
+            Ok(())
+        }
     }
 
     /// The reply of medium work that failed, in the sense data format that D_SENSE selects.
@@ -49,44 +169,119 @@ impl Device {
 
     /// The sense data format that D_SENSE selects.
     pub fn sense_format(&self) -> SenseFormat {
-        SenseFormat::Fixed
+        self.mode.sense_format()
     }
 
     /// Whether there is a volatile write cache in use (WCE).
     pub fn write_cache_enabled(&self) -> bool {
-        self.config.write_cache
+        self.mode.write_cache()
+    }
+
+    /// Whether the unit answers writes with DATA PROTECT: it is read-only or SWP is one.
+    pub fn write_protected(&self) -> bool {
+        self.check_writable().is_err()
     }
 
     /// Power on, hard reset or target reset (SAM-5 6.3.2): mode parameters return to their defaults, RESERVE is
     /// released, every nexus gets 29h/02h.
-    pub fn reset(&mut self) {}
+    pub fn reset(&mut self) {
+        self.reset_with(UnitAttention::BusReset);
+    }
 
-    /// LOGICAL UNIT RESET asked for by `nexus` (SAM-5 6.3.3): as [`Device::reset`], but the other nexuses get
-    /// 29h/03h and the asking one, which has its function response, gets nothing.
+    /// LOGICAL UNIT RESET asked for by `nexus` (SAM-5 6.3.3): as [`Device::reset`], but with 29h/03h, for every
+    /// nexus including the asking one.
     pub fn reset_by(&mut self, nexus: NexusId) {
         let _ = nexus;
+        self.reset_with(UnitAttention::DeviceReset);
+    }
+
+    fn reset_with(&mut self, attention: UnitAttention) {
+        self.mode = ModeState::new(&self.config);
+        self.reservations.reset();
+        for nexus in self.nexuses.values_mut() {
+            nexus.attentions.raise(attention);
+        }
     }
 
     /// I_T nexus loss (SAM-5 6.3.4): the nexus stays attached, its RESERVE is released, it gets 29h/07h.
     pub fn nexus_lost(&mut self, nexus: NexusId) {
-        let _ = nexus;
+        self.reservations.nexus_gone(nexus);
+        self.raise(nexus, UnitAttention::NexusLoss);
     }
 
     /// CLEAR TASK SET by `nexus` ended tasks of `victims`: each of them but `nexus` gets 2Fh/00h.
     pub fn tasks_cleared_by(&mut self, nexus: NexusId, victims: &[NexusId]) {
-        let _ = (nexus, victims);
+        for victim in victims.iter().filter(|victim| **victim != nexus) {
+            self.raise(*victim, UnitAttention::CommandsCleared);
+        }
     }
 
     /// The capacity is now `blocks` logical blocks: every nexus gets 2Ah/09h if that is a change.
     pub fn resize(&mut self, blocks: u64) {
-        self.config.blocks = blocks;
+        if self.config.blocks != blocks {
+            self.config.blocks = blocks;
+            self.raise_all(UnitAttention::CapacityChanged);
+        }
     }
 
     /// The target's LUN list changed: every nexus gets 3Fh/0Eh.
-    pub fn luns_changed(&mut self) {}
+    pub fn luns_changed(&mut self) {
+        self.raise_all(UnitAttention::LunsChanged);
+    }
 
     /// `nexus` was sent the LUN list: a pending 3Fh/0Eh is dropped (SPC-4 6.33).
     pub fn luns_reported(&mut self, nexus: NexusId) {
-        let _ = nexus;
+        if let Some(nexus) = self.nexuses.get_mut(&nexus) {
+            nexus.attentions.drop_one(UnitAttention::LunsChanged);
+        }
     }
+
+    /// Establishes a unit attention for one nexus.
+    pub(crate) fn raise(&mut self, nexus: NexusId, attention: UnitAttention) {
+        if let Some(nexus) = self.nexuses.get_mut(&nexus) {
+            nexus.attentions.raise(attention);
+        }
+    }
+
+    fn raise_all(&mut self, attention: UnitAttention) {
+        self.nexuses.values_mut().for_each(|nexus| nexus.attentions.raise(attention));
+    }
+
+    /// Establishes a unit attention for every nexus but `except`.
+    pub(crate) fn raise_others(&mut self, except: NexusId, attention: UnitAttention) {
+        for (_, nexus) in self.nexuses.iter_mut().filter(|(id, _)| **id != except) {
+            nexus.attentions.raise(attention);
+        }
+    }
+
+    /// Establishes a unit attention for every nexus of these initiator ports but `except`.
+    pub(crate) fn raise_ports(&mut self, ports: &[TransportId], except: NexusId, attention: UnitAttention) {
+        for (_, nexus) in self.nexuses.iter_mut().filter(|(id, _)| **id != except) {
+            if ports.contains(&nexus.transport) {
+                nexus.attentions.raise(attention);
+            }
+        }
+    }
+}
+
+/// INQUIRY, REPORT LUNS and REQUEST SENSE are done with a unit attention pending (SAM-5 5.14.7).
+fn ignores_attention(opcode: u8) -> bool {
+    matches!(opcode, 0x03 | 0x12 | 0xA0)
+}
+
+/// Whether NACA is one in the CONTROL byte: auto contingent allegiance is not supported (SAM-5 5.2).
+fn naca(command: &Command, cdb: &[u8; 16]) -> bool {
+    cdb[command.usage.len() - 1] & 0x04 != 0
+}
+
+/// The command's access; START STOP UNIT and PREVENT ALLOW depend on their CDB (SPC-4 table 65, SBC-3 table 13).
+fn access_of(command: &Command, cdb: &[u8; 16]) -> Access {
+    let harmless = match cdb[0] {
+        // START is one and POWER CONDITION is zero.
+        0x1B => cdb[4] & 0xF1 == 0x01,
+        // PREVENT is zero.
+        0x1E => cdb[4] & 0x03 == 0,
+        _ => false,
+    };
+    if harmless { Access::Free } else { command.access }
 }

@@ -37,7 +37,7 @@ pub use media::{
     lba_status_reply, media_done, media_failed,
 };
 pub use report::{no_such_lun, report_luns};
-pub use reservations::TransportId;
+pub use reservations::{REGISTRATIONS_MAX, TransportId};
 pub use sense::{Sense, SenseFormat, SenseKey};
 pub use status::Status;
 pub use step::{Abort, Reply, Step};

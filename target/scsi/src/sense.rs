@@ -90,6 +90,18 @@ impl Sense {
         self
     }
 
+    /// The same with a pointer at a field of the CDB.
+    pub const fn with_cdb_field(mut self, byte: u16, bit: Option<u8>) -> Self {
+        self.field = Some(FieldPointer { in_cdb: true, byte, bit });
+        self
+    }
+
+    /// The same with a pointer at a field of the parameter list.
+    pub const fn with_parameter_field(mut self, byte: u16, bit: Option<u8>) -> Self {
+        self.field = Some(FieldPointer { in_cdb: false, byte, bit });
+        self
+    }
+
     /// 05h/24h/00h INVALID FIELD IN CDB, pointing at `byte` and, if known, `bit` (7 is the most significant).
     pub const fn invalid_cdb(byte: u16, bit: Option<u8>) -> Self {
         Self::illegal_field(0x24, true, byte, bit)
@@ -184,6 +196,8 @@ pub const WRITE_ERROR: Sense = Sense::new(SenseKey::MediumError, 0x0C, 0x00);
 pub const UNRECOVERED_READ_ERROR: Sense = Sense::new(SenseKey::MediumError, 0x11, 0x00);
 /// 04h/44h/00h.
 pub const INTERNAL_TARGET_FAILURE: Sense = Sense::new(SenseKey::HardwareError, 0x44, 0x00);
+/// 05h/0Eh/03h INVALID FIELD IN COMMAND INFORMATION UNIT: the data-out length does not fit the CDB.
+pub const INVALID_DATA_OUT_LENGTH: Sense = Sense::new(SenseKey::IllegalRequest, 0x0E, 0x03);
 /// 05h/1Ah/00h.
 pub const PARAMETER_LIST_LENGTH_ERROR: Sense = Sense::new(SenseKey::IllegalRequest, 0x1A, 0x00);
 /// 05h/20h/00h.

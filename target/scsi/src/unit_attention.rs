@@ -51,3 +51,116 @@ impl UnitAttention {
         Sense::new(SenseKey::UnitAttention, asc, ascq)
     }
 }
+
+impl UnitAttention {
+    /// All of them, the most urgent first.
+    const ALL: [Self; 12] = [
+        Self::PowerOnOrReset,
+        Self::PowerOn,
+        Self::BusReset,
+        Self::DeviceReset,
+        Self::NexusLoss,
+        Self::CommandsCleared,
+        Self::LunsChanged,
+        Self::CapacityChanged,
+        Self::ModeParametersChanged,
+        Self::ReservationsPreempted,
+        Self::ReservationsReleased,
+        Self::RegistrationsPreempted,
+    ];
+
+    /// The reset family: after one of them the initiator takes nothing it knew for granted.
+    const RESETS: u16 = Self::PowerOnOrReset.bit()
+        | Self::PowerOn.bit()
+        | Self::BusReset.bit()
+        | Self::DeviceReset.bit()
+        | Self::NexusLoss.bit();
+
+    /// What a reset says anyway, so that it need not be said again.
+    const SAID_BY_RESET: u16 = Self::RESETS | Self::CommandsCleared.bit() | Self::ModeParametersChanged.bit();
+
+    const fn bit(self) -> u16 {
+        1 << self as u16
+    }
+}
+
+/// The unit attentions pending for one nexus: each kind at most once, so the queue has a bound by construction.
+/// The most urgent is reported first (SAM-5 5.14.2 leaves the order to the device server).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Attentions(u16);
+
+impl Attentions {
+    /// Establishes a unit attention. One of the reset family replaces what it implies; a pending power on stays the
+    /// only one of its family.
+    pub(crate) fn raise(&mut self, attention: UnitAttention) {
+        if attention.bit() & UnitAttention::RESETS != 0 {
+            let power_on = self.0 & UnitAttention::PowerOnOrReset.bit();
+            self.0 &= !UnitAttention::SAID_BY_RESET;
+            self.0 |= if power_on == 0 { attention.bit() } else { power_on };
+        } else {
+            self.0 |= attention.bit();
+        }
+    }
+
+    /// Takes the most urgent one.
+    pub(crate) fn take(&mut self) -> Option<UnitAttention> {
+        if self.0 == 0 {
+            return None;
+        }
+        let first = UnitAttention::ALL.into_iter().find(|attention| self.0 & attention.bit() != 0)?;
+        self.drop_one(first);
+        Some(first)
+    }
+
+    /// Drops one kind.
+    pub(crate) fn drop_one(&mut self, attention: UnitAttention) {
+        self.0 &= !attention.bit();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_lists_every_kind_once() {
+        let mut seen = 0u16;
+        for attention in UnitAttention::ALL {
+            assert_eq!(seen & attention.bit(), 0);
+            seen |= attention.bit();
+        }
+        assert_eq!(seen, 0x0FFF);
+    }
+
+    #[test]
+    fn the_most_urgent_comes_first_and_each_once() {
+        let mut pending = Attentions::default();
+        pending.raise(UnitAttention::ReservationsReleased);
+        pending.raise(UnitAttention::CapacityChanged);
+        pending.raise(UnitAttention::CapacityChanged);
+        assert_eq!(pending.take(), Some(UnitAttention::CapacityChanged));
+        assert_eq!(pending.take(), Some(UnitAttention::ReservationsReleased));
+        assert_eq!(pending.take(), None);
+    }
+
+    #[test]
+    fn a_reset_replaces_what_it_implies() {
+        let mut pending = Attentions::default();
+        pending.raise(UnitAttention::ModeParametersChanged);
+        pending.raise(UnitAttention::CapacityChanged);
+        pending.raise(UnitAttention::NexusLoss);
+        pending.raise(UnitAttention::DeviceReset);
+        assert_eq!(pending.take(), Some(UnitAttention::DeviceReset));
+        assert_eq!(pending.take(), Some(UnitAttention::CapacityChanged));
+        assert_eq!(pending.take(), None);
+    }
+
+    #[test]
+    fn a_pending_power_on_swallows_later_resets() {
+        let mut pending = Attentions::default();
+        pending.raise(UnitAttention::PowerOnOrReset);
+        pending.raise(UnitAttention::DeviceReset);
+        assert_eq!(pending.take(), Some(UnitAttention::PowerOnOrReset));
+        assert_eq!(pending.take(), None);
+    }
+}

@@ -1,1 +1,12 @@
-//! block
+//! Block commands: checked ranges for the engine (SBC-3 5).
+
+mod cache;
+mod provisioning;
+mod range;
+mod transfer;
+mod verify;
+
+pub(crate) use cache::{prefetch, synchronize_cache};
+pub(crate) use provisioning::{lba_status, unmap, write_same};
+pub(crate) use transfer::{compare_and_write, orwrite, read, write};
+pub(crate) use verify::{verify, write_and_verify};

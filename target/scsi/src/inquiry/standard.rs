@@ -1,0 +1,44 @@
+//! Standard INQUIRY data, and its extension (VPD 86h).
+
+use super::ascii;
+use crate::{DeviceConfig, Identity};
+
+/// Version descriptors (SPC-4 table 144): SAM-5, SPC-4, SBC-3, iSCSI; none claims a version.
+const VERSIONS: [u16; 4] = [0x00A0, 0x0460, 0x04C0, 0x0960];
+
+/// Standard INQUIRY data, 96 bytes (SPC-4 6.4.2).
+pub(super) fn standard(identity: &Identity) -> Vec<u8> {
+    let mut data = vec![0; 96];
+    // Direct access block device, connected; medium not removable; SPC-4.
+    data[2] = 0x06;
+    // HISUP (REPORT LUNS addressing), response data format 2.
+    data[3] = 0x12;
+    data[4] = 96 - 5;
+    // CMDQUE.
+    data[7] = 0x02;
+    for (place, byte) in data[8..16].iter_mut().zip(identity.vendor) {
+        *place = ascii(byte);
+    }
+    for (place, byte) in data[16..32].iter_mut().zip(identity.product) {
+        *place = ascii(byte);
+    }
+    for (place, byte) in data[32..36].iter_mut().zip(identity.revision) {
+        *place = ascii(byte);
+    }
+    for (place, version) in data[58..66].chunks_exact_mut(2).zip(VERSIONS) {
+        place.copy_from_slice(&version.to_be_bytes());
+    }
+    data
+}
+
+/// Extended INQUIRY data (86h, SPC-4 7.8.7).
+pub(super) fn extended_inquiry(config: &DeviceConfig) -> Vec<u8> {
+    let mut body = vec![0; 60];
+    // HEADSUP, ORDSUP, SIMPSUP.
+    body[1] = 0x07;
+    // V_SUP: there is a volatile cache.
+    body[2] = u8::from(config.write_cache);
+    // LUICLR: a cleared unit attention is cleared for its I_T nexus alone.
+    body[3] = 0x01;
+    body
+}

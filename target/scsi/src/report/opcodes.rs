@@ -1,0 +1,96 @@
+//! REPORT SUPPORTED OPERATION CODES and REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS.
+
+use crate::cdb::{self, COMMANDS, Command, be16, be32};
+use crate::device::{Device, Request};
+use crate::sense::Sense;
+use crate::{Reply, Step};
+
+/// SUPPORT: not supported; supported as the standard says.
+const UNSUPPORTED: u8 = 0b001;
+const SUPPORTED: u8 = 0b011;
+
+/// REPORT SUPPORTED OPERATION CODES (SPC-4 6.35): the table of commands, as the initiator wants it.
+pub(crate) fn operation_codes(device: &mut Device, request: &Request<'_>) -> Result<Step, Sense> {
+    let timeouts = request.cdb[2] & 0x80 != 0;
+    let opcode = request.cdb[3];
+    let service_action = be16(request.cdb, 4);
+    let has_services = COMMANDS.iter().any(|c| c.opcode() == opcode && c.service_action.is_some());
+    let data = match request.cdb[2] & 0x07 {
+        0b000 => all(device, timeouts),
+        0b001 if has_services => return Err(Sense::invalid_cdb(2, Some(2))),
+        0b010 if !has_services && cdb::opcode_is_known(opcode) => return Err(Sense::invalid_cdb(2, Some(2))),
+        0b001 => one(device, opcode, 0, timeouts),
+        0b010 | 0b011 => one(device, opcode, service_action, timeouts),
+        _ => return Err(Sense::invalid_cdb(2, Some(2))),
+    };
+    Ok(Step::Done(Reply::data(data, be32(request.cdb, 6) as usize)))
+}
+
+/// The all_commands parameter data (SPC-4 6.35.2).
+fn all(device: &Device, timeouts: bool) -> Vec<u8> {
+    let mut data = vec![0; 4];
+    for command in COMMANDS.iter().filter(|command| device.offers(command)) {
+        let service = command.service_action.is_some();
+        let flags = u8::from(timeouts) << 1 | u8::from(service);
+        let service_action = command.service_action.unwrap_or(0);
+        data.extend_from_slice(&[
+            command.opcode(),
+            0,
+            0,
+            service_action,
+            0,
+            flags,
+            0,
+            command.usage.len() as u8,
+        ]);
+        if timeouts {
+            data.extend_from_slice(&timeouts_descriptor(command));
+        }
+    }
+    let length = (data.len() - 4) as u32;
+    data[..4].copy_from_slice(&length.to_be_bytes());
+    data
+}
+
+/// The one_command parameter data (SPC-4 6.35.3).
+fn one(device: &Device, opcode: u8, service_action: u16, timeouts: bool) -> Vec<u8> {
+    let found = COMMANDS.iter().find(|command| {
+        command.opcode() == opcode
+            && u16::from(command.service_action.unwrap_or(0)) == service_action
+            && device.offers(command)
+    });
+    let Some(command) = found else { return vec![0, UNSUPPORTED, 0, 0] };
+    let mut data = vec![0, SUPPORTED | u8::from(timeouts) << 7, 0, command.usage.len() as u8];
+    data.extend_from_slice(command.usage);
+    if timeouts {
+        data.extend_from_slice(&timeouts_descriptor(command));
+    }
+    data
+}
+
+/// The command timeouts descriptor (SPC-4 6.35.4), in seconds.
+fn timeouts_descriptor(command: &Command) -> [u8; 12] {
+    let (nominal, recommended) = command.timeouts_s();
+    let mut descriptor = [0; 12];
+    descriptor[1] = 0x0A;
+    descriptor[4..8].copy_from_slice(&nominal.to_be_bytes());
+    descriptor[8..12].copy_from_slice(&recommended.to_be_bytes());
+    descriptor
+}
+
+/// REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS (SPC-4 6.36): ABORT TASK, ABORT TASK SET, CLEAR TASK SET and LOGICAL
+/// UNIT RESET.
+pub(crate) fn task_management(_: &mut Device, request: &Request<'_>) -> Result<Step, Sense> {
+    let allocation_length = be32(request.cdb, 6);
+    if allocation_length < 4 {
+        return Err(Sense::invalid_cdb(6, None));
+    }
+    const SUPPORTED_FUNCTIONS: u8 = 0x80 | 0x40 | 0x10 | 0x08;
+    let mut data = vec![SUPPORTED_FUNCTIONS, 0, 0, 0];
+    if request.cdb[2] & 0x80 != 0 {
+        // REPD: 12 more bytes, and no timeouts are told.
+        data[3] = 12;
+        data.resize(16, 0);
+    }
+    Ok(Step::Done(Reply::data(data, allocation_length as usize)))
+}
