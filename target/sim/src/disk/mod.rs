@@ -9,7 +9,7 @@ mod media;
 mod operate;
 mod request;
 
-pub(crate) use media::{CrashReport, Media};
+pub(crate) use media::Media;
 pub(crate) use request::{Action, Request, Stage};
 
 use crate::config::DiskConfig;
