@@ -36,6 +36,16 @@ pub fn allowed() -> io::Result<Vec<usize>> {
     Ok((0..CpuSet::MAX_CPU).filter(|&core| set.is_set(core)).collect())
 }
 
+/// The cores that the process's first thread may run on, ascending: what the process was given, as long as that
+/// thread is not pinned itself.
+///
+/// # Errors
+/// Whatever sched_getaffinity says.
+pub fn allowed_to_process() -> io::Result<Vec<usize>> {
+    let set = sched_getaffinity(Some(rustix::process::getpid()))?;
+    Ok((0..CpuSet::MAX_CPU).filter(|&core| set.is_set(core)).collect())
+}
+
 /// Pins the calling thread to one core.
 ///
 /// # Errors

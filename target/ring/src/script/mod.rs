@@ -12,7 +12,9 @@
 
 use crate::{Buffer, Completion, FileId, Ring, SocketId};
 
+mod driver;
 mod files;
+mod sends;
 mod sockets;
 
 /// The other end of a connection, outside the ring.
@@ -81,6 +83,7 @@ pub struct Script<W> {
 /// All scripts, for running them one by one.
 pub fn all<W: ScriptWorld>() -> Vec<Script<W>> {
     let mut scripts = sockets::all();
+    scripts.extend(sends::all());
     scripts.extend(files::all());
     scripts
 }

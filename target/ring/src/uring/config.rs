@@ -118,10 +118,4 @@ pub enum AddError {
         /// How many fit.
         limit: u32,
     },
-    /// The kernel refused to register the descriptor.
-    #[error("cannot register a descriptor with the ring: {source}")]
-    Register {
-        /// Its answer.
-        source: io::Error,
-    },
 }

@@ -7,126 +7,165 @@
 //! ```
 //!
 //! Each operation in the kernel has an entry in a slab that owns its buffers; the entry's index and a generation
-//! are the operation's user data. The ring belongs to the thread that made it.
+//! are the operation's user data. The ring belongs to the thread that made it (SINGLE_ISSUER), and the kernel finishes
+//! work only while that thread is in `submit` (DEFER_TASKRUN), so nothing interrupts a shard's turn.
+//!
+//! Three choices worth knowing:
+//! - Files in memory are read and written inline, by pread and pwrite in `push`: the kernel's memory file systems
+//!   have no non-blocking path, and io_uring would hand each transfer to a worker thread, which costs ten times the
+//!   copy.
+//! - Close is done inline: shutdown and close of a TCP socket without SO_LINGER do not wait.
+//! - A wake is a message from ring to ring that completes silently, so a shard that wakes others is not woken by it.
 
+mod complete;
 mod config;
+mod files;
+mod inflight;
+mod push;
+mod receive_buffers;
+mod send_state;
+mod setup;
+mod sockets;
+mod submit;
+mod table;
+mod teardown;
 mod wake;
 
 pub use config::{AddError, SetupError, SetupReport, UringConfig};
 pub use wake::{PeerHandle, Waker};
 
-use crate::file::{FileTraits, OpenedFile};
-use crate::memory::Pool;
-use crate::seam::{Chunk, Completion, Errno, FileId, Operation, PeerId, Ring, SocketId, Token, Wait};
+use crate::memory::{Buffer, Pool};
+use crate::seam::{Chunk, Completion, Errno, Event, Operation, PeerId, Ring, Token, Wait};
+use files::OpenFile;
+use inflight::InFlight;
+use io_uring::{IoUring, squeue};
+use receive_buffers::ReceiveBuffers;
+use send_state::SendState;
+use sockets::Socket;
+use std::collections::{BTreeMap, VecDeque};
 use std::marker::PhantomData;
-use std::os::fd::OwnedFd;
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::Arc;
+use table::Table;
+
+/// User data of the ring's own operations and messages: bit 63, then the kind, then a number.
+mod internal {
+    pub(super) const BIT: u64 = 1 << 63;
+    /// The poll of the waker's event descriptor.
+    pub(super) const WAKER: u64 = BIT | 1 << 32;
+    /// A message from another ring: wake up.
+    pub(super) const WOKEN: u64 = BIT | 2 << 32;
+    /// A wake of ours that failed; the low bits are the peer.
+    pub(super) const WAKE: u64 = BIT | 3 << 32;
+    pub(super) const KIND_MASK: u64 = !0xffff_ffff;
+}
 
 /// One shard's ring over io_uring. It is made on, used by, and dropped on the shard's thread.
+///
+/// Dropping it cancels what is in flight and waits (seconds at most) for the kernel to let go of the memory it was
+/// lent; memory that it does not let go of is leaked rather than reused.
 pub struct UringRing {
+    ring: ManuallyDrop<IoUring>,
+    inflight: ManuallyDrop<InFlight>,
+    receive: ManuallyDrop<ReceiveBuffers>,
+    registered: ManuallyDrop<Vec<RegisteredPool>>,
+    /// Completions of operations that were done inline.
+    ready: VecDeque<Completion>,
+    ready_max: usize,
+    /// The ring's own submissions that found the queue full.
+    deferred: VecDeque<squeue::Entry>,
+    idle_sends: Vec<SendState>,
+    sockets: Table<Socket>,
+    files: Table<OpenFile>,
+    /// Whether the table of registered descriptors exists: sockets first, then files.
+    has_file_table: bool,
+    peers: BTreeMap<PeerId, Peer>,
+    waker: Waker,
+    report: SetupReport,
+    no_iowait: bool,
     _not_send: PhantomData<*mut ()>,
 }
 
-impl UringRing {
-    /// Sets a ring up for the calling thread, and registers the pools' memory with it.
-    ///
-    /// # Errors
-    /// See [`SetupError`]. Not being able to register memory or files is none: [`UringRing::report`] tells.
-    pub fn new(config: &UringConfig, pools: &[Arc<Pool>]) -> Result<Self, SetupError> {
-        let _ = (config, pools);
-        Err(SetupError::Config { setting: "implementation", value: 0, rule: "finished" })
-    }
+struct Peer {
+    handle: PeerHandle,
+    /// Of the latest wake.
+    token: Token,
+    /// A wake is in the submission queue already.
+    queued: bool,
+}
 
+/// A pool whose mapping is registered with the ring, in pieces of up to a GiB, the most that one registered buffer
+/// may have.
+struct RegisteredPool {
+    pool: Arc<Pool>,
+    first_index: u16,
+    slots_per_index: u32,
+}
+
+impl UringRing {
     /// What the ring could and could not have.
     pub fn report(&self) -> &SetupReport {
-        unfinished()
+        &self.report
     }
 
     /// A handle by which other shards wake this one; see [`UringRing::connect_peer`].
     ///
     /// # Errors
     /// EMFILE or ENFILE.
+    #[allow(unsafe_code, reason = "the io-uring crate gives a bare descriptor number")]
     pub fn peer_handle(&self) -> std::io::Result<PeerHandle> {
-        unfinished()
+        // SAFETY: the descriptor is open as long as the ring, which is borrowed during the call.
+        let ring = unsafe { BorrowedFd::borrow_raw(self.ring.as_raw_fd()) };
+        Ok(PeerHandle { ring: ring.try_clone_to_owned()? })
     }
 
     /// Makes another shard's ring known, for [`Operation::Wake`].
     pub fn connect_peer(&mut self, peer: PeerId, handle: PeerHandle) {
-        let _ = (peer, handle);
+        self.peers.insert(peer, Peer { handle, token: Token(0), queued: false });
     }
 
     /// Wakes this shard from any thread.
     pub fn waker(&self) -> Waker {
-        unfinished()
+        self.waker.clone()
     }
 
-    /// Takes a file in.
-    ///
-    /// # Errors
-    /// See [`AddError`].
-    pub fn add_file(&mut self, file: OpenedFile) -> Result<FileId, AddError> {
-        let _ = file;
-        unfinished()
+    /// The registered index of a buffer, if its pool is registered with this ring.
+    fn registered_index(&self, buffer: &Buffer) -> Option<u16> {
+        let pool = self.registered.iter().find(|registered| Arc::ptr_eq(&registered.pool, buffer.pool()))?;
+        u16::try_from(u32::from(pool.first_index) + buffer.slot() / pool.slots_per_index).ok()
     }
 
-    /// What the file is; `None` for an id that is not (or no longer) valid.
-    pub fn file_traits(&self, file: FileId) -> Option<&FileTraits> {
-        let _ = file;
-        None
+    /// Queues the completion of something that was done inline.
+    fn finish_inline(&mut self, token: Token, event: Event) {
+        self.ready.push_back(Completion { token, event });
     }
-
-    /// Lets go of a file and hands it back. The caller has reaped the last completion of its operations.
-    pub fn remove_file(&mut self, file: FileId) -> Option<OpenedFile> {
-        let _ = file;
-        None
-    }
-
-    /// Takes a listening socket in, for [`Operation::Accept`].
-    ///
-    /// # Errors
-    /// See [`AddError`].
-    pub fn add_listener(&mut self, listener: OwnedFd) -> Result<SocketId, AddError> {
-        self.add_socket(listener)
-    }
-
-    /// Takes a connected socket in.
-    ///
-    /// # Errors
-    /// See [`AddError`].
-    pub fn add_socket(&mut self, socket: OwnedFd) -> Result<SocketId, AddError> {
-        let _ = socket;
-        unfinished()
-    }
-
-    /// Lets go of a socket without closing it, to move it to another ring. The caller has reaped the last
-    /// completion of its operations.
-    pub fn remove_socket(&mut self, socket: SocketId) -> Option<OwnedFd> {
-        let _ = socket;
-        None
-    }
-}
-
-#[allow(clippy::panic, reason = "a placeholder of the first hour")]
-fn unfinished<T>() -> T {
-    panic!("unfinished")
 }
 
 impl Ring for UringRing {
-    fn push(&mut self, _token: Token, operation: Operation) -> Result<(), Operation> {
-        Err(operation)
+    fn push(&mut self, token: Token, operation: Operation) -> Result<(), Operation> {
+        self.push_operation(token, operation)
     }
 
-    fn submit(&mut self, _wait: Wait) -> Result<(), Errno> {
-        unfinished()
+    fn submit(&mut self, wait: Wait) -> Result<(), Errno> {
+        self.submit_and_wait(wait)
     }
 
-    fn reap(&mut self, _batch: &mut Vec<Completion>) -> usize {
-        0
+    fn reap(&mut self, batch: &mut Vec<Completion>) -> usize {
+        self.reap_into(batch)
     }
 
-    fn chunk(&self, _chunk: &Chunk) -> &[u8] {
-        &[]
+    fn chunk(&self, chunk: &Chunk) -> &[u8] {
+        self.receive.bytes(chunk.id, chunk.len)
     }
 
-    fn recycle(&mut self, _chunk: Chunk) {}
+    fn recycle(&mut self, chunk: Chunk) {
+        self.receive.recycle(chunk.id);
+    }
+}
+
+impl std::fmt::Debug for UringRing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("UringRing").field("fd", &self.ring.as_raw_fd()).field("report", &self.report).finish()
+    }
 }
