@@ -27,6 +27,10 @@ pub struct LunAddress {
     pub lun: LunId,
     /// The one shard that executes its commands.
     pub owner: ShardId,
+    /// Logical block length in bytes.
+    pub block_size: u32,
+    /// It is a clone: write data is best gathered in slots of the arena, which its overlay then adopts.
+    pub is_clone: bool,
 }
 
 /// The logical units that a session sees: LUN number to address, ascending by number.

@@ -1,0 +1,290 @@
+//! The front of a shard: connections, from accept to close.
+//!
+//! ```text
+//!  chunk ─► Framer ─► session::Connection ─► Output for Side ─┬─ PDUs: Outbox ─► one vectored send per turn
+//!                                                              └─ Happening: command, management, login ... ─► Shard
+//! ```
+//!
+//! A [`Conn`] holds the protocol state machine and, beside it, the [`Side`] that the machine acts on: the outbox and
+//! the memory of its tasks. Parsing touches no ring; what it gives rise to is queued as [`Happening`]s, which the
+//! shard handles when the chunk is back with the kernel.
+
+mod outbox;
+mod receive;
+mod side;
+
+pub(crate) use receive::Fed;
+pub(crate) use side::{Happening, Side, Sink};
+
+use crate::messages::{LunAddress, LunMap};
+use crate::request::{Data, Outcome};
+use crate::token::Key;
+use outbox::Outbox;
+use receive::Receiver;
+use stampede_ring::{IoMemory, Pool, SocketId};
+use stampede_scsi::{NexusId, Status, cdb};
+use stampede_session::{
+    CommandResult, Connection, ManagementId, ManagementResponse, SessionId, Settings, TaskKey, Transfer,
+};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// What a connection needs of its shard while it parses and answers.
+pub(crate) struct Front<'a> {
+    /// Buffers for write data.
+    pub(crate) memory: &'a IoMemory,
+    /// Slots for write data of clones.
+    pub(crate) arena: &'a Arc<Pool>,
+    /// Header buffers.
+    pub(crate) headers: &'a Arc<Pool>,
+    /// What follows, for the shard.
+    pub(crate) happenings: &'a mut std::collections::VecDeque<Happening>,
+    /// Now, in monotonic nanoseconds.
+    pub(crate) now_ns: u64,
+    /// Bytes of write data that one connection may hold.
+    pub(crate) connection_bytes_max: u64,
+}
+
+/// A task-management request in progress.
+#[derive(Debug)]
+struct Managing {
+    id: ManagementId,
+    /// Own tasks whose I/O is not over.
+    tasks: Vec<TaskKey>,
+    /// Task sets that are being cleared by their owners.
+    clearings: u32,
+}
+
+/// Where a connection is in its life, as its socket sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Life {
+    /// Receiving and sending.
+    Open,
+    /// Sending what is queued; then it closes.
+    Finishing,
+    /// Waiting for operations and tasks to be over.
+    Dying,
+    /// Its close is under way.
+    Closing,
+}
+
+/// One connection.
+pub(crate) struct Conn {
+    pub(crate) socket: SocketId,
+    pub(crate) peer: SocketAddr,
+    pub(crate) session: Connection,
+    pub(crate) side: Side,
+    pub(crate) receiver: Receiver,
+    pub(crate) life: Life,
+    /// The multishot receive is armed.
+    pub(crate) receiving: bool,
+    /// The receive's cancel was pushed.
+    pub(crate) cancelling: bool,
+    /// When the shard's timer for it is set.
+    pub(crate) timer_ns: Option<u64>,
+    /// It asked the control thread for admission and must tell it when it is over.
+    pub(crate) asked: bool,
+    /// It ended by a Logout.
+    pub(crate) logged_out: bool,
+    /// The control thread asked for its end.
+    pub(crate) closed_by_control: bool,
+    /// It is attached to the logical units of its map.
+    pub(crate) attached: bool,
+    /// A sign of life is wanted: since when, and until when.
+    pub(crate) probe: Option<(u64, u64)>,
+    /// It waits in the shard's list of connections to send on.
+    pub(crate) dirty: bool,
+    managing: Vec<Managing>,
+    pub(crate) commands: u64,
+    pub(crate) read_bytes: u64,
+    pub(crate) written_bytes: u64,
+}
+
+impl Conn {
+    /// A connection that was just accepted.
+    pub(crate) fn new(
+        session: SessionId,
+        socket: SocketId,
+        (local, peer): (SocketAddr, SocketAddr),
+        settings: Arc<Settings>,
+        now_ns: u64,
+    ) -> Self {
+        let receiver = Receiver::new(settings.max_recv_data_segment);
+        let session_id = session;
+        let session = Connection::new(session, settings, local, peer, now_ns);
+        Self {
+            socket,
+            peer,
+            side: Side::new(NexusId(session_id.0), session.tasks_max()),
+            session,
+            receiver,
+            life: Life::Open,
+            receiving: false,
+            cancelling: false,
+            timer_ns: None,
+            asked: false,
+            logged_out: false,
+            closed_by_control: false,
+            attached: false,
+            probe: None,
+            dirty: false,
+            managing: Vec::new(),
+            commands: 0,
+            read_bytes: 0,
+            written_bytes: 0,
+        }
+    }
+
+    /// The I_T nexus of its session.
+    pub(crate) fn nexus(&self) -> NexusId {
+        self.side.nexus
+    }
+
+    /// What the session sees.
+    pub(crate) fn luns(&self) -> &Arc<LunMap> {
+        &self.side.luns
+    }
+
+    /// A command of the session has ended: its answer goes out, or the task is forgotten.
+    pub(crate) fn answer(&mut self, key: Key, task: TaskKey, outcome: Outcome, front: &mut Front<'_>) {
+        let Some(slot) = self.side.slot_mut(task) else { return };
+        slot.running = None;
+        let state = self.session.task(task);
+        let killed = state.is_none_or(|task| task.killed());
+        match outcome {
+            Outcome::Ended { status, sense, data } if !killed => {
+                let block_size = slot.block_size;
+                let transfer = transfer(state.map(|task| task.cdb()), block_size, status, &data);
+                match transfer {
+                    Transfer::In { available } => self.read_bytes += available,
+                    Transfer::Out { wanted } if status == Status::Good => self.written_bytes += wanted,
+                    _ => {}
+                }
+                self.commands += 1;
+                slot.reply = data;
+                let result = CommandResult { status: status.code(), sense: &sense, transfer };
+                let mut sink = Sink { key, side: &mut self.side, front };
+                let now_ns = sink.front.now_ns;
+                self.session.respond(task, &result, now_ns, &mut sink);
+            }
+            _ => self.session.forget(task),
+        }
+        self.side.free(task);
+        self.task_over(key, task, front);
+    }
+
+    /// A command that never leaves this shard's front ends at once.
+    pub(crate) fn answer_locally(
+        &mut self,
+        key: Key,
+        task: TaskKey,
+        reply: stampede_scsi::Reply,
+        front: &mut Front<'_>,
+    ) {
+        self.answer(key, task, reply.into(), front);
+    }
+
+    /// Begins a task-management request that waits for running tasks of this session and for task sets elsewhere.
+    pub(crate) fn manage(
+        &mut self,
+        key: Key,
+        id: ManagementId,
+        tasks: Vec<TaskKey>,
+        clearings: u32,
+        front: &mut Front<'_>,
+    ) {
+        self.managing.push(Managing { id, tasks, clearings });
+        self.settle_managing(key, front);
+    }
+
+    /// A task set that a request waited for is clear.
+    pub(crate) fn cleared(&mut self, key: Key, id: ManagementId, front: &mut Front<'_>) {
+        if let Some(managing) = self.managing.iter_mut().find(|managing| managing.id == id) {
+            managing.clearings = managing.clearings.saturating_sub(1);
+        }
+        self.settle_managing(key, front);
+    }
+
+    fn task_over(&mut self, key: Key, task: TaskKey, front: &mut Front<'_>) {
+        if self.managing.is_empty() {
+            return;
+        }
+        for managing in &mut self.managing {
+            managing.tasks.retain(|waiting| *waiting != task);
+        }
+        self.settle_managing(key, front);
+    }
+
+    fn settle_managing(&mut self, key: Key, front: &mut Front<'_>) {
+        let over = |managing: &Managing| managing.tasks.is_empty() && managing.clearings == 0;
+        while let Some(at) = self.managing.iter().position(over) {
+            let Managing { id, .. } = self.managing.remove(at);
+            self.managed(key, id, ManagementResponse::Complete, front);
+        }
+    }
+
+    /// Answers a task-management request.
+    pub(crate) fn managed(
+        &mut self,
+        key: Key,
+        id: ManagementId,
+        response: ManagementResponse,
+        front: &mut Front<'_>,
+    ) {
+        let now_ns = front.now_ns;
+        let mut sink = Sink { key, side: &mut self.side, front };
+        self.session.managed(id, response, now_ns, &mut sink);
+    }
+
+    /// Calls a method of the session with the side as its output.
+    pub(crate) fn act<T>(
+        &mut self,
+        key: Key,
+        front: &mut Front<'_>,
+        call: impl FnOnce(&mut Connection, u64, &mut Sink<'_, '_>) -> T,
+    ) -> T {
+        let now_ns = front.now_ns;
+        let mut sink = Sink { key, side: &mut self.side, front };
+        call(&mut self.session, now_ns, &mut sink)
+    }
+
+    /// Keys of the tasks that run on a logical unit, or on any.
+    pub(crate) fn running(&self, on: Option<LunAddress>) -> Vec<TaskKey> {
+        self.side
+            .slots()
+            .filter(|slot| slot.running.is_some() && (on.is_none() || slot.running == on))
+            .map(|slot| slot.task)
+            .collect()
+    }
+
+    /// Whether every operation and task is over, so that the socket may be closed.
+    pub(crate) fn is_quiet(&self) -> bool {
+        !self.receiving
+            && !self.side.outbox.in_flight()
+            && self.side.slots().all(|slot| slot.running.is_none())
+    }
+
+    /// What waits to be sent.
+    pub(crate) fn outbox(&mut self) -> &mut Outbox {
+        &mut self.side.outbox
+    }
+
+    /// Whether there is something to send, or being sent.
+    pub(crate) fn is_sending(&self) -> bool {
+        self.side.outbox.in_flight() || self.side.outbox.is_pending()
+    }
+}
+
+/// What a command moved, for its residual (RFC 7143 11.4.5).
+fn transfer(cdb: Option<&[u8; 16]>, block_size: u32, status: Status, data: &Data) -> Transfer {
+    let moves = cdb.map_or(cdb::Transfer::Unknown, |cdb| cdb::data_direction_and_len(cdb, block_size));
+    match moves {
+        cdb::Transfer::In(_) if data.len() == 0 && status != Status::Good => Transfer::In { available: 0 },
+        cdb::Transfer::In(_) => Transfer::In { available: data.len() },
+        cdb::Transfer::Out(wanted) => Transfer::Out { wanted },
+        cdb::Transfer::None | cdb::Transfer::Unknown if data.len() > 0 => {
+            Transfer::In { available: data.len() }
+        }
+        cdb::Transfer::None | cdb::Transfer::Unknown => Transfer::None,
+    }
+}

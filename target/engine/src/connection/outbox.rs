@@ -1,0 +1,182 @@
+//! What a connection has to send: all PDUs of a turn in one vectored send.
+//!
+//! Headers, small data, padding and digests are copied into header buffers; payload is sent from where it lies. A
+//! list that is being sent pins its buffers until its completion hands it back.
+
+use crate::payload::Payload;
+use stampede_ring::{Buffer, Errno, Pool, SendList};
+use stampede_wire::digest::Crc32c;
+use stampede_wire::{Bhs, digest};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Segments that one PDU may need besides its payload: header, padding and digest.
+const SEGMENTS_SPARE: usize = 4;
+
+/// The data segment of a PDU to send.
+pub(super) enum PduData<'a> {
+    /// None.
+    None,
+    /// Bytes to copy.
+    Bytes(&'a [u8]),
+    /// Bytes `offset..offset + len` of a payload, to send from where they lie.
+    Payload(&'a Payload, u32, u32),
+}
+
+/// No header buffer was free, or the PDU fits no list: the connection cannot go on.
+#[derive(Debug)]
+pub(super) struct Overload;
+
+/// PDUs waiting to be sent, in order.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    /// Full lists, and the one being filled at the back.
+    lists: VecDeque<SendList>,
+    /// Bytes used of the last header buffer of the list being filled, and its index there.
+    headers: Option<(u16, u32)>,
+    /// An empty list to fill next.
+    spare: Option<SendList>,
+    in_flight: bool,
+    header_digest: bool,
+    data_digest: bool,
+}
+
+impl Outbox {
+    /// Digests of PDUs pushed from now on.
+    pub(super) fn set_digests(&mut self, header: bool, data: bool) {
+        self.header_digest = header;
+        self.data_digest = data;
+    }
+
+    /// Appends a PDU.
+    pub(super) fn push(&mut self, header: &Bhs, data: PduData<'_>, pool: &Arc<Pool>) -> Result<(), Overload> {
+        let pieces = match data {
+            PduData::Payload(payload, ..) => payload.0.len(),
+            _ => 0,
+        };
+        if !self.lists.back().is_some_and(|list| list.has_room(pieces + SEGMENTS_SPARE)) {
+            self.lists.push_back(self.spare.take().unwrap_or_default());
+            self.headers = None;
+        }
+        let bytes = &header.0;
+        self.copy(bytes, pool)?;
+        if self.header_digest {
+            self.copy(&digest::to_wire(digest::crc32c(bytes)), pool)?;
+        }
+        let len = match data {
+            PduData::None => return Ok(()),
+            PduData::Bytes(bytes) => {
+                self.copy(bytes, pool)?;
+                bytes.len()
+            }
+            PduData::Payload(payload, offset, len) => {
+                self.pin(payload, offset, len)?;
+                len as usize
+            }
+        };
+        let padding = &[0; 3][..len.wrapping_neg() % 4];
+        self.copy(padding, pool)?;
+        if self.data_digest && len > 0 {
+            let mut crc = Crc32c::new();
+            match data {
+                PduData::None => {}
+                PduData::Bytes(bytes) => crc.update(bytes),
+                PduData::Payload(payload, offset, len) => {
+                    payload.each(u64::from(offset), u64::from(len), |piece, start, len| {
+                        crc.update(&piece.buffer.bytes()[start as usize..][..len as usize]);
+                    });
+                }
+            }
+            crc.update(padding);
+            self.copy(&digest::to_wire(crc.finish()), pool)?;
+        }
+        Ok(())
+    }
+
+    /// Copies bytes behind those copied last.
+    fn copy(&mut self, mut bytes: &[u8], pool: &Arc<Pool>) -> Result<(), Overload> {
+        let list = self.lists.back_mut().ok_or(Overload)?;
+        while !bytes.is_empty() {
+            let (index, used) = match self.headers {
+                Some((index, used)) if used < pool.slot_len() => (index, used),
+                _ => {
+                    if !list.has_room(1) {
+                        return Err(Overload);
+                    }
+                    (list.pin(pool.take().ok_or(Overload)?), 0)
+                }
+            };
+            let take = bytes.len().min((pool.slot_len() - used) as usize);
+            let target = list.buffer_mut(index).and_then(Buffer::bytes_mut).ok_or(Overload)?;
+            target[used as usize..used as usize + take].copy_from_slice(&bytes[..take]);
+            list.segment(index, used, take as u32);
+            self.headers = Some((index, used + take as u32));
+            bytes = &bytes[take..];
+        }
+        Ok(())
+    }
+
+    fn pin(&mut self, payload: &Payload, offset: u32, len: u32) -> Result<(), Overload> {
+        let list = self.lists.back_mut().ok_or(Overload)?;
+        payload.each(u64::from(offset), u64::from(len), |piece, start, len| {
+            let index = list.pin(piece.buffer.clone());
+            list.segment(index, start, len);
+        });
+        Ok(())
+    }
+
+    /// The list to send next, unless one is under way.
+    pub(crate) fn next(&mut self) -> Option<SendList> {
+        if self.in_flight {
+            return None;
+        }
+        loop {
+            let list = self.lists.pop_front()?;
+            if self.lists.is_empty() {
+                self.headers = None;
+            }
+            if !list.is_empty() {
+                self.in_flight = true;
+                return Some(list);
+            }
+            self.spare = Some(list);
+        }
+    }
+
+    /// A send has completed: what is left of its list goes first.
+    pub(crate) fn sent(&mut self, result: Result<u32, Errno>, mut list: SendList) -> Result<u32, Errno> {
+        self.in_flight = false;
+        let sent = result.inspect_err(|_| list.clear());
+        if let Ok(sent) = sent {
+            list.advance(u64::from(sent));
+        }
+        if list.is_empty() {
+            list.clear();
+            self.spare = Some(list);
+        } else {
+            // A list that was begun is never filled further: its place is the front, even when it is the only one.
+            if self.lists.is_empty() {
+                self.headers = None;
+                self.lists.push_back(self.spare.take().unwrap_or_default());
+            }
+            self.lists.push_front(list);
+        }
+        sent
+    }
+
+    /// Drops what has not been handed to the ring.
+    pub(crate) fn clear(&mut self) {
+        self.lists.clear();
+        self.headers = None;
+    }
+
+    /// Whether a send is under way.
+    pub(crate) fn in_flight(&self) -> bool {
+        self.in_flight
+    }
+
+    /// Whether something waits to be sent.
+    pub(crate) fn is_pending(&self) -> bool {
+        self.lists.iter().any(|list| !list.is_empty())
+    }
+}

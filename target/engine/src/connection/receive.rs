@@ -1,0 +1,213 @@
+//! Received bytes into PDUs: headers to the session, payload straight to where it belongs.
+
+use super::{Conn, Front, Side, Sink};
+use crate::payload::Payload;
+use crate::token::Key;
+use stampede_scsi::cdb;
+use stampede_session::{Connection, DataGrant, Disposition, Violation};
+use stampede_wire::frame::{Frame, FrameError, Framer, FramerConfig};
+use stampede_wire::pdu::{CommandFlags, ScsiCommand};
+use stampede_wire::{Bhs, Opcode};
+
+/// Bytes that may wait for memory: what can be on its way when receiving is cancelled.
+const BACKLOG_MAX: usize = 4 << 20;
+
+/// Longest additional header segments we take, in bytes: an extended CDB of 32 bytes and a bidirectional length.
+const AHS_MAX: u16 = 64;
+
+/// How far a chunk was taken in.
+#[derive(Debug)]
+pub(crate) enum Fed {
+    /// All of it.
+    All,
+    /// A command waits for memory for its data; the rest is kept.
+    Stalled,
+    /// The connection must be dropped.
+    Broken(Broken),
+}
+
+/// Why a connection must be dropped.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Broken {
+    /// It broke the protocol.
+    #[error("{0}")]
+    Session(Violation),
+    /// Its bytes are no PDUs.
+    #[error("{0}")]
+    Frame(FrameError),
+    /// It sent more than may wait.
+    #[error("it sent {BACKLOG_MAX} bytes while it had to wait for memory")]
+    Backlog,
+}
+
+/// The receiving half of a connection.
+pub(crate) struct Receiver {
+    framer: Framer,
+    disposition: Disposition,
+    /// Payload bytes of the PDU at hand so far.
+    got: u32,
+    /// Payload that the session wants to see.
+    collected: Vec<u8>,
+    /// The command whose header the framer holds waits for memory.
+    stalled: bool,
+    /// Bytes behind it.
+    backlog: Vec<u8>,
+}
+
+impl Receiver {
+    pub(super) fn new(max_data_segment: u32) -> Self {
+        let config =
+            FramerConfig { max_data_segment, max_ahs: AHS_MAX, header_digest: false, data_digest: false };
+        Self {
+            framer: Framer::new(config),
+            disposition: Disposition::None,
+            got: 0,
+            collected: Vec::new(),
+            stalled: false,
+            backlog: Vec::new(),
+        }
+    }
+
+    /// Whether a command waits for memory.
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.stalled
+    }
+}
+
+impl Conn {
+    /// Takes received bytes in.
+    pub(crate) fn feed(&mut self, key: Key, bytes: &[u8], front: &mut Front<'_>) -> Fed {
+        if self.receiver.is_stalled() {
+            return self.keep(bytes);
+        }
+        let mut input = bytes;
+        match self.parse(key, &mut input, front) {
+            Ok(true) => Fed::All,
+            Ok(false) => self.keep(input),
+            Err(broken) => Fed::Broken(broken),
+        }
+    }
+
+    fn keep(&mut self, bytes: &[u8]) -> Fed {
+        if self.receiver.backlog.len() + bytes.len() > BACKLOG_MAX {
+            return Fed::Broken(Broken::Backlog);
+        }
+        self.receiver.backlog.extend_from_slice(bytes);
+        Fed::Stalled
+    }
+
+    /// Tries again the command that waited for memory, and goes on with what came behind it.
+    pub(crate) fn resume(&mut self, key: Key, front: &mut Front<'_>) -> Fed {
+        if !self.receiver.stalled {
+            return Fed::All;
+        }
+        match self.receiver.begin(key, &mut self.session, &mut self.side, front) {
+            Ok(true) => {}
+            Ok(false) => return Fed::Stalled,
+            Err(broken) => return Fed::Broken(broken),
+        }
+        let backlog = std::mem::take(&mut self.receiver.backlog);
+        self.feed(key, &backlog, front)
+    }
+
+    /// Parses until the input is used up (true) or a command has to wait (false).
+    fn parse(&mut self, key: Key, input: &mut &[u8], front: &mut Front<'_>) -> Result<bool, Broken> {
+        let Self { receiver, session, side, .. } = self;
+        loop {
+            match receiver.framer.next(input).map_err(Broken::Frame)? {
+                None => return Ok(true),
+                Some(Frame::Header) => {
+                    if !receiver.begin(key, session, side, front)? {
+                        return Ok(false);
+                    }
+                }
+                Some(Frame::Data(bytes)) => receiver.take_payload(bytes, side),
+                Some(Frame::End { data_digest_ok }) => {
+                    receiver.end(key, data_digest_ok, session, side, front)?
+                }
+            }
+        }
+    }
+}
+
+impl Receiver {
+    /// A header is there; false when its command has to wait for memory.
+    fn begin(
+        &mut self,
+        key: Key,
+        session: &mut Connection,
+        side: &mut Side,
+        front: &mut Front<'_>,
+    ) -> Result<bool, Broken> {
+        let header = self.framer.header();
+        let granted = grant(header.bhs(), side, front);
+        self.stalled = granted.is_none();
+        let Some(granted) = granted else { return Ok(false) };
+        let grant = DataGrant { wanted: granted.len() as u32 };
+        side.granted = granted;
+        self.got = 0;
+        let now_ns = front.now_ns;
+        let begun = session.begin_pdu(header, grant, now_ns, &mut Sink { key, side, front });
+        // A command that was dropped (a duplicate, say) has not taken its memory.
+        side.granted = Payload::default();
+        self.disposition = begun.map_err(Broken::Session)?;
+        Ok(true)
+    }
+
+    fn take_payload(&mut self, bytes: &[u8], side: &mut Side) {
+        let at = self.got;
+        self.got += bytes.len() as u32;
+        match self.disposition {
+            Disposition::Task { task, offset, len } if at < len => {
+                let take = bytes.len().min((len - at) as usize);
+                if let Some(slot) = side.slot_mut(task) {
+                    slot.data.fill(u64::from(offset) + u64::from(at), &bytes[..take]);
+                }
+            }
+            Disposition::Collect => self.collected.extend_from_slice(bytes),
+            _ => {}
+        }
+    }
+
+    fn end(
+        &mut self,
+        key: Key,
+        data_digest_ok: bool,
+        session: &mut Connection,
+        side: &mut Side,
+        front: &mut Front<'_>,
+    ) -> Result<(), Broken> {
+        let now_ns = front.now_ns;
+        let mut sink = Sink { key, side, front };
+        let ended = session.end_pdu(&self.collected, data_digest_ok, now_ns, &mut sink);
+        self.collected.clear();
+        self.disposition = Disposition::None;
+        if let Some((header, data)) = side.digests.take() {
+            self.framer.set_digests(header, data);
+        }
+        ended.map_err(Broken::Session)
+    }
+}
+
+/// Memory for the data that a command wants: empty for every other PDU, `None` when there is not enough now.
+fn grant(header: &Bhs, side: &Side, front: &Front<'_>) -> Option<Payload> {
+    if header.opcode() != Ok(Opcode::ScsiCommand) {
+        return Some(Payload::default());
+    }
+    let command = header.view::<ScsiCommand>();
+    let lun = command.lun().decode().and_then(|number| side.luns.find(number));
+    let (true, Some(address)) = (command.flags().contains(CommandFlags::WRITE), lun) else {
+        return Some(Payload::default());
+    };
+    let wanted = match cdb::data_direction_and_len(command.cdb(), address.block_size) {
+        cdb::Transfer::Out(bytes) => bytes.min(u64::from(command.expected_data_transfer_length())),
+        _ => 0,
+    };
+    match u32::try_from(wanted) {
+        Ok(wanted) if u64::from(wanted) <= front.connection_bytes_max => {
+            side.take_memory(lun, command.cdb(), wanted, front)
+        }
+        // The device server refuses what is longer than it said; nothing of it is wanted.
+        _ => Some(Payload::default()),
+    }
+}

@@ -1,0 +1,232 @@
+//! The side of a connection that its protocol state machine acts on: the outbox, and the memory of its tasks.
+
+use super::Front;
+use super::outbox::{Outbox, PduData};
+use crate::messages::{LunAddress, LunMap};
+use crate::payload::{Payload, Piece};
+use crate::request::Data;
+use crate::token::Key;
+use smallvec::SmallVec;
+use stampede_scsi::NexusId;
+use stampede_session::{
+    Close, LoginRequest, ManagementRequest, OutData, Output, SessionInfo, SessionKind, TaskKey,
+};
+use stampede_wire::Bhs;
+use std::sync::Arc;
+
+/// Something that a connection gives rise to, for the shard to handle.
+#[derive(Debug)]
+pub(crate) enum Happening {
+    /// A command has all its data.
+    Command(Key, TaskKey),
+    /// Task management, or a drain before logout.
+    Manage(Key, ManagementRequest),
+    /// A login wants a decision.
+    Login(Key, LoginRequest),
+    /// A normal session is in full-feature phase.
+    FullFeature(Key),
+    /// Close after sending.
+    Finish(Key, Close),
+    /// The connection cannot go on: our own limits.
+    Overload(Key),
+}
+
+/// The memory of one task.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    /// Which task has it.
+    pub(crate) task: TaskKey,
+    /// Data-out, while it is gathered.
+    pub(crate) data: Payload,
+    /// Data-in, while it is sent.
+    pub(crate) reply: Data,
+    /// Where it runs, if it does.
+    pub(crate) running: Option<LunAddress>,
+    /// Logical block length of its logical unit.
+    pub(crate) block_size: u32,
+    /// When its command came, in monotonic nanoseconds.
+    pub(crate) started_ns: u64,
+}
+
+/// See the module.
+pub(crate) struct Side {
+    pub(super) nexus: NexusId,
+    pub(super) luns: Arc<LunMap>,
+    pub(super) outbox: Outbox,
+    slots: Vec<Option<Slot>>,
+    /// Memory for the command whose header is being handed to the session.
+    pub(super) granted: Payload,
+    /// Bytes of data-out in all slots.
+    pub(super) held_bytes: u64,
+    /// Digests that the framer shall expect from the next PDU on.
+    pub(super) digests: Option<(bool, bool)>,
+}
+
+impl Side {
+    pub(super) fn new(nexus: NexusId, tasks: usize) -> Self {
+        Self {
+            nexus,
+            luns: Arc::default(),
+            outbox: Outbox::default(),
+            slots: std::iter::repeat_with(|| None).take(tasks).collect(),
+            granted: Payload::default(),
+            held_bytes: 0,
+            digests: None,
+        }
+    }
+
+    /// What the session sees from now on.
+    pub(crate) fn set_luns(&mut self, luns: Arc<LunMap>) {
+        self.luns = luns;
+    }
+
+    /// The memory of a task.
+    pub(crate) fn slot_mut(&mut self, task: TaskKey) -> Option<&mut Slot> {
+        self.slots.get_mut(usize::from(task.index))?.as_mut().filter(|slot| slot.task == task)
+    }
+
+    /// The memory of all tasks.
+    pub(crate) fn slots(&self) -> impl Iterator<Item = &Slot> {
+        self.slots.iter().flatten()
+    }
+
+    fn open(&mut self, task: TaskKey, now_ns: u64) {
+        let index = usize::from(task.index);
+        if self.slots.len() <= index {
+            self.slots.resize_with(index + 1, || None);
+        }
+        let data = std::mem::take(&mut self.granted);
+        self.held_bytes += data.len();
+        self.slots[index] =
+            Some(Slot { task, data, reply: Data::NONE, running: None, block_size: 512, started_ns: now_ns });
+    }
+
+    /// Lets go of a task's memory.
+    pub(crate) fn free(&mut self, task: TaskKey) {
+        if let Some(slot) = self.slots.get_mut(usize::from(task.index))
+            && slot.as_ref().is_some_and(|slot| slot.task == task)
+        {
+            let data = slot.take().map_or(0, |slot| slot.data.len());
+            self.held_bytes = self.held_bytes.saturating_sub(data);
+        }
+    }
+
+    /// Takes a task's data-out, for its execution.
+    pub(crate) fn take_data(&mut self, task: TaskKey) -> Payload {
+        let data = self.slot_mut(task).map(|slot| std::mem::take(&mut slot.data)).unwrap_or_default();
+        self.held_bytes = self.held_bytes.saturating_sub(data.len());
+        data
+    }
+
+    /// Memory for `wanted` bytes of data-out of a command: whole slots of the arena where its overlay can adopt
+    /// them, I/O buffers otherwise. `None` when there is not enough for now.
+    pub(super) fn take_memory(
+        &self,
+        lun: Option<LunAddress>,
+        cdb: &[u8; 16],
+        wanted: u32,
+        front: &Front<'_>,
+    ) -> Option<Payload> {
+        if self.held_bytes > 0 && self.held_bytes + u64::from(wanted) > front.connection_bytes_max {
+            return None;
+        }
+        let (adopts, block_size) = lun.map_or((false, 512), |lun| (lun.is_clone, lun.block_size));
+        if adopts
+            && let Some(start) = write_start(cdb)
+            && let Some(payload) = arena_slots(front, start.wrapping_mul(u64::from(block_size)), wanted)
+        {
+            return Some(payload);
+        }
+        Payload::take(front.memory, wanted)
+    }
+}
+
+/// First logical block of a WRITE (SBC-3 5.32 to 5.35); `None` for any other command.
+fn write_start(cdb: &[u8; 16]) -> Option<u64> {
+    match *cdb {
+        [0x0a, a, b, c, ..] => Some(u64::from(u32::from_be_bytes([0, a & 0x1f, b, c]))),
+        [0x2a | 0xaa, _, a, b, c, d, ..] => Some(u64::from(u32::from_be_bytes([a, b, c, d]))),
+        [0x8a, _, a, b, c, d, e, f, g, h, ..] => Some(u64::from_be_bytes([a, b, c, d, e, f, g, h])),
+        _ => None,
+    }
+}
+
+/// Slots of the arena that hold `len` bytes at byte `start` of the disk as its overlay would.
+fn arena_slots(front: &Front<'_>, start: u64, len: u32) -> Option<Payload> {
+    let slot = u64::from(front.arena.slot_len());
+    let mut pieces = SmallVec::new();
+    let (mut at, mut left) = (start % slot, u64::from(len));
+    while left > 0 {
+        let take = (slot - at).min(left);
+        pieces.push(Piece { buffer: front.arena.take()?, start: at as u32, len: take as u32 });
+        left -= take;
+        at = 0;
+    }
+    Some(Payload(pieces))
+}
+
+/// The side, lent to the state machine for one call.
+pub(crate) struct Sink<'a, 'f> {
+    pub(crate) key: Key,
+    pub(crate) side: &'a mut Side,
+    pub(crate) front: &'a mut Front<'f>,
+}
+
+impl Output for Sink<'_, '_> {
+    fn send(&mut self, header: &Bhs, data: OutData<'_>) {
+        let side = &mut *self.side;
+        let data = match data {
+            OutData::None => PduData::None,
+            OutData::Bytes(bytes) => PduData::Bytes(bytes),
+            OutData::Task { task, offset, len } => {
+                let slot = side.slots.get(usize::from(task.index)).and_then(Option::as_ref);
+                match slot.filter(|slot| slot.task == task).map(|slot| &slot.reply) {
+                    Some(Data::Pieces(payload)) => PduData::Payload(payload, offset, len),
+                    Some(Data::Inline(bytes)) => {
+                        let end = (offset as usize + len as usize).min(bytes.len());
+                        PduData::Bytes(&bytes[(offset as usize).min(end)..end])
+                    }
+                    None => PduData::None,
+                }
+            }
+        };
+        if side.outbox.push(header, data, self.front.headers).is_err() {
+            self.front.happenings.push_back(Happening::Overload(self.key));
+        }
+    }
+
+    fn admit(&mut self, request: LoginRequest) {
+        self.front.happenings.push_back(Happening::Login(self.key, request));
+    }
+
+    fn accept(&mut self, task: TaskKey) {
+        self.side.open(task, self.front.now_ns);
+    }
+
+    fn command(&mut self, task: TaskKey) {
+        self.front.happenings.push_back(Happening::Command(self.key, task));
+    }
+
+    fn manage(&mut self, request: ManagementRequest) {
+        self.front.happenings.push_back(Happening::Manage(self.key, request));
+    }
+
+    fn release(&mut self, task: TaskKey) {
+        self.side.free(task);
+    }
+
+    fn digests(&mut self, header: bool, data: bool) {
+        self.side.outbox.set_digests(header, data);
+        self.side.digests = Some((header, data));
+    }
+
+    fn full_feature(&mut self, session: &SessionInfo) {
+        if session.kind == SessionKind::Normal {
+            self.front.happenings.push_back(Happening::FullFeature(self.key));
+        }
+    }
+
+    fn close(&mut self, how: Close) {
+        self.front.happenings.push_back(Happening::Finish(self.key, how));
+    }
+}

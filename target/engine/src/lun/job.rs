@@ -1,0 +1,322 @@
+//! A job: one command's work on the medium.
+
+use super::Io;
+use super::step::Step;
+use crate::messages::LunId;
+use crate::payload::{Payload, Piece};
+use crate::request::{Origin, Request};
+use crate::token::{Key, Kind, token};
+use smallvec::SmallVec;
+use stampede_image::range_lock::ByteRange;
+use stampede_ring::{Buffer, Errno, Event, FileId, Operation, Ring};
+use stampede_scsi::{Blocks, Media, MediaError, NexusId};
+
+/// What a transfer does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Direction {
+    /// From the file into its buffer.
+    Read,
+    /// From its buffer into the file.
+    Write,
+    /// Something without a buffer: flush, discard, zero.
+    Other,
+}
+
+/// One operation on a file, possibly in several goes.
+#[derive(Debug)]
+pub(super) struct Transfer {
+    direction: Direction,
+    file: FileId,
+    /// Byte offset in the file of the next go.
+    offset: u64,
+    /// Where in the buffer the next go starts.
+    start: u32,
+    /// Bytes that the next go asks for.
+    len: u32,
+    /// Bytes of those that must arrive: a read widened to whole blocks may meet the end of the file after them.
+    need: u32,
+    /// The buffer, between goes and at the end.
+    buffer: Option<Buffer>,
+}
+
+/// Where a part of a read's data comes from.
+#[derive(Debug)]
+pub(super) enum Source {
+    /// It is there already.
+    Ready(Piece),
+    /// From the buffer of a transfer, once that is done.
+    Transfer {
+        /// Which.
+        index: u16,
+        /// First byte in its buffer.
+        start: u32,
+        /// Bytes.
+        len: u32,
+    },
+}
+
+/// One command's work on the medium.
+#[derive(Debug)]
+pub(crate) struct Job {
+    request: Request,
+    media: Media,
+    block_size: u32,
+    pub(super) step: Step,
+    pub(super) transfers: SmallVec<[Transfer; 2]>,
+    outstanding: u32,
+    pub(super) sources: SmallVec<[Source; 2]>,
+    pub(super) error: Option<MediaError>,
+    /// A transfer said that the file cannot do this (EOPNOTSUPP, EINVAL): there is another way.
+    pub(super) unsupported: bool,
+    aborted: bool,
+    pub(super) lock: Lock,
+    /// What was read.
+    pub(super) read: Payload,
+    /// What the next write step writes, and where.
+    pub(super) write_start: u64,
+    pub(super) write: Payload,
+    /// Where the blocks that were read around an unaligned write start, until it is merged into them.
+    pub(super) around: Option<u64>,
+    /// How far a step that goes through its range in chunks has come, in bytes from the range's start.
+    pub(super) cursor: u64,
+}
+
+/// Whether the job holds its range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lock {
+    /// Not asked for.
+    None,
+    /// Asked for.
+    Waiting,
+    /// Held.
+    Held,
+}
+
+impl Job {
+    pub(super) fn new(request: Request, media: Media, block_size: u32) -> Self {
+        let step = Step::first(&media);
+        Self {
+            request,
+            media,
+            block_size,
+            step,
+            transfers: SmallVec::new(),
+            outstanding: 0,
+            sources: SmallVec::new(),
+            error: None,
+            unsupported: false,
+            aborted: false,
+            lock: Lock::None,
+            read: Payload::default(),
+            write_start: 0,
+            write: Payload::default(),
+            around: None,
+            cursor: 0,
+        }
+    }
+
+    pub(super) fn lun(&self) -> LunId {
+        self.request.lun
+    }
+
+    pub(super) fn nexus(&self) -> NexusId {
+        self.request.nexus
+    }
+
+    pub(super) fn origin(&self) -> Origin {
+        self.request.origin
+    }
+
+    pub(super) fn media(&self) -> &Media {
+        &self.media
+    }
+
+    /// Data-out.
+    pub(super) fn data(&self) -> &Payload {
+        &self.request.data
+    }
+
+    /// Moves data-out away: its last use.
+    pub(super) fn take_data(&mut self) -> Payload {
+        std::mem::take(&mut self.request.data)
+    }
+
+    /// Ends the job at its next step.
+    pub(super) fn abort(&mut self) {
+        self.aborted = true;
+    }
+
+    pub(super) fn is_aborted(&self) -> bool {
+        self.aborted
+    }
+
+    pub(super) fn locked(&self) -> bool {
+        self.lock != Lock::None
+    }
+
+    pub(super) fn lock_granted(&mut self) {
+        self.lock = Lock::Held;
+    }
+
+    /// Bytes that the command changes, for the counters.
+    pub(super) fn written_bytes(&self) -> u64 {
+        match &self.media {
+            Media::Unmap { ranges } => ranges.iter().map(|range| self.bytes(*range).len).sum(),
+            media => media.range().map_or(0, |range| self.bytes(range).len),
+        }
+    }
+
+    /// Where a range of blocks is on the medium.
+    pub(super) fn bytes(&self, blocks: Blocks) -> ByteRange {
+        let size = u64::from(self.block_size);
+        // The device server has checked the range against the capacity, whose bytes fit 64 bits.
+        ByteRange { start: blocks.lba.saturating_mul(size), len: u64::from(blocks.count) * size }
+    }
+
+    /// The range of the command, in bytes.
+    pub(super) fn range(&self) -> ByteRange {
+        self.media.range().map_or(ByteRange { start: 0, len: 0 }, |range| self.bytes(range))
+    }
+
+    /// Whether transfers are under way.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.outstanding > 0
+    }
+
+    /// Begins a transfer and returns its index.
+    pub(super) fn transfer<R: Ring>(
+        &mut self,
+        key: Key,
+        (direction, file, offset): (Direction, FileId, u64),
+        (buffer, start, len): (Buffer, u32, u32),
+        need: u32,
+        io: &mut Io<'_, R>,
+    ) -> u16 {
+        let index = self.transfers.len() as u16;
+        match direction {
+            Direction::Read => io.counters.disk_reads += 1,
+            _ => io.counters.disk_writes += 1,
+        }
+        self.transfers.push(Transfer { direction, file, offset, start, len, need, buffer: Some(buffer) });
+        self.push(key, index, io);
+        index
+    }
+
+    /// Begins an operation without a buffer.
+    pub(super) fn operate<R: Ring>(&mut self, key: Key, operation: Operation, io: &mut Io<'_, R>) {
+        let index = self.transfers.len() as u16;
+        self.transfers.push(Transfer {
+            direction: Direction::Other,
+            file: FileId(0),
+            offset: 0,
+            start: 0,
+            len: 0,
+            need: 0,
+            buffer: None,
+        });
+        self.outstanding += 1;
+        io.pusher.push(token(Kind::Job, key, index), operation);
+    }
+
+    fn push<R: Ring>(&mut self, key: Key, index: u16, io: &mut Io<'_, R>) {
+        let transfer = &mut self.transfers[usize::from(index)];
+        let Some(buffer) = transfer.buffer.take() else { return };
+        let Transfer { file, offset, start, len, .. } = *transfer;
+        let operation = match transfer.direction {
+            Direction::Read => Operation::Read { file, offset, buffer, start, len },
+            _ => Operation::Write { file, offset, buffer, start, len },
+        };
+        self.outstanding += 1;
+        io.pusher.push(token(Kind::Job, key, index), operation);
+    }
+
+    /// A transfer has completed. True when it was the step's last.
+    pub(super) fn completed<R: Ring>(
+        &mut self,
+        key: Key,
+        part: u16,
+        event: Event,
+        io: &mut Io<'_, R>,
+    ) -> bool {
+        self.outstanding = self.outstanding.saturating_sub(1);
+        match event {
+            Event::Transferred { result, buffer } => self.transferred(key, part, result, buffer, io),
+            Event::Finished { result: Err(error) } => self.failed(Direction::Other, error, None),
+            Event::Finished { result: Ok(()) } => {}
+            _ => debug_assert!(false, "a job's token on a completion that is not a job's"),
+        }
+        self.outstanding == 0
+    }
+
+    fn transferred<R: Ring>(
+        &mut self,
+        key: Key,
+        part: u16,
+        result: Result<u32, Errno>,
+        buffer: Buffer,
+        io: &mut Io<'_, R>,
+    ) {
+        let Some(transfer) = self.transfers.get_mut(usize::from(part)) else { return };
+        transfer.buffer = Some(buffer);
+        let direction = transfer.direction;
+        let lba = transfer.offset / u64::from(self.block_size);
+        match result {
+            Ok(done) if done >= transfer.need => {}
+            // Nothing more comes: the file is shorter than it was, or the device took nothing.
+            Ok(0) => self.failed(direction, Errno(libc_errno::EIO), Some(lba)),
+            Ok(done) => {
+                transfer.offset += u64::from(done);
+                transfer.start += done;
+                transfer.len -= done;
+                transfer.need -= done;
+                self.push(key, part, io);
+            }
+            Err(Errno(libc_errno::EINTR | libc_errno::EAGAIN)) if !self.aborted => self.push(key, part, io),
+            Err(error) => self.failed(direction, error, Some(lba)),
+        }
+    }
+
+    fn failed(&mut self, direction: Direction, error: Errno, lba: Option<u64>) {
+        if direction == Direction::Other && matches!(error.0, libc_errno::EOPNOTSUPP | libc_errno::EINVAL) {
+            self.unsupported = true;
+            return;
+        }
+        let kind = match error.0 {
+            libc_errno::ENOSPC | libc_errno::EDQUOT => MediaError::NoSpace,
+            libc_errno::EROFS | libc_errno::EACCES | libc_errno::EPERM => MediaError::ReadOnly,
+            _ if direction == Direction::Read => MediaError::Unrecovered { lba },
+            _ => MediaError::WriteFault { lba },
+        };
+        tracing::warn!(lun = self.request.lun.0, ?direction, ?lba, %error, "disk operation failed");
+        self.error.get_or_insert(kind);
+    }
+
+    /// What was read, in order, once all transfers are done.
+    pub(super) fn gather(&mut self) -> Payload {
+        let transfers = &self.transfers;
+        let pieces = self.sources.drain(..).filter_map(|source| match source {
+            Source::Ready(piece) => Some(piece),
+            Source::Transfer { index, start, len } => {
+                let buffer = transfers.get(usize::from(index))?.buffer.clone()?;
+                Some(Piece { buffer, start, len })
+            }
+        });
+        let payload = Payload(pieces.collect());
+        self.transfers.clear();
+        payload
+    }
+}
+
+/// The few error numbers that a job tells apart (Linux, x86-64 and aarch64).
+pub(super) mod libc_errno {
+    pub(crate) const EPERM: i32 = 1;
+    pub(crate) const EINTR: i32 = 4;
+    pub(crate) const EIO: i32 = 5;
+    pub(crate) const EAGAIN: i32 = 11;
+    pub(crate) const EACCES: i32 = 13;
+    pub(crate) const EINVAL: i32 = 22;
+    pub(crate) const ENOSPC: i32 = 28;
+    pub(crate) const EROFS: i32 = 30;
+    pub(crate) const EOPNOTSUPP: i32 = 95;
+    pub(crate) const EDQUOT: i32 = 122;
+}

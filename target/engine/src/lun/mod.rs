@@ -1,0 +1,464 @@
+//! The back of a shard: the logical units it owns and the jobs that run on them.
+//!
+//! ```text
+//!  Request ─► Backend::execute ─► Lun: task set ─► Device::start ─┬─ Done ───────────────► Answer
+//!                                                                 └─ Media ─► Job: steps ─► Answer
+//! ```
+//!
+//! A job is one command's work on the medium, as a chain of steps ([`job::Step`]); each step either is done at once
+//! (an overlay is memory) or waits for transfers. All of a unit's commands run here, on its one owner, so ordering
+//! and atomicity need no lock but the unit's own range locks.
+
+mod clone;
+mod disk;
+mod job;
+mod read_plan;
+mod step;
+mod task_set;
+
+use crate::messages::{GoldenId, LunId, LunReport};
+use crate::payload::Payload;
+use crate::pusher::Pusher;
+use crate::request::{Answer, Clearing, Data, Manager, Outcome, Request};
+use crate::setup::{DiskSetup, GoldenSetup};
+use crate::stats::Counters;
+use crate::token::{Key, Table};
+use job::Job;
+use stampede_image::overlay::{Overlay, OverlayLimits};
+use stampede_image::range_lock::RangeLocks;
+use stampede_ring::{Buffer, Event, IoMemory, Pool, Ring};
+use stampede_scsi::{Device, DeviceConfig, NexusId, Reply, Step as DeviceStep, TransportId, cdb};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use task_set::TaskSet;
+
+/// What a job needs of its shard to make progress.
+pub(crate) struct Io<'a, R> {
+    /// Where operations go.
+    pub(crate) pusher: &'a mut Pusher<R>,
+    /// Buffers for transfers.
+    pub(crate) memory: &'a IoMemory,
+    /// Slots for overlays.
+    pub(crate) arena: &'a Arc<Pool>,
+    /// A buffer of zeros, shared.
+    pub(crate) zeros: &'a Buffer,
+    /// The shard's counters.
+    pub(crate) counters: &'a mut Counters,
+}
+
+/// Where a unit's bytes are.
+pub(crate) enum Medium {
+    /// In a file or block device of its own.
+    Disk(disk::Disk),
+    /// In an overlay on a golden.
+    Clone(clone::CloneMedium),
+}
+
+/// One logical unit.
+pub(crate) struct Lun {
+    device: Device,
+    medium: Medium,
+    locks: RangeLocks,
+    tasks: TaskSet,
+    clearings: Vec<Waiting>,
+    report: LunReport,
+}
+
+/// Somebody waits until the jobs that were running when it asked are over.
+struct Waiting {
+    jobs: Vec<Key>,
+    then: Then,
+}
+
+/// What follows.
+enum Then {
+    /// A task-management request is answered.
+    Manager(Manager),
+    /// A command is answered (PREEMPT AND ABORT).
+    Answer(Answer),
+}
+
+/// What the back hands to the front, in order.
+pub(crate) enum Result {
+    /// A command has ended.
+    Answer(Answer),
+    /// A task set was cleared.
+    Cleared(Manager),
+    /// All sessions but one shall kill their tasks of a unit that have not come here yet.
+    Kill {
+        /// The unit.
+        lun: LunId,
+        /// Who asked, and has done so itself.
+        nexus: NexusId,
+    },
+}
+
+/// The logical units of one shard.
+pub(crate) struct Backend {
+    luns: BTreeMap<LunId, Lun>,
+    goldens: BTreeMap<GoldenId, GoldenSetup>,
+    jobs: Table<Job>,
+    /// Jobs that wait for buffers, oldest first.
+    starved: VecDeque<Key>,
+    /// Jobs that were granted their range.
+    ready: VecDeque<Key>,
+    /// Commands whose turn in their task set has come.
+    startable: VecDeque<Request>,
+    /// For the front.
+    pub(crate) results: VecDeque<Result>,
+    tombstone_runs_max: u32,
+}
+
+impl Backend {
+    /// Without logical units.
+    pub(crate) fn new(tombstone_runs_max: u32) -> Self {
+        Self {
+            luns: BTreeMap::new(),
+            goldens: BTreeMap::new(),
+            jobs: Table::default(),
+            starved: VecDeque::new(),
+            ready: VecDeque::new(),
+            startable: VecDeque::new(),
+            results: VecDeque::new(),
+            tombstone_runs_max,
+        }
+    }
+
+    /// Adds a golden image for clones to come.
+    pub(crate) fn add_golden(&mut self, golden: GoldenSetup) {
+        self.goldens.insert(golden.golden, golden);
+    }
+
+    /// Adds a plain logical unit.
+    pub(crate) fn add_disk(&mut self, setup: DiskSetup) {
+        let medium = Medium::Disk(disk::Disk { file: setup.file, alignment: setup.alignment });
+        self.luns.insert(setup.lun, Lun::new(setup.lun, setup.device, medium));
+    }
+
+    /// Adds a clone with an empty overlay; false when its golden is unknown here.
+    pub(crate) fn add_clone(&mut self, lun: LunId, golden: GoldenId, device: DeviceConfig) -> bool {
+        let Some(golden) = self.goldens.get(&golden) else { return false };
+        let limits = OverlayLimits {
+            tombstone_runs_max: self.tombstone_runs_max,
+            size_bytes: device.blocks.saturating_mul(u64::from(device.block_size)),
+        };
+        let medium = Medium::Clone(clone::CloneMedium {
+            file: golden.file,
+            alignment: golden.alignment,
+            overlay: Overlay::new(limits),
+        });
+        self.luns.insert(lun, Lun::new(lun, device, medium));
+        true
+    }
+
+    /// Removes a clone and frees its memory. Jobs still running on it end as aborted.
+    pub(crate) fn drop_clone(&mut self, lun: LunId) {
+        self.luns.remove(&lun);
+    }
+
+    /// A nexus begins to use a unit.
+    pub(crate) fn attach(&mut self, lun: LunId, nexus: NexusId, transport: TransportId) {
+        if let Some(lun) = self.luns.get_mut(&lun) {
+            lun.device.attach(nexus, transport);
+        }
+    }
+
+    /// A nexus is over.
+    pub(crate) fn detach(&mut self, lun: LunId, nexus: NexusId) {
+        if let Some(lun) = self.luns.get_mut(&lun) {
+            lun.device.detach(nexus);
+        }
+    }
+
+    /// A command arrives.
+    pub(crate) fn execute<R: Ring>(&mut self, request: Request, io: &mut Io<'_, R>) {
+        let Some(lun) = self.luns.get_mut(&request.lun) else {
+            let outcome = stampede_scsi::no_such_lun(&request.cdb).into();
+            self.results.push_back(Result::Answer(Answer {
+                origin: request.origin,
+                lun: request.lun,
+                outcome,
+            }));
+            return;
+        };
+        if let Some(request) = lun.tasks.enter(request) {
+            self.start(request, io);
+            self.settle(io);
+        }
+    }
+
+    /// Starts what became startable, and goes on with what was granted its range, until nothing is left. A loop,
+    /// not a recursion: a long row of ORDERED tasks must not grow the stack.
+    fn settle<R: Ring>(&mut self, io: &mut Io<'_, R>) {
+        loop {
+            if let Some(request) = self.startable.pop_front() {
+                self.start(request, io);
+            } else if let Some(key) = self.ready.pop_front() {
+                if let Some(job) = self.jobs.get_mut(key) {
+                    job.lock_granted();
+                    self.go_on(key, io);
+                }
+            } else {
+                return;
+            }
+        }
+    }
+
+    /// A command's turn in its task set has come.
+    fn start<R: Ring>(&mut self, request: Request, io: &mut Io<'_, R>) {
+        let Some(lun) = self.luns.get_mut(&request.lun) else { return };
+        let param = if cdb::takes_parameter_list(&request.cdb) { request.data.to_vec() } else { Vec::new() };
+        let given = u32::try_from(request.data.len()).unwrap_or(u32::MAX);
+        let (origin, name) = (request.origin, request.lun);
+        match lun.device.start(request.nexus, &request.cdb, given, &param) {
+            DeviceStep::Done(reply) => self.finish(Answer { origin, lun: name, outcome: reply.into() }),
+            DeviceStep::Media(media) => {
+                let block_size = lun.device.config().block_size;
+                match self.jobs.insert(Job::new(request, media, block_size)) {
+                    Ok(key) => self.go_on(key, io),
+                    Err(_) => {
+                        let outcome = Reply::status(stampede_scsi::Status::Busy).into();
+                        self.finish(Answer { origin, lun: name, outcome });
+                    }
+                }
+            }
+            DeviceStep::Abort(abort) => {
+                let victims = |job: &Job| job.lun() == name && abort.nexuses.contains(&job.nexus());
+                let jobs = Self::abort_jobs(&mut self.jobs, victims);
+                let held = lun.tasks.abort(|held| abort.nexuses.contains(&held.nexus));
+                self.drop_held(held);
+                let answer = Answer { origin, lun: name, outcome: abort.reply.into() };
+                self.wait_for(name, Waiting { jobs, then: Then::Answer(answer) });
+            }
+        }
+    }
+
+    fn abort_jobs(jobs: &mut Table<Job>, victim: impl Fn(&Job) -> bool) -> Vec<Key> {
+        let keys: Vec<Key> = jobs.iter().filter(|(_, job)| victim(job)).map(|(key, _)| key).collect();
+        for key in &keys {
+            if let Some(job) = jobs.get_mut(*key) {
+                job.abort();
+            }
+        }
+        keys
+    }
+
+    fn drop_held(&mut self, held: Vec<Request>) {
+        for request in held {
+            self.results.push_back(Result::Answer(Answer {
+                origin: request.origin,
+                lun: request.lun,
+                outcome: Outcome::Aborted,
+            }));
+        }
+    }
+
+    fn wait_for(&mut self, lun: LunId, waiting: Waiting) {
+        if waiting.jobs.is_empty() {
+            self.waited(waiting.then);
+        } else if let Some(lun) = self.luns.get_mut(&lun) {
+            lun.clearings.push(waiting);
+        }
+    }
+
+    fn waited(&mut self, then: Then) {
+        match then {
+            Then::Manager(manager) => self.results.push_back(Result::Cleared(manager)),
+            Then::Answer(answer) => self.finish(answer),
+        }
+    }
+
+    /// Ends all tasks of a unit without status, and answers the manager when their I/O is over.
+    pub(crate) fn clear<R: Ring>(
+        &mut self,
+        manager: Manager,
+        lun: LunId,
+        nexus: NexusId,
+        clearing: Clearing,
+        io: &mut Io<'_, R>,
+    ) {
+        let jobs = Self::abort_jobs(&mut self.jobs, |job| job.lun() == lun);
+        let Some(unit) = self.luns.get_mut(&lun) else {
+            self.results.push_back(Result::Cleared(manager));
+            return;
+        };
+        let held = unit.tasks.abort(|_| true);
+        match clearing {
+            Clearing::Reset => unit.device.reset_by(nexus),
+            Clearing::ClearTaskSet => {
+                let mut victims: Vec<NexusId> = held.iter().map(|request| request.nexus).collect();
+                victims.extend(jobs.iter().filter_map(|key| self.jobs.get(*key)).map(Job::nexus));
+                victims.sort_unstable();
+                victims.dedup();
+                unit.device.tasks_cleared_by(nexus, &victims);
+            }
+        }
+        // Sessions mark their tasks killed before they learn that those are over.
+        self.results.push_back(Result::Kill { lun, nexus });
+        self.drop_held(held);
+        self.wait_for(lun, Waiting { jobs, then: Then::Manager(manager) });
+        self.settle(io);
+    }
+
+    /// A command has ended: the next of its task set may start.
+    fn finish(&mut self, answer: Answer) {
+        if let Some(lun) = self.luns.get_mut(&answer.lun) {
+            lun.tasks.leave(&mut self.startable);
+        }
+        self.results.push_back(Result::Answer(answer));
+    }
+
+    /// A transfer of a job has completed.
+    pub(crate) fn complete<R: Ring>(&mut self, key: Key, part: u16, event: Event, io: &mut Io<'_, R>) {
+        let Some(job) = self.jobs.get_mut(key) else {
+            debug_assert!(false, "a transfer outlived its job");
+            return;
+        };
+        if job.completed(key, part, event, io) {
+            self.go_on(key, io);
+            self.settle(io);
+        }
+    }
+
+    /// Runs a job until it waits for something or ends.
+    fn go_on<R: Ring>(&mut self, key: Key, io: &mut Io<'_, R>) {
+        let Some(job) = self.jobs.get_mut(key) else { return };
+        let name = job.lun();
+        let Some(lun) = self.luns.get_mut(&name) else {
+            // Its clone was dropped under it: sessions end before their clone does, so nobody waits for an answer.
+            self.jobs.remove(key);
+            return;
+        };
+        match job.run(key, lun, io) {
+            step::Run::Waits => {}
+            step::Run::Starved => self.starved.push_back(key),
+            step::Run::Ended(outcome) => self.end(key, name, outcome),
+        }
+    }
+
+    fn end(&mut self, key: Key, name: LunId, outcome: Outcome) {
+        let Some(job) = self.jobs.remove(key) else { return };
+        let Some(lun) = self.luns.get_mut(&name) else { return };
+        if job.locked() {
+            let ready = &mut self.ready;
+            lun.locks.release(lock_owner(key), |owner| ready.push_back(lock_key(owner)));
+        }
+        lun.count(&job, &outcome);
+        let mut over = Vec::new();
+        lun.clearings.retain_mut(|waiting| {
+            waiting.jobs.retain(|job| *job != key);
+            let done = waiting.jobs.is_empty();
+            if done {
+                over.push(std::mem::replace(&mut waiting.then, Then::Manager(Manager::NOBODY)));
+            }
+            !done
+        });
+        self.finish(Answer { origin: job.origin(), lun: name, outcome });
+        for then in over {
+            self.waited(then);
+        }
+    }
+
+    /// Goes on with jobs that waited for buffers, oldest first, until one has to wait again.
+    pub(crate) fn retry<R: Ring>(&mut self, io: &mut Io<'_, R>) {
+        for _ in 0..self.starved.len() {
+            let Some(key) = self.starved.pop_front() else { return };
+            let before = self.starved.len();
+            self.go_on(key, io);
+            self.settle(io);
+            if self.starved.len() > before {
+                // Still no memory: keep its place at the front.
+                if let Some(key) = self.starved.pop_back() {
+                    self.starved.push_front(key);
+                }
+                return;
+            }
+        }
+    }
+
+    /// Whether jobs wait for buffers.
+    pub(crate) fn is_starved(&self) -> bool {
+        !self.starved.is_empty()
+    }
+
+    /// Jobs in progress.
+    pub(crate) fn jobs_len(&self) -> usize {
+        self.jobs.len()
+    }
+
+    /// The files of all plain units, to flush at the end.
+    pub(crate) fn files(&self) -> impl Iterator<Item = stampede_ring::FileId> {
+        self.luns.values().filter_map(|lun| match &lun.medium {
+            Medium::Disk(disk) if !lun.device.config().read_only => Some(disk.file),
+            _ => None,
+        })
+    }
+
+    /// What each unit has done.
+    pub(crate) fn reports(&self) -> Vec<LunReport> {
+        self.luns.values().map(Lun::report).collect()
+    }
+}
+
+/// Range locks name their owners by 64 bits.
+fn lock_owner(key: Key) -> u64 {
+    u64::from(key.generation) << 32 | u64::from(key.index)
+}
+
+fn lock_key(owner: u64) -> Key {
+    Key { index: owner as u32, generation: (owner >> 32) as u32 }
+}
+
+impl Lun {
+    /// Commands of a unit that may wait for range locks: more than all sessions' windows of a big host together.
+    const LOCKS_MAX: usize = 1 << 20;
+
+    fn new(lun: LunId, config: DeviceConfig, medium: Medium) -> Self {
+        Self {
+            device: Device::new(config),
+            medium,
+            locks: RangeLocks::new(Self::LOCKS_MAX),
+            tasks: TaskSet::default(),
+            clearings: Vec::new(),
+            report: LunReport {
+                lun,
+                reads: 0,
+                writes: 0,
+                read_bytes: 0,
+                written_bytes: 0,
+                overlay_bytes: 0,
+                failed: 0,
+            },
+        }
+    }
+
+    fn count(&mut self, job: &Job, outcome: &Outcome) {
+        let Outcome::Ended { status, data, .. } = outcome else { return };
+        if *status != stampede_scsi::Status::Good {
+            self.report.failed += 1;
+        } else if job.media().writes() {
+            self.report.writes += 1;
+            self.report.written_bytes += job.written_bytes();
+        } else if matches!(job.media(), stampede_scsi::Media::Read { .. }) {
+            self.report.reads += 1;
+            self.report.read_bytes += data.len();
+        }
+    }
+
+    fn report(&self) -> LunReport {
+        let overlay_bytes = match &self.medium {
+            Medium::Clone(clone) => clone.overlay.slots_used() as u64 * stampede_image::overlay::SLOT,
+            Medium::Disk(_) => 0,
+        };
+        LunReport { overlay_bytes, ..self.report.clone() }
+    }
+}
+
+/// Data-in of a finished read.
+fn read_outcome(payload: Payload) -> Outcome {
+    Outcome::Ended {
+        status: stampede_scsi::Status::Good,
+        sense: smallvec::SmallVec::new(),
+        data: Data::Pieces(payload),
+    }
+}

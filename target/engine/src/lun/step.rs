@@ -1,0 +1,432 @@
+//! The steps of a job: which follows which, and what each does.
+//!
+//! ```text
+//!  Read                Read ─────────────────────────────────────────────────► end
+//!  Verify              Read ─► Compare ──────────────────────────────────────► end       (data)
+//!  Verify              Scan ⟲ ───────────────────────────────────────────────► end       (medium only)
+//!  Write               Lock ─► Align ─► Merge ─► Write ─► [Flush] ────────────► end
+//!  WriteVerify         Lock ─► Align ─► Merge ─► Write ─► Flush ─► Read ─► Compare ─► end
+//!  CompareWrite        Lock ─► Read ─► Compare ─► Align ─► Merge ─► Write ─► [Flush] ─► end
+//!  OrWrite             Lock ─► Read ─► Combine ─► Align ─► Merge ─► Write ─► [Flush] ─► end
+//!  Unmap, WriteSame    Lock ─► Zero ─► [Flush] ───────────────────────────────► end
+//!                                └► Fill ─► Align ─► Merge ─► Write ⟲ ─► [Flush] ─► end   (pattern, or no Zero)
+//!  Flush               Flush ─────────────────────────────────────────────────► end
+//! ```
+
+use super::job::{Job, Lock};
+use super::{Io, Lun, Medium, lock_owner, read_outcome};
+use crate::payload::{Payload, Piece};
+use crate::request::Outcome;
+use crate::token::Key;
+use stampede_image::range_lock::{Acquired, ByteRange, Kind as LockKind};
+use stampede_ring::{IoMemory, Operation, Ring};
+use stampede_scsi::{
+    LbaState, LbaStatusDescriptor, Media, MediaError, Pattern, VerifyMode, lba_status_reply, media_done,
+};
+
+/// A step of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Acquire the range, exclusively.
+    Lock,
+    /// Read the range.
+    Read,
+    /// Read the range chunk by chunk and drop it.
+    Scan,
+    /// Compare what was read with data-out.
+    Compare,
+    /// OR data-out into what was read; that is to be written.
+    Combine,
+    /// Read the blocks around a write that is no whole number of the device's blocks.
+    Align,
+    /// Put the write's data into those blocks.
+    Merge,
+    /// Write.
+    Write,
+    /// Zero or unmap in the file, if it can.
+    Zero,
+    /// Prepare the next chunk of a pattern.
+    Fill,
+    /// Make it durable.
+    Flush,
+    /// Nothing is left to do.
+    End,
+}
+
+/// How a step went.
+enum Went {
+    /// It is done.
+    Done,
+    /// Its transfers are under way.
+    Transfers,
+    /// The range is somebody else's for now.
+    Locked,
+    /// No buffers are free.
+    Starved,
+    /// It cannot be done.
+    Failed(MediaError),
+}
+
+/// How far a job ran.
+pub(super) enum Run {
+    /// It waits for transfers or for its range.
+    Waits,
+    /// It waits for buffers.
+    Starved,
+    /// It has ended.
+    Ended(Outcome),
+}
+
+/// Bytes per go of the steps that work in chunks.
+const CHUNK: u64 = IoMemory::BUFFER_MAX as u64;
+
+impl Step {
+    /// Where a job starts.
+    pub(super) fn first(media: &Media) -> Self {
+        match media {
+            Media::Read { .. } => Self::Read,
+            Media::Verify { mode: VerifyMode::MediumOnly, .. } => Self::Scan,
+            Media::Verify { .. } => Self::Read,
+            Media::Flush { .. } => Self::Flush,
+            Media::Prefetch { .. } | Media::LbaStatus { .. } => Self::End,
+            _ => Self::Lock,
+        }
+    }
+
+    /// What follows a step that is done.
+    fn next(self, job: &Job) -> Self {
+        let media = job.media();
+        match (self, media) {
+            (Self::Lock, Media::Write { .. } | Media::WriteVerify { .. }) => Self::Align,
+            (Self::Lock, Media::Unmap { .. }) => Self::Zero,
+            (Self::Lock, Media::WriteSame { pattern: Pattern::Zero, .. }) => Self::Zero,
+            (Self::Lock, Media::WriteSame { unmap: true, .. }) if pattern_is_zero(job) => Self::Zero,
+            (Self::Lock, Media::WriteSame { .. }) => Self::Fill,
+            (Self::Lock, _) => Self::Read,
+            (Self::Read, Media::Read { .. }) => Self::End,
+            (Self::Read, Media::OrWrite { .. }) => Self::Combine,
+            (Self::Read, _) => Self::Compare,
+            (Self::Compare, Media::CompareWrite { .. }) => Self::Align,
+            (Self::Compare | Self::Scan, _) => Self::End,
+            (Self::Combine | Self::Fill, _) => Self::Align,
+            (Self::Align, _) => Self::Merge,
+            (Self::Merge, _) => Self::Write,
+            (Self::Write, Media::WriteSame { .. } | Media::Unmap { .. }) if job.cursor < job.range().len => {
+                Self::Fill
+            }
+            (Self::Zero, Media::WriteSame { .. }) if job.unsupported => Self::Fill,
+            (Self::Write | Self::Zero, media) if durable(media) => Self::Flush,
+            (Self::Flush, Media::WriteVerify { .. }) => Self::Read,
+            (Self::Write | Self::Zero | Self::Flush | Self::End, _) => Self::End,
+        }
+    }
+}
+
+/// Whether the status must wait until the data is durable.
+fn durable(media: &Media) -> bool {
+    match *media {
+        Media::Write { fua, .. }
+        | Media::CompareWrite { fua, .. }
+        | Media::OrWrite { fua, .. }
+        | Media::WriteSame { fua, .. } => fua,
+        Media::WriteVerify { .. } => true,
+        _ => false,
+    }
+}
+
+fn pattern_is_zero(job: &Job) -> bool {
+    job.data().slices().flatten().all(|byte| *byte == 0)
+}
+
+impl Job {
+    /// Runs from where the job stands until it waits or ends. Called at first, and whenever what it waited for is
+    /// there.
+    pub(super) fn run<R: Ring>(&mut self, key: Key, lun: &mut Lun, io: &mut Io<'_, R>) -> Run {
+        if self.is_waiting() || self.lock == Lock::Waiting {
+            return Run::Waits;
+        }
+        // Transfers of the current step have just completed, or a lock was granted: the step is done.
+        let mut entered = !self.transfers.is_empty() || (self.step == Step::Lock && self.lock == Lock::Held);
+        loop {
+            if let Some(error) = self.error.take() {
+                return Run::Ended(lun.device.media_failed(&error, self.media()).into());
+            }
+            if self.is_aborted() {
+                return Run::Ended(Outcome::Aborted);
+            }
+            if entered {
+                if self.step == Step::Scan && self.cursor < self.range().len {
+                    self.transfers.clear();
+                    self.sources.clear();
+                } else {
+                    self.leave();
+                    self.step = self.step.next(self);
+                }
+            }
+            entered = true;
+            match self.enter(key, lun, io) {
+                Went::Done if self.step == Step::End => return Run::Ended(self.outcome()),
+                Went::Done => {}
+                Went::Transfers | Went::Locked => return Run::Waits,
+                Went::Starved => return Run::Starved,
+                Went::Failed(error) => self.error = Some(error),
+            }
+        }
+    }
+
+    /// What the transfers of a step leave behind.
+    fn leave(&mut self) {
+        match self.step {
+            Step::Read | Step::Align => self.read = self.gather(),
+            _ => {
+                self.transfers.clear();
+                self.sources.clear();
+            }
+        }
+    }
+
+    fn enter<R: Ring>(&mut self, key: Key, lun: &mut Lun, io: &mut Io<'_, R>) -> Went {
+        match self.step {
+            Step::Lock => self.enter_lock(key, lun),
+            Step::Read => self.enter_read(key, lun, self.range(), io),
+            Step::Scan => {
+                let range = self.range();
+                let len = (range.len - self.cursor).min(CHUNK);
+                let chunk = ByteRange { start: range.start + self.cursor, len };
+                let went = self.enter_read(key, lun, chunk, io);
+                if !matches!(went, Went::Starved) {
+                    self.cursor += len;
+                }
+                went
+            }
+            Step::Compare => self.enter_compare(),
+            Step::Combine => self.enter_combine(io),
+            Step::Align => self.enter_align(key, lun, io),
+            Step::Merge => self.enter_merge(),
+            Step::Write => self.enter_write(key, lun, io),
+            Step::Zero => self.enter_zero(key, lun, io),
+            Step::Fill => self.enter_fill(io),
+            Step::Flush => self.enter_flush(key, lun, io),
+            Step::End => Went::Done,
+        }
+    }
+
+    fn enter_lock(&mut self, key: Key, lun: &mut Lun) -> Went {
+        let range = match self.media() {
+            // One lock around all descriptors: UNMAP is rare, and one range cannot deadlock.
+            Media::Unmap { ranges } => ranges
+                .iter()
+                .map(|range| self.bytes(*range))
+                .reduce(|a, b| {
+                    let start = a.start.min(b.start);
+                    ByteRange { start, len: a.end().max(b.end()) - start }
+                })
+                .unwrap_or(ByteRange { start: 0, len: 0 }),
+            _ => self.range(),
+        };
+        if range.len == 0 {
+            return Went::Done;
+        }
+        let range = match &lun.medium {
+            Medium::Disk(disk) => disk.alignment.widen(range).map_or(range, |widened| widened.block),
+            Medium::Clone(_) => range,
+        };
+        match lun.locks.acquire(range, LockKind::Exclusive, lock_owner(key)) {
+            Acquired::Granted => {
+                self.lock = Lock::Held;
+                self.first_write();
+                Went::Done
+            }
+            Acquired::Queued => {
+                self.lock = Lock::Waiting;
+                self.first_write();
+                Went::Locked
+            }
+            Acquired::Full => Went::Failed(MediaError::Busy),
+        }
+    }
+
+    /// What a command with data-out writes first.
+    fn first_write(&mut self) {
+        self.write_start = self.range().start;
+        match self.media() {
+            Media::Write { .. } => self.write = self.take_data(),
+            Media::WriteVerify { range, .. } => {
+                let len = self.bytes(*range).len;
+                self.write = self.data().slice(0, len);
+            }
+            Media::CompareWrite { range, .. } => {
+                let len = self.bytes(*range).len;
+                self.write = self.data().slice(len, len);
+            }
+            _ => {}
+        }
+    }
+
+    fn enter_read<R: Ring>(&mut self, key: Key, lun: &Lun, range: ByteRange, io: &mut Io<'_, R>) -> Went {
+        let begun = match &lun.medium {
+            Medium::Disk(disk) => disk.read(self, key, range, io),
+            Medium::Clone(clone) => clone.read(self, key, range, io),
+        };
+        match begun {
+            None => Went::Starved,
+            Some(()) if self.is_waiting() => Went::Transfers,
+            Some(()) => Went::Done,
+        }
+    }
+
+    fn enter_compare(&mut self) -> Went {
+        let one_block = matches!(self.media(), Media::Verify { mode: VerifyMode::CompareOneBlock, .. });
+        if matches!(self.media(), Media::WriteVerify { mode: VerifyMode::MediumOnly, .. }) {
+            return Went::Done;
+        }
+        let difference = if one_block {
+            let len = self.data().len().max(1);
+            (0..self.read.len().div_ceil(len)).find_map(|block| {
+                let at = block * len;
+                self.read.slice(at, len).first_difference(self.data()).map(|offset| at + offset)
+            })
+        } else {
+            self.read.first_difference(&self.data().slice(0, self.read.len()))
+        };
+        match difference {
+            Some(offset) => {
+                Went::Failed(MediaError::Miscompare { offset: u32::try_from(offset).unwrap_or(u32::MAX) })
+            }
+            None => Went::Done,
+        }
+    }
+
+    fn enter_combine<R: Ring>(&mut self, io: &mut Io<'_, R>) -> Went {
+        let mut bytes = self.read.to_vec();
+        for (byte, or) in bytes.iter_mut().zip(self.data().slices().flatten()) {
+            *byte |= or;
+        }
+        match Payload::copied(io.memory, &bytes) {
+            Some(payload) => {
+                self.write = payload;
+                Went::Done
+            }
+            None => Went::Starved,
+        }
+    }
+
+    /// A write of whole device blocks goes as it is. Any other is made whole: the blocks that it touches are read,
+    /// and written back with its data in them. The range lock covers them.
+    fn enter_align<R: Ring>(&mut self, key: Key, lun: &Lun, io: &mut Io<'_, R>) -> Went {
+        let Medium::Disk(disk) = &lun.medium else { return Went::Done };
+        let Some(around) = disk.around(self.write_start, &self.write) else { return Went::Done };
+        if disk.read(self, key, around, io).is_none() {
+            return Went::Starved;
+        }
+        self.around = Some(around.start);
+        Went::Transfers
+    }
+
+    fn enter_merge(&mut self) -> Went {
+        let Some(start) = self.around.take() else { return Went::Done };
+        // The buffers were read by this job and are nobody else's, so they can take the data in.
+        let mut merged = std::mem::take(&mut self.read);
+        let mut at = self.write_start - start;
+        let write = std::mem::take(&mut self.write);
+        for slice in write.slices() {
+            merged.fill(at, slice);
+            at += slice.len() as u64;
+        }
+        self.write_start = start;
+        self.write = merged;
+        Went::Done
+    }
+
+    fn enter_write<R: Ring>(&mut self, key: Key, lun: &mut Lun, io: &mut Io<'_, R>) -> Went {
+        match &mut lun.medium {
+            Medium::Disk(disk) => {
+                disk.write(self, key, io);
+                if self.is_waiting() { Went::Transfers } else { Went::Done }
+            }
+            Medium::Clone(clone) => {
+                let write = std::mem::take(&mut self.write);
+                match clone.write(self.write_start, write, io.arena) {
+                    Ok(()) => Went::Done,
+                    Err(error) => Went::Failed(error),
+                }
+            }
+        }
+    }
+
+    fn enter_zero<R: Ring>(&mut self, key: Key, lun: &mut Lun, io: &mut Io<'_, R>) -> Went {
+        self.unsupported = false;
+        let unmap = matches!(self.media(), Media::Unmap { .. } | Media::WriteSame { unmap: true, .. });
+        let ranges: smallvec::SmallVec<[ByteRange; 4]> = match self.media() {
+            Media::Unmap { ranges } => ranges.iter().map(|range| self.bytes(*range)).collect(),
+            _ => smallvec::smallvec![self.range()],
+        };
+        for range in ranges {
+            match &mut lun.medium {
+                Medium::Clone(clone) => {
+                    // An UNMAP is a hint: without room for another tombstone the blocks stay as they are. WRITE SAME
+                    // is not: it then writes zeros.
+                    if clone.zero(range).is_err() && !matches!(self.media(), Media::Unmap { .. }) {
+                        self.unsupported = true;
+                    }
+                }
+                Medium::Disk(disk) => {
+                    let (file, offset, len) = (disk.file, range.start, range.len);
+                    let operation = if unmap {
+                        Operation::Discard { file, offset, len }
+                    } else {
+                        Operation::Zero { file, offset, len }
+                    };
+                    self.operate(key, operation, io);
+                }
+            }
+        }
+        if self.is_waiting() { Went::Transfers } else { Went::Done }
+    }
+
+    /// The next chunk of WRITE SAME: the pattern, repeated.
+    fn enter_fill<R: Ring>(&mut self, io: &mut Io<'_, R>) -> Went {
+        let range = self.range();
+        let len = (range.len - self.cursor).min(CHUNK);
+        let zeros = matches!(self.media(), Media::WriteSame { pattern: Pattern::Zero, .. });
+        if zeros {
+            self.write =
+                Payload(smallvec::smallvec![Piece { buffer: io.zeros.clone(), start: 0, len: len as u32 }]);
+        } else {
+            let Some(mut payload) = Payload::take(io.memory, len as u32) else { return Went::Starved };
+            let pattern = self.data().to_vec();
+            let mut at = 0;
+            while at < len && !pattern.is_empty() {
+                payload.fill(at, &pattern);
+                at += pattern.len() as u64;
+            }
+            self.write = payload;
+        }
+        self.write_start = range.start + self.cursor;
+        self.cursor += len;
+        Went::Done
+    }
+
+    fn enter_flush<R: Ring>(&mut self, key: Key, lun: &Lun, io: &mut Io<'_, R>) -> Went {
+        match &lun.medium {
+            // An ephemeral clone does not outlive the host's power: flushing it is ordering only.
+            Medium::Clone(_) => Went::Done,
+            Medium::Disk(disk) => {
+                io.counters.disk_flushes += 1;
+                self.operate(key, Operation::Flush { file: disk.file }, io);
+                Went::Transfers
+            }
+        }
+    }
+
+    fn outcome(&mut self) -> Outcome {
+        match self.media() {
+            Media::Read { .. } => read_outcome(std::mem::take(&mut self.read)),
+            Media::LbaStatus { lba, allocation_length } => {
+                let mapped = LbaStatusDescriptor { lba: *lba, count: u32::MAX, state: LbaState::Mapped };
+                lba_status_reply(&[mapped], *allocation_length).into()
+            }
+            media => media_done(media).into(),
+        }
+    }
+}

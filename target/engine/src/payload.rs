@@ -1,0 +1,175 @@
+//! A run of bytes that lies in several buffers: a command's data, on its way in or out.
+
+use smallvec::SmallVec;
+use stampede_ring::{Buffer, IoMemory};
+
+/// `buffer[start..start + len]`.
+#[derive(Clone, Debug)]
+pub(crate) struct Piece {
+    /// Where it lies.
+    pub(crate) buffer: Buffer,
+    /// First byte in the buffer.
+    pub(crate) start: u32,
+    /// Bytes.
+    pub(crate) len: u32,
+}
+
+impl Piece {
+    /// Its bytes.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.buffer.bytes()[self.start as usize..][..self.len as usize]
+    }
+}
+
+/// Pieces in order.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Payload(pub(crate) SmallVec<[Piece; 2]>);
+
+impl Payload {
+    /// Takes buffers for `len` bytes, or `None` when not all of them are free.
+    pub(crate) fn take(memory: &IoMemory, len: u32) -> Option<Self> {
+        let mut pieces = SmallVec::new();
+        let mut left = len;
+        while left > 0 {
+            let len = left.min(IoMemory::BUFFER_MAX);
+            pieces.push(Piece { buffer: memory.take(len)?, start: 0, len });
+            left -= len;
+        }
+        Some(Self(pieces))
+    }
+
+    /// Takes buffers and fills them with `bytes`.
+    pub(crate) fn copied(memory: &IoMemory, bytes: &[u8]) -> Option<Self> {
+        let mut payload = Self::take(memory, u32::try_from(bytes.len()).ok()?)?;
+        payload.fill(0, bytes);
+        Some(payload)
+    }
+
+    /// Bytes in all pieces.
+    pub(crate) fn len(&self) -> u64 {
+        self.0.iter().map(|piece| u64::from(piece.len)).sum()
+    }
+
+    /// The bytes, piece by piece.
+    pub(crate) fn slices(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.iter().map(Piece::bytes)
+    }
+
+    /// Shares bytes `offset..offset + len`; fewer when the payload ends before.
+    pub(crate) fn slice(&self, offset: u64, len: u64) -> Self {
+        let mut out = SmallVec::new();
+        self.each(offset, len, |piece, start, len| {
+            out.push(Piece { buffer: piece.buffer.clone(), start, len });
+        });
+        Self(out)
+    }
+
+    /// Calls `visit(piece, start in its buffer, bytes)` for each part of `offset..offset + len`.
+    pub(crate) fn each(&self, offset: u64, len: u64, mut visit: impl FnMut(&Piece, u32, u32)) {
+        let (mut skip, mut left) = (offset, len);
+        for piece in &self.0 {
+            if left == 0 {
+                return;
+            }
+            if skip >= u64::from(piece.len) {
+                skip -= u64::from(piece.len);
+                continue;
+            }
+            let take = (u64::from(piece.len) - skip).min(left);
+            visit(piece, piece.start + skip as u32, take as u32);
+            left -= take;
+            skip = 0;
+        }
+    }
+
+    /// Copies `bytes` in at `offset`. The pieces are not shared yet: their one owner is gathering data.
+    pub(crate) fn fill(&mut self, offset: u64, bytes: &[u8]) {
+        let (mut skip, mut rest) = (offset, bytes);
+        for piece in &mut self.0 {
+            if rest.is_empty() {
+                return;
+            }
+            if skip >= u64::from(piece.len) {
+                skip -= u64::from(piece.len);
+                continue;
+            }
+            let take = ((u64::from(piece.len) - skip) as usize).min(rest.len());
+            let start = piece.start as usize + skip as usize;
+            if let Some(target) = piece.buffer.bytes_mut() {
+                target[start..start + take].copy_from_slice(&rest[..take]);
+            } else {
+                debug_assert!(false, "data was gathered into a shared buffer");
+            }
+            rest = &rest[take..];
+            skip = 0;
+        }
+    }
+
+    /// All bytes in one piece of heap memory: for parameter lists and rare commands.
+    pub(crate) fn to_vec(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.len() as usize);
+        for slice in self.slices() {
+            out.extend_from_slice(slice);
+        }
+        out
+    }
+
+    /// Offset of the first byte that differs from `other`, as far as both go.
+    pub(crate) fn first_difference(&self, other: &Self) -> Option<u64> {
+        let (mut lefts, mut rights) = (self.slices(), other.slices());
+        let (mut left, mut right): (&[u8], &[u8]) = (&[], &[]);
+        let mut offset = 0;
+        loop {
+            while left.is_empty() {
+                left = lefts.next()?;
+            }
+            while right.is_empty() {
+                right = rights.next()?;
+            }
+            let len = left.len().min(right.len());
+            if left[..len] != right[..len] {
+                let at = left.iter().zip(right).position(|(a, b)| a != b)?;
+                return Some(offset + at as u64);
+            }
+            offset += len as u64;
+            (left, right) = (&left[len..], &right[len..]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn slices_and_fills_agree_with_a_vector(
+            total in 1u32..600_000, at in 0.0f64..1.0, share in 0.0f64..1.0,
+        ) {
+            let memory = IoMemory::new(8 << 20).unwrap();
+            let mut payload = Payload::take(&memory, total).unwrap();
+            let mut model = vec![0u8; total as usize];
+            payload.fill(0, &model);
+            let offset = (f64::from(total) * at) as usize;
+            let len = ((total as usize - offset) as f64 * share) as usize;
+            let bytes: Vec<u8> = (0..len).map(|i| (i % 251) as u8).collect();
+            payload.fill(offset as u64, &bytes);
+            model[offset..offset + len].copy_from_slice(&bytes);
+            prop_assert_eq!(payload.to_vec(), model.clone());
+            prop_assert_eq!(payload.slice(offset as u64, len as u64).to_vec(), bytes);
+            prop_assert_eq!(payload.len(), u64::from(total));
+        }
+    }
+
+    #[test]
+    fn the_first_difference_is_found_across_pieces() {
+        let memory = IoMemory::new(8 << 20).unwrap();
+        let a = vec![7u8; 300_000];
+        let mut b = a.clone();
+        let one = Payload::copied(&memory, &a).unwrap();
+        assert_eq!(one.first_difference(&Payload::copied(&memory, &b).unwrap()), None);
+        b[280_000] = 8;
+        assert_eq!(one.first_difference(&Payload::copied(&memory, &b).unwrap()), Some(280_000));
+    }
+}

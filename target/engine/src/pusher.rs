@@ -1,0 +1,61 @@
+//! Pushing that never fails: what the ring has no room for waits here, in order.
+
+use stampede_ring::{Operation, Ring, Token, Wait};
+use std::collections::VecDeque;
+
+/// A ring, and the operations that it had no room for. They are bounded by what the tables behind their tokens
+/// hold: each connection and each transfer has at most one of each kind.
+#[derive(Debug)]
+pub(crate) struct Pusher<R> {
+    ring: R,
+    waiting: VecDeque<(Token, Operation)>,
+}
+
+impl<R: Ring> Pusher<R> {
+    /// Around a ring.
+    pub(crate) fn new(ring: R) -> Self {
+        Self { ring, waiting: VecDeque::new() }
+    }
+
+    /// Pushes, after everything that waits.
+    pub(crate) fn push(&mut self, token: Token, operation: Operation) {
+        if !self.waiting.is_empty() {
+            self.waiting.push_back((token, operation));
+            return;
+        }
+        let Err(operation) = self.ring.push(token, operation) else { return };
+        // A full queue empties into the kernel at a submit. If that fails, the loop's own submit says so.
+        if self.ring.submit(Wait::No).is_err() {
+            self.waiting.push_back((token, operation));
+            return;
+        }
+        if let Err(operation) = self.ring.push(token, operation) {
+            self.waiting.push_back((token, operation));
+        }
+    }
+
+    /// Pushes what waits, as far as there is room.
+    pub(crate) fn flush(&mut self) {
+        while let Some((token, operation)) = self.waiting.pop_front() {
+            if let Err(operation) = self.ring.push(token, operation) {
+                self.waiting.push_front((token, operation));
+                return;
+            }
+        }
+    }
+
+    /// Whether operations wait for room.
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// The ring.
+    pub(crate) fn ring(&self) -> &R {
+        &self.ring
+    }
+
+    /// The ring, for what is not pushing.
+    pub(crate) fn ring_mut(&mut self) -> &mut R {
+        &mut self.ring
+    }
+}

@@ -1,0 +1,170 @@
+//! What the front of a shard (connections) and the back (logical units) say to each other. The same values pass
+//! between shards when a logical unit is owned elsewhere.
+
+use crate::messages::{LunId, ShardId};
+use crate::payload::Payload;
+use crate::token::Key;
+use stampede_scsi::sense::SenseBytes;
+use stampede_scsi::{NexusId, Reply, Status, TransportId};
+use stampede_session::{ManagementId, TaskAttribute, TaskKey};
+
+/// Whose task it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Origin {
+    /// Shard of the session.
+    pub(crate) shard: ShardId,
+    /// Its connection there.
+    pub(crate) connection: Key,
+    /// The task of that connection.
+    pub(crate) task: TaskKey,
+}
+
+/// A SCSI command with all its data.
+#[derive(Debug)]
+pub(crate) struct Request {
+    /// Whom to answer.
+    pub(crate) origin: Origin,
+    /// Which I_T nexus sent it.
+    pub(crate) nexus: NexusId,
+    /// For which logical unit.
+    pub(crate) lun: LunId,
+    /// The CDB, filled up with zeros.
+    pub(crate) cdb: [u8; 16],
+    /// Its place in the task set.
+    pub(crate) attribute: TaskAttribute,
+    /// Data-out.
+    pub(crate) data: Payload,
+}
+
+/// Data-in.
+#[derive(Debug)]
+pub(crate) enum Data {
+    /// Made up by the device server.
+    Inline(Vec<u8>),
+    /// Read from the medium.
+    Pieces(Payload),
+}
+
+impl Data {
+    /// Nothing.
+    pub(crate) const NONE: Self = Self::Inline(Vec::new());
+
+    /// Bytes.
+    pub(crate) fn len(&self) -> u64 {
+        match self {
+            Self::Inline(bytes) => bytes.len() as u64,
+            Self::Pieces(payload) => payload.len(),
+        }
+    }
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// With a status that the initiator shall see.
+    Ended {
+        /// Status byte.
+        status: Status,
+        /// Encoded sense data; empty unless CHECK CONDITION.
+        sense: SenseBytes,
+        /// Data-in.
+        data: Data,
+    },
+    /// It was aborted and all its I/O is over: no status is sent.
+    Aborted,
+}
+
+impl From<Reply> for Outcome {
+    fn from(reply: Reply) -> Self {
+        Self::Ended {
+            status: reply.status,
+            sense: reply.sense.map(|sense| sense.encode()).unwrap_or_default(),
+            data: Data::Inline(reply.data),
+        }
+    }
+}
+
+/// A command's end, on its way back.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    /// Of which task.
+    pub(crate) origin: Origin,
+    /// Of which logical unit.
+    pub(crate) lun: LunId,
+    /// How it ended.
+    pub(crate) outcome: Outcome,
+}
+
+/// What a task-management function does to a logical unit's task set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Clearing {
+    /// All tasks of all nexuses end; the unit is reset (SAM-5 7.7).
+    Reset,
+    /// All tasks of all nexuses end (SAM-5 7.5).
+    ClearTaskSet,
+}
+
+/// Who waits for a clearing: a task-management request of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Manager {
+    /// Shard of the session.
+    pub(crate) shard: ShardId,
+    /// Its connection there.
+    pub(crate) connection: Key,
+    /// The request.
+    pub(crate) id: ManagementId,
+}
+
+/// From one shard to another.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// A nexus begins to use a logical unit.
+    Attach {
+        /// Which unit.
+        lun: LunId,
+        /// Which nexus.
+        nexus: NexusId,
+        /// Who that is, for reservations.
+        transport: TransportId,
+    },
+    /// A nexus is over.
+    Detach {
+        /// Which unit.
+        lun: LunId,
+        /// Which nexus.
+        nexus: NexusId,
+    },
+    /// Execute this.
+    Command(Request),
+    /// It was executed.
+    Answer(Answer),
+    /// Clear a task set.
+    Clear {
+        /// Who waits.
+        manager: Manager,
+        /// Which unit.
+        lun: LunId,
+        /// Who asked.
+        nexus: NexusId,
+        /// What to do.
+        clearing: Clearing,
+    },
+    /// Sessions other than `nexus` kill their tasks of a unit that have not come to its owner yet.
+    Kill {
+        /// The unit.
+        lun: LunId,
+        /// Who asked, and has done so itself.
+        nexus: NexusId,
+    },
+    /// The task set is clear.
+    Cleared {
+        /// Who waited.
+        manager: Manager,
+    },
+}
+
+impl Manager {
+    /// Stands in while the real one is moved out.
+    pub(crate) const NOBODY: Self =
+        Self { shard: ShardId(0), connection: Key { index: 0, generation: u32::MAX }, id: ManagementId(0) };
+}

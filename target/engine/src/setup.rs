@@ -1,0 +1,53 @@
+//! What a shard is made of: its limits, its links, and the images it serves.
+
+use crate::messages::{GoldenId, LunId, ShardId};
+use stampede_image::align::Alignment;
+use stampede_ring::{FileId, IoMemory, Pool};
+use stampede_scsi::DeviceConfig;
+use stampede_session::Settings;
+use std::sync::Arc;
+
+/// A shard's settings and memory.
+#[derive(Clone, Debug)]
+pub struct ShardConfig {
+    /// Its number.
+    pub shard: ShardId,
+    /// What every connection negotiates with.
+    pub settings: Arc<Settings>,
+    /// I/O buffers of this shard.
+    pub memory: IoMemory,
+    /// Headers and small data of PDUs on their way out: slots of at least 4,096 bytes.
+    pub headers: Arc<Pool>,
+    /// Slots of 4,096 bytes for the overlays of clones, shared by all shards: its size is the arena's limit.
+    pub arena: Arc<Pool>,
+    /// Connections at once; further ones are closed right after they are accepted.
+    pub connections_max: u32,
+    /// Bytes of I/O buffers that one connection may hold before its receiving stops.
+    pub connection_bytes_max: u64,
+    /// Runs of zeroed ranges that one overlay may remember.
+    pub tombstone_runs_max: u32,
+}
+
+/// A golden image, opened read-only in this shard's ring.
+#[derive(Clone, Copy, Debug)]
+pub struct GoldenSetup {
+    /// Its name.
+    pub golden: GoldenId,
+    /// The file.
+    pub file: FileId,
+    /// What direct I/O on it needs.
+    pub alignment: Alignment,
+}
+
+/// A plain logical unit on a file or block device, owned by this shard.
+#[derive(Clone, Debug)]
+pub struct DiskSetup {
+    /// Its name.
+    pub lun: LunId,
+    /// The file in this shard's ring.
+    pub file: FileId,
+    /// What direct I/O on it needs.
+    pub alignment: Alignment,
+    /// Identity and geometry. The capacity in bytes is at most the file's length.
+    pub device: DeviceConfig,
+}

@@ -1,0 +1,247 @@
+//! What connections give rise to, and what comes back to them.
+
+use super::{Shard, front};
+use crate::connection::Happening;
+use crate::lun::Result as BackResult;
+use crate::messages::{LunAddress, ToControl};
+use crate::request::{Answer, Clearing, Data, Manager, Message, Origin, Outcome, Request};
+use crate::token::Key;
+use stampede_ring::Ring;
+use stampede_scsi::{Status, TransportId};
+use stampede_session::{Close, ManagementRequest, ManagementResponse, TaskKey};
+
+/// REPORT LUNS (SPC-4 6.33): a question to the target, not to one unit.
+const REPORT_LUNS: u8 = 0xa0;
+
+impl<R: Ring> Shard<R> {
+    pub(super) fn handle(&mut self, happening: Happening) {
+        match happening {
+            Happening::Command(key, task) => self.start_command(key, task),
+            Happening::Manage(key, request) => self.manage(key, request),
+            Happening::Login(key, request) => {
+                let Some(conn) = self.conns.get_mut(key) else { return };
+                conn.asked = true;
+                self.control.send(ToControl::Login { shard: self.config.shard, request });
+            }
+            Happening::FullFeature(key) => self.attach(key),
+            Happening::Finish(key, how) => {
+                let Some(conn) = self.conns.get_mut(key) else { return };
+                match how {
+                    Close::LoggedOut => conn.logged_out = true,
+                    Close::LoginRefused(_) => self.counters.logins_refused += 1,
+                    Close::Redirected => {}
+                }
+                self.finish(key, &how);
+            }
+            Happening::Overload(key) => self.drop_conn(key, &"no header buffer is free for its answers"),
+        }
+    }
+
+    fn attach(&mut self, key: Key) {
+        self.counters.logins += 1;
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        let Some(info) = conn.session.info() else { return };
+        let transport = TransportId { initiator_name: info.initiator.clone(), isid: info.isid.0 };
+        tracing::info!(
+            peer = %conn.peer, session = info.session.0, initiator = %info.initiator,
+            target = info.target.as_deref().unwrap_or(""), stage = ?info.stage, "logged in"
+        );
+        conn.attached = true;
+        let nexus = conn.nexus();
+        let luns = conn.luns().clone();
+        for (_, address) in &luns.0 {
+            let transport = transport.clone();
+            self.to_shard(address.owner, Message::Attach { lun: address.lun, nexus, transport });
+        }
+    }
+
+    /// A command has all its data: it goes to the owner of its unit.
+    fn start_command(&mut self, key: Key, task: TaskKey) {
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        let Some(state) = conn.session.task(task) else { return };
+        self.counters.commands += 1;
+        let cdb = *state.cdb();
+        let attribute = state.attribute();
+        let local = if state.cdb_long() {
+            Some(stampede_scsi::Reply::check(stampede_scsi::sense::INVALID_OPERATION_CODE))
+        } else if cdb[0] == REPORT_LUNS {
+            let numbers: Vec<u16> = conn.luns().0.iter().map(|(number, _)| *number).collect();
+            Some(stampede_scsi::report_luns(&cdb, &numbers))
+        } else {
+            None
+        };
+        let address = state.lun().decode().and_then(|number| conn.luns().find(number));
+        let reply = local.or_else(|| address.is_none().then(|| stampede_scsi::no_such_lun(&cdb)));
+        if let Some(reply) = reply {
+            conn.answer_locally(key, task, reply, &mut front!(self));
+            self.mark(key);
+            return;
+        }
+        let Some(address) = address else { return };
+        self.send_command(key, task, (cdb, attribute), address);
+    }
+
+    fn send_command(
+        &mut self,
+        key: Key,
+        task: TaskKey,
+        (cdb, attribute): ([u8; 16], stampede_session::TaskAttribute),
+        address: LunAddress,
+    ) {
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        let data = conn.side.take_data(task);
+        let now_ns = self.now_ns;
+        // A task without write data has its place here too: whether it runs, since when.
+        let Some(slot) = conn.side.slot_mut(task) else { return };
+        slot.running = Some(address);
+        slot.block_size = address.block_size;
+        slot.started_ns = now_ns;
+        let origin = Origin { shard: self.config.shard, connection: key, task };
+        let request = Request { origin, nexus: conn.nexus(), lun: address.lun, cdb, attribute, data };
+        if address.owner != self.config.shard {
+            self.counters.forwarded += 1;
+        }
+        if !self.to_shard(address.owner, Message::Command(request)) {
+            self.close_window(key);
+        }
+    }
+
+    /// The owner's queue is full: no further commands from this session for now.
+    fn close_window(&mut self, key: Key) {
+        if self.windows.contains(&key) {
+            return;
+        }
+        self.windows.push(key);
+        if let Some(conn) = self.conns.get_mut(key) {
+            conn.act(key, &mut front!(self), |session, _, sink| session.set_window(0, sink));
+            self.mark(key);
+        }
+    }
+
+    /// The queues have room again.
+    pub(super) fn open_windows(&mut self) {
+        for key in std::mem::take(&mut self.windows) {
+            let window = self.config.settings.window;
+            if let Some(conn) = self.conns.get_mut(key) {
+                conn.act(key, &mut front!(self), |session, _, sink| session.set_window(window, sink));
+                self.mark(key);
+            }
+        }
+    }
+
+    /// What the back of this shard has for somebody's front.
+    pub(super) fn deliver(&mut self, result: BackResult) {
+        match result {
+            BackResult::Answer(answer) if answer.origin.shard == self.config.shard => self.answer(answer),
+            BackResult::Answer(answer) => {
+                self.to_shard(answer.origin.shard, Message::Answer(answer));
+            }
+            BackResult::Cleared(manager) => {
+                self.to_shard(manager.shard, Message::Cleared { manager });
+            }
+            BackResult::Kill { lun, nexus } => {
+                for shard in self.mesh.shards() {
+                    self.to_shard(shard, Message::Kill { lun, nexus });
+                }
+            }
+        }
+    }
+
+    /// A command has ended: its answer goes to its initiator.
+    pub(super) fn answer(&mut self, answer: Answer) {
+        let Answer { origin, outcome, .. } = answer;
+        let key = origin.connection;
+        let Some(conn) = self.conns.get_mut(key) else {
+            debug_assert!(false, "an answer outlived its connection");
+            return;
+        };
+        if let Some(slot) = conn.side.slot_mut(origin.task) {
+            let elapsed = self.now_ns.saturating_sub(slot.started_ns);
+            if let Outcome::Ended { status, data, .. } = &outcome {
+                if *status == Status::CheckCondition {
+                    self.counters.check_conditions += 1;
+                }
+                match data {
+                    Data::Pieces(_) => self.read_latency_ns.saturating_record(elapsed),
+                    Data::Inline(bytes) if bytes.is_empty() => {
+                        self.write_latency_ns.saturating_record(elapsed)
+                    }
+                    Data::Inline(_) => {}
+                }
+            }
+        }
+        conn.answer(key, origin.task, outcome, &mut front!(self));
+        self.mark(key);
+    }
+
+    fn manage(&mut self, key: Key, request: ManagementRequest) {
+        self.counters.task_management += 1;
+        let id = request.id();
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        let find = |lun: stampede_wire::Lun| lun.decode().and_then(|number| conn.luns().find(number));
+        match request {
+            ManagementRequest::AbortTask { task, .. } => {
+                let tasks = conn.running(None).into_iter().filter(|running| *running == task).collect();
+                self.manage_and_wait(key, id, tasks, Vec::new());
+            }
+            ManagementRequest::AbortTaskSet { lun, .. } => match find(lun) {
+                Some(address) => {
+                    let tasks = conn.running(Some(address));
+                    self.manage_and_wait(key, id, tasks, Vec::new());
+                }
+                None => self.managed(key, request, ManagementResponse::LunDoesNotExist),
+            },
+            ManagementRequest::ClearAca { lun, .. } => match find(lun) {
+                Some(_) => self.managed(key, request, ManagementResponse::Complete),
+                None => self.managed(key, request, ManagementResponse::LunDoesNotExist),
+            },
+            ManagementRequest::ClearTaskSet { lun, .. } => match find(lun) {
+                Some(address) => {
+                    let tasks = conn.running(Some(address));
+                    self.manage_and_wait(key, id, tasks, vec![(address, Clearing::ClearTaskSet)]);
+                }
+                None => self.managed(key, request, ManagementResponse::LunDoesNotExist),
+            },
+            ManagementRequest::LunReset { lun, .. } => match find(lun) {
+                Some(address) => {
+                    let tasks = conn.running(Some(address));
+                    self.manage_and_wait(key, id, tasks, vec![(address, Clearing::Reset)]);
+                }
+                None => self.managed(key, request, ManagementResponse::LunDoesNotExist),
+            },
+            ManagementRequest::TargetWarmReset { .. } | ManagementRequest::TargetColdReset { .. } => {
+                let resets = conn.luns().0.iter().map(|(_, address)| (*address, Clearing::Reset)).collect();
+                let tasks = conn.running(None);
+                self.manage_and_wait(key, id, tasks, resets);
+            }
+            ManagementRequest::Drain { .. } => {
+                let tasks = conn.running(None);
+                self.manage_and_wait(key, id, tasks, Vec::new());
+            }
+        }
+    }
+
+    fn managed(&mut self, key: Key, request: ManagementRequest, response: ManagementResponse) {
+        if let Some(conn) = self.conns.get_mut(key) {
+            conn.managed(key, request.id(), response, &mut front!(self));
+            self.mark(key);
+        }
+    }
+
+    fn manage_and_wait(
+        &mut self,
+        key: Key,
+        id: stampede_session::ManagementId,
+        tasks: Vec<TaskKey>,
+        clearings: Vec<(LunAddress, Clearing)>,
+    ) {
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        let nexus = conn.nexus();
+        conn.manage(key, id, tasks, clearings.len() as u32, &mut front!(self));
+        self.mark(key);
+        let manager = Manager { shard: self.config.shard, connection: key, id };
+        for (address, clearing) in clearings {
+            self.to_shard(address.owner, Message::Clear { manager, lun: address.lun, nexus, clearing });
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! What the control thread asks for.
+
+use super::{Shard, front};
+use crate::messages::{FromControl, SessionEnd, ToControl};
+use crate::token::{Key, Kind, token};
+use stampede_ring::{Errno, Operation, Ring};
+use stampede_session::{Admission, SessionId};
+
+/// A shard on its way out.
+#[derive(Debug)]
+pub(super) struct Draining {
+    /// When sessions are closed by force.
+    deadline_ns: u64,
+    forced: bool,
+    /// Flushes under way; `None` before they are pushed.
+    flushes: Option<u32>,
+    reported: bool,
+}
+
+impl<R: Ring> Shard<R> {
+    pub(super) fn take_control(&mut self) {
+        while let Some(message) = self.control.receive() {
+            self.controlled(message);
+        }
+    }
+
+    fn controlled(&mut self, message: FromControl) {
+        match message {
+            FromControl::Admit { session, admission, luns } => {
+                let Some(key) = self.by_session.get(&session).copied() else { return };
+                let Some(conn) = self.conns.get_mut(key) else { return };
+                if matches!(admission, Admission::Allow { .. }) {
+                    conn.side.set_luns(luns);
+                }
+                conn.act(key, &mut front!(self), |session, now, sink| session.admitted(admission, now, sink));
+                self.mark(key);
+            }
+            FromControl::CloseSession { session } => match self.by_session.get(&session).copied() {
+                Some(key) => {
+                    if let Some(conn) = self.conns.get_mut(key) {
+                        conn.closed_by_control = true;
+                    }
+                    self.drop_conn(key, &"its place is taken by a newer login, or the operator ended it");
+                }
+                None => self.gone(session),
+            },
+            FromControl::Probe { session, deadline_ns } => self.probe(session, deadline_ns),
+            FromControl::CreateClone { lun, golden, device } => {
+                if !self.backend.add_clone(lun, golden, *device) {
+                    tracing::error!(
+                        lun = lun.0,
+                        golden = golden.0,
+                        "a clone of a golden that this shard lacks"
+                    );
+                }
+            }
+            FromControl::DropClone { lun } => {
+                self.backend.drop_clone(lun);
+                self.control.send(ToControl::CloneDropped { lun });
+            }
+            FromControl::Report { request } => {
+                let report = self.report(request);
+                self.control.send(ToControl::Report(Box::new(report)));
+            }
+            FromControl::Drain { deadline_ns } => self.drain(deadline_ns),
+            FromControl::Stop => self.stopping = true,
+        }
+    }
+
+    /// A session that the control thread knows is not here any more: its news crossed the question.
+    fn gone(&mut self, session: SessionId) {
+        let shard = self.config.shard;
+        self.control.send(ToControl::SessionEnded { shard, session, end: SessionEnd::Dropped });
+    }
+
+    fn probe(&mut self, session: SessionId, deadline_ns: u64) {
+        let Some(key) = self.by_session.get(&session).copied() else {
+            self.control.send(ToControl::Probed { session, alive: false, last_heard_ns: 0 });
+            return;
+        };
+        let now_ns = self.now_ns;
+        if let Some(conn) = self.conns.get_mut(key) {
+            conn.probe = Some((now_ns, deadline_ns));
+            conn.act(key, &mut front!(self), |session, now, sink| session.ping(now, sink));
+            self.probes.push(key);
+            self.mark(key);
+        }
+    }
+
+    /// Answers the probes that are answered, or over.
+    pub(super) fn run_probes(&mut self) {
+        for key in std::mem::take(&mut self.probes) {
+            let Some(conn) = self.conns.get_mut(key) else { continue };
+            let Some((since_ns, deadline_ns)) = conn.probe else { continue };
+            let last_heard_ns = conn.session.last_heard_ns();
+            let alive = last_heard_ns > since_ns;
+            if alive || self.now_ns >= deadline_ns {
+                conn.probe = None;
+                let session = conn.session.session();
+                self.control.send(ToControl::Probed { session, alive, last_heard_ns });
+            } else {
+                self.probes.push(key);
+            }
+        }
+    }
+
+    pub(super) fn probe_deadline(&self) -> Option<u64> {
+        self.probes.iter().filter_map(|key| self.conns.get(*key)?.probe).map(|(_, deadline)| deadline).min()
+    }
+
+    fn drain(&mut self, deadline_ns: u64) {
+        for index in 0..self.listeners.len() {
+            let key = Key { index: index as u32, generation: 0 };
+            let target = token(Kind::Accept, key, 0);
+            self.pusher.push(token(Kind::Ignored, key, 0), Operation::Cancel { target });
+        }
+        let seconds = deadline_ns.saturating_sub(self.now_ns) / 1_000_000_000;
+        let seconds = u16::try_from(seconds).unwrap_or(u16::MAX);
+        for key in self.conns.keys().collect::<Vec<_>>() {
+            if let Some(conn) = self.conns.get_mut(key) {
+                conn.act(key, &mut front!(self), |session, now, sink| {
+                    session.request_logout(seconds, now, sink)
+                });
+                self.mark(key);
+            }
+        }
+        self.draining = Some(Draining { deadline_ns, forced: false, flushes: None, reported: false });
+    }
+
+    /// Goes on with leaving.
+    pub(super) fn run_draining(&mut self) {
+        self.rearm_accept.retain(|_| self.draining.is_none());
+        let Some(draining) = &mut self.draining else { return };
+        if !draining.forced && self.now_ns >= draining.deadline_ns {
+            draining.forced = true;
+            for key in self.conns.keys().collect::<Vec<_>>() {
+                self.drop_conn(key, &"the target is stopping");
+            }
+        }
+        let Some(draining) = &mut self.draining else { return };
+        if self.conns.len() > 0 || self.backend.jobs_len() > 0 || draining.reported {
+            return;
+        }
+        match draining.flushes {
+            None => {
+                let files: Vec<_> = self.backend.files().collect();
+                draining.flushes = Some(files.len() as u32);
+                for file in files {
+                    let key = Key { index: 0, generation: 0 };
+                    self.pusher.push(token(Kind::Drain, key, 0), Operation::Flush { file });
+                }
+                self.run_draining();
+            }
+            Some(0) => {
+                draining.reported = true;
+                self.control.send(ToControl::Drained { shard: self.config.shard });
+            }
+            Some(_) => {}
+        }
+    }
+
+    pub(super) fn flushed(&mut self, result: Result<(), Errno>) {
+        if let Err(error) = result {
+            tracing::error!(%error, "the last flush failed: data written since the flush before may be lost");
+        }
+        if let Some(flushes) = self.draining.as_mut().and_then(|draining| draining.flushes.as_mut()) {
+            *flushes = flushes.saturating_sub(1);
+        }
+    }
+
+    pub(super) fn draining_deadline(&self) -> Option<u64> {
+        self.draining.as_ref().filter(|draining| !draining.forced).map(|draining| draining.deadline_ns)
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopping
+    }
+}

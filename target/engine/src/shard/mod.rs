@@ -1,0 +1,400 @@
+//! One shard: one thread, one core, one ring, and everything that it owns.
+//!
+//! ```text
+//!  turn(now):  reap ─► completions ─► chunks, sends, transfers
+//!              control and peer messages
+//!              happenings: commands to their units (here or on another shard), logins, task management
+//!              results: answers to their connections (here or on another shard)
+//!              timers, retries of what waited for memory
+//!              one vectored send per connection, messages and wakes to peers
+//!  then the caller submits, and waits in the ring for the next completion or deadline.
+//! ```
+
+mod closing;
+mod commands;
+mod completions;
+mod control;
+mod report;
+
+use crate::connection::{Conn, Happening, Life};
+use crate::links::{ControlLink, MeshEnd};
+use crate::lun::Backend;
+use crate::messages::{LunId, ShardId};
+use crate::pusher::Pusher;
+use crate::request::Message;
+use crate::setup::{DiskSetup, GoldenSetup, ShardConfig};
+use crate::stats::Counters;
+use crate::token::{Key, Kind, Table, token};
+use control::Draining;
+use hdrhistogram::Histogram;
+use stampede_ring::{Buffer, Completion, Errno, Operation, PeerId, Ring, SocketId, Wait};
+use stampede_session::SessionId;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// Completions handled per turn.
+const BATCH: usize = 512;
+
+/// Messages taken from each peer per turn.
+const MESSAGES: usize = 256;
+
+/// What a turn leaves to its caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// How long the ring may wait before the next turn.
+    pub wait: Wait,
+    /// The shard was told to stop and has nothing left to do.
+    pub stopped: bool,
+}
+
+/// One shard over any ring.
+pub struct Shard<R> {
+    config: ShardConfig,
+    pusher: Pusher<R>,
+    conns: Table<Conn>,
+    by_session: BTreeMap<SessionId, Key>,
+    backend: Backend,
+    mesh: MeshEnd,
+    control: ControlLink,
+    counters: Counters,
+    read_latency_ns: Histogram<u64>,
+    write_latency_ns: Histogram<u64>,
+    listeners: Vec<SocketId>,
+    /// Listeners whose accept ended and waits to be pushed again, and when.
+    rearm_accept: Vec<(u16, u64)>,
+    happenings: VecDeque<Happening>,
+    /// Connections with something to send.
+    dirty: Vec<Key>,
+    /// Connections that wait for memory, oldest first.
+    stalled: VecDeque<Key>,
+    /// Connections whose receive found no buffer.
+    starved: Vec<Key>,
+    /// Connections whose window is closed until peers have taken what was kept for them.
+    windows: Vec<Key>,
+    timers: BTreeSet<(u64, Key)>,
+    probes: Vec<Key>,
+    draining: Option<Draining>,
+    stopping: bool,
+    next_session: u64,
+    zeros: Buffer,
+    now_ns: u64,
+    batch: Vec<Completion>,
+    inbox: Vec<Message>,
+}
+
+/// Borrows the parts of a shard that its back needs.
+macro_rules! io {
+    ($shard:expr) => {
+        $crate::lun::Io {
+            pusher: &mut $shard.pusher,
+            memory: &$shard.config.memory,
+            arena: &$shard.config.arena,
+            zeros: &$shard.zeros,
+            counters: &mut $shard.counters,
+        }
+    };
+}
+
+/// Borrows the parts of a shard that its connections need.
+macro_rules! front {
+    ($shard:expr) => {
+        $crate::connection::Front {
+            memory: &$shard.config.memory,
+            arena: &$shard.config.arena,
+            headers: &$shard.config.headers,
+            happenings: &mut $shard.happenings,
+            now_ns: $shard.now_ns,
+            connection_bytes_max: $shard.config.connection_bytes_max,
+        }
+    };
+}
+use {front, io};
+
+impl<R: Ring> Shard<R> {
+    /// A shard without listeners and images.
+    ///
+    /// # Errors
+    /// ENOMEM when the configured memory does not hold even one large buffer.
+    pub fn new(ring: R, config: ShardConfig, mesh: MeshEnd, control: ControlLink) -> Result<Self, Errno> {
+        const ENOMEM: Errno = Errno(12);
+        let mut zeros = config.memory.take(stampede_ring::IoMemory::BUFFER_MAX).ok_or(ENOMEM)?;
+        zeros.bytes_mut().ok_or(ENOMEM)?.fill(0);
+        let histogram = || Histogram::new_with_bounds(100, 60_000_000_000, 3).map_err(|_| ENOMEM);
+        Ok(Self {
+            pusher: Pusher::new(ring),
+            conns: Table::default(),
+            by_session: BTreeMap::new(),
+            backend: Backend::new(config.tombstone_runs_max),
+            mesh,
+            control,
+            counters: Counters::default(),
+            read_latency_ns: histogram()?,
+            write_latency_ns: histogram()?,
+            listeners: Vec::new(),
+            rearm_accept: Vec::new(),
+            happenings: VecDeque::new(),
+            dirty: Vec::new(),
+            stalled: VecDeque::new(),
+            starved: Vec::new(),
+            windows: Vec::new(),
+            timers: BTreeSet::new(),
+            probes: Vec::new(),
+            draining: None,
+            stopping: false,
+            next_session: 1,
+            zeros,
+            now_ns: 0,
+            batch: Vec::with_capacity(BATCH),
+            inbox: Vec::new(),
+            config,
+        })
+    }
+
+    /// Accepts connections from this listening socket of the ring.
+    pub fn add_listener(&mut self, listener: SocketId) {
+        let index = self.listeners.len() as u16;
+        self.listeners.push(listener);
+        self.arm_accept(index);
+    }
+
+    /// Makes a golden image available for clones.
+    pub fn add_golden(&mut self, golden: GoldenSetup) {
+        self.backend.add_golden(golden);
+    }
+
+    /// Takes ownership of a plain logical unit.
+    pub fn add_disk(&mut self, disk: DiskSetup) {
+        self.backend.add_disk(disk);
+    }
+
+    /// The ring, for setting it up and for waiting in it.
+    pub fn ring_mut(&mut self) -> &mut R {
+        self.pusher.ring_mut()
+    }
+
+    /// What was counted so far.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Does everything there is to do now, without waiting.
+    pub fn turn(&mut self, now_ns: u64) -> Turn {
+        self.now_ns = now_ns;
+        self.counters.turns += 1;
+        self.pusher.flush();
+        let full = self.reap();
+        self.take_control();
+        let more = self.take_messages();
+        self.settle();
+        self.run_timers();
+        self.retry_memory();
+        self.settle();
+        self.send_all();
+        self.flush_links();
+        let busy = full || more || self.pusher.is_waiting() || !self.happenings.is_empty();
+        Turn { wait: if busy { Wait::No } else { self.next_deadline() }, stopped: self.is_stopped() }
+    }
+
+    /// Runs until told to stop: a turn, then waiting in the ring. `clock` gives monotonic nanoseconds.
+    ///
+    /// # Errors
+    /// The ring is broken.
+    pub fn run(&mut self, clock: impl Fn() -> u64) -> Result<(), Errno> {
+        loop {
+            let turn = self.turn(clock());
+            if turn.stopped {
+                return Ok(());
+            }
+            self.pusher.ring_mut().submit(turn.wait)?;
+        }
+    }
+
+    /// Handles what connections and units gave rise to, until nothing is left.
+    fn settle(&mut self) {
+        loop {
+            if let Some(happening) = self.happenings.pop_front() {
+                self.handle(happening);
+            } else if let Some(result) = self.backend.results.pop_front() {
+                self.deliver(result);
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn arm_accept(&mut self, index: u16) {
+        let key = Key { index: u32::from(index), generation: 0 };
+        if let Some(listener) = self.listeners.get(usize::from(index)) {
+            self.pusher.push(token(Kind::Accept, key, 0), Operation::Accept { listener: *listener });
+        }
+    }
+
+    /// Puts a connection on the list of those to send on.
+    fn mark(&mut self, key: Key) {
+        if let Some(conn) = self.conns.get_mut(key)
+            && !conn.dirty
+        {
+            conn.dirty = true;
+            self.dirty.push(key);
+        }
+    }
+
+    /// One vectored send for each connection that has something to send and is not sending.
+    fn send_all(&mut self) {
+        for key in std::mem::take(&mut self.dirty) {
+            let Some(conn) = self.conns.get_mut(key) else { continue };
+            conn.dirty = false;
+            if matches!(conn.life, Life::Open | Life::Finishing) {
+                let socket = conn.socket;
+                if let Some(list) = conn.outbox().next() {
+                    self.pusher.push(token(Kind::Send, key, 0), Operation::Send { socket, list });
+                }
+            }
+            self.set_timer(key);
+            self.advance_closing(key);
+        }
+    }
+
+    fn flush_links(&mut self) {
+        self.control.flush();
+        if self.mesh.flush() {
+            self.open_windows();
+        }
+        let peers: Vec<ShardId> = self.mesh.to_wake().collect();
+        for peer in peers {
+            let ignored = token(Kind::Ignored, Key { index: 0, generation: 0 }, 0);
+            self.pusher.push(ignored, Operation::Wake { peer: PeerId(peer.0) });
+        }
+    }
+
+    /// Sets a connection's timer to its session's deadline, if that is earlier than what is set.
+    fn set_timer(&mut self, key: Key) {
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        let Some(deadline) = conn.session.deadline_ns() else { return };
+        if conn.timer_ns.is_some_and(|set| set <= deadline) {
+            return;
+        }
+        if let Some(set) = conn.timer_ns.replace(deadline) {
+            self.timers.remove(&(set, key));
+        }
+        self.timers.insert((deadline, key));
+    }
+
+    fn run_timers(&mut self) {
+        while let Some(&(at, key)) = self.timers.first() {
+            if at > self.now_ns {
+                break;
+            }
+            self.timers.pop_first();
+            let Some(conn) = self.conns.get_mut(key) else { continue };
+            conn.timer_ns = None;
+            if conn.session.deadline_ns().is_some_and(|deadline| deadline <= self.now_ns) {
+                let ticked = conn.act(key, &mut front!(self), |session, now, sink| session.tick(now, sink));
+                if let Err(violation) = ticked {
+                    self.drop_conn(key, &violation);
+                }
+                self.mark(key);
+            }
+            self.set_timer(key);
+        }
+        self.run_probes();
+        self.run_draining();
+        let now_ns = self.now_ns;
+        let due: Vec<u16> =
+            self.rearm_accept.iter().filter(|(_, at)| *at <= now_ns).map(|(i, _)| *i).collect();
+        self.rearm_accept.retain(|(_, at)| *at > now_ns);
+        for index in due {
+            self.arm_accept(index);
+        }
+    }
+
+    /// Goes on with what waited for memory, where some may be free now.
+    fn retry_memory(&mut self) {
+        if self.backend.is_starved() {
+            self.backend.retry(&mut io!(self));
+        }
+        for _ in 0..self.stalled.len() {
+            let Some(key) = self.stalled.pop_front() else { break };
+            if !self.resume(key) {
+                self.stalled.push_front(key);
+                break;
+            }
+        }
+        for key in std::mem::take(&mut self.starved) {
+            self.arm_receive(key);
+        }
+    }
+
+    fn next_deadline(&self) -> Wait {
+        /// Memory comes back with other shards' completions too, which wake nobody here.
+        const RETRY_NS: u64 = 1_000_000;
+        let waiting = !self.stalled.is_empty() || self.backend.is_starved() || !self.windows.is_empty();
+        let deadlines = [
+            self.timers.first().map(|(at, _)| *at),
+            self.rearm_accept.iter().map(|(_, at)| *at).min(),
+            waiting.then(|| self.now_ns + RETRY_NS),
+            self.probe_deadline(),
+            self.draining_deadline(),
+        ];
+        deadlines.into_iter().flatten().min().map_or(Wait::Forever, Wait::Until)
+    }
+
+    /// Sends a message to the owner of a unit, or handles it here; false when it had to be kept.
+    fn to_shard(&mut self, to: ShardId, message: Message) -> bool {
+        if to == self.config.shard {
+            self.receive_message(message);
+            return true;
+        }
+        self.mesh.send(to, message)
+    }
+
+    fn take_messages(&mut self) -> bool {
+        let mut inbox = std::mem::take(&mut self.inbox);
+        let more = self.mesh.receive(MESSAGES, &mut inbox);
+        for message in inbox.drain(..) {
+            self.receive_message(message);
+        }
+        self.inbox = inbox;
+        more
+    }
+
+    fn receive_message(&mut self, message: Message) {
+        match message {
+            Message::Attach { lun, nexus, transport } => self.backend.attach(lun, nexus, transport),
+            Message::Detach { lun, nexus } => self.backend.detach(lun, nexus),
+            Message::Command(request) => {
+                if request.origin.shard != self.config.shard {
+                    self.counters.taken_over += 1;
+                }
+                self.backend.execute(request, &mut io!(self));
+            }
+            Message::Answer(answer) => self.answer(answer),
+            Message::Clear { manager, lun, nexus, clearing } => {
+                self.backend.clear(manager, lun, nexus, clearing, &mut io!(self));
+            }
+            Message::Kill { lun, nexus } => self.kill(lun, nexus),
+            Message::Cleared { manager } => {
+                if let Some(conn) = self.conns.get_mut(manager.connection) {
+                    conn.cleared(manager.connection, manager.id, &mut front!(self));
+                    self.mark(manager.connection);
+                }
+            }
+        }
+    }
+
+    /// Sessions of this shard that use a unit, other than `nexus`, kill their tasks of it.
+    fn kill(&mut self, lun: LunId, nexus: stampede_scsi::NexusId) {
+        let keys: Vec<Key> = self.conns.keys().collect();
+        for key in keys {
+            let Some(conn) = self.conns.get_mut(key) else { continue };
+            if conn.nexus() == nexus {
+                continue;
+            }
+            let number = conn.luns().0.iter().find(|(_, address)| address.lun == lun).map(|(n, _)| *n);
+            if let Some(number) = number {
+                let field = stampede_wire::Lun::encode(number);
+                conn.act(key, &mut front!(self), |session, _, sink| session.kill(field, sink));
+                self.mark(key);
+            }
+        }
+    }
+}
