@@ -6,4 +6,5 @@
 pub mod config;
 pub mod identity;
 pub mod logging;
+pub mod registrar;
 pub mod store;

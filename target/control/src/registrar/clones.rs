@@ -1,0 +1,117 @@
+//! The clones that exist on shards: one epoch's overlays, one per cloned LUN of its target.
+
+use super::{Backing, Outbox, Target};
+use stampede_engine::messages::{FromControl, LunAddress, LunId, LunMap, ShardId};
+use stampede_image::epoch::CloneId;
+use stampede_session::SessionId;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// One epoch's overlays.
+#[derive(Debug)]
+pub(super) struct CloneEntry {
+    pub(super) owner: ShardId,
+    pub(super) luns: Vec<(u16, LunId)>,
+    /// Sessions that use it, those that are being closed included.
+    pub(super) sessions: BTreeSet<SessionId>,
+    /// It is to be dropped as soon as no session uses it.
+    doomed: bool,
+}
+
+/// All clones, and the numbers of logical units.
+#[derive(Debug)]
+pub(super) struct Clones {
+    entries: BTreeMap<CloneId, CloneEntry>,
+    /// Overlays whose memory is not free yet.
+    dropping: BTreeSet<LunId>,
+    next_lun: u32,
+}
+
+impl Clones {
+    pub(super) fn new(first_lun: LunId) -> Self {
+        Self { entries: BTreeMap::new(), dropping: BTreeSet::new(), next_lun: first_lun.0 }
+    }
+
+    pub(super) fn find(&self, clone: CloneId) -> Option<&CloneEntry> {
+        self.entries.get(&clone)
+    }
+
+    /// Whether a drop is under way.
+    pub(super) fn any_doomed(&self) -> bool {
+        !self.dropping.is_empty() || self.entries.values().any(|entry| entry.doomed)
+    }
+
+    /// Makes the overlays of a new epoch.
+    pub(super) fn create(
+        &mut self,
+        clone: CloneId,
+        target: &Target,
+        initiator: &str,
+        owner: ShardId,
+        out: &mut Outbox,
+    ) {
+        let mut luns = Vec::new();
+        for lun in &target.luns {
+            let Backing::Clone { golden, device, identity } = &lun.backing else { continue };
+            let id = LunId(self.next_lun);
+            // 2^32 clones take years at any login rate; a number used twice would mix up disks, so stop before.
+            self.next_lun = self.next_lun.saturating_add(1);
+            let mut device = device.clone();
+            device.identity = identity.of_clone(initiator).to_scsi(&target.iqn, true);
+            out.messages.push((owner, FromControl::CreateClone { lun: id, golden: *golden, device }));
+            luns.push((lun.number, id));
+        }
+        self.entries.insert(clone, CloneEntry { owner, luns, sessions: BTreeSet::new(), doomed: false });
+    }
+
+    pub(super) fn attach(&mut self, clone: CloneId, session: SessionId) {
+        if let Some(entry) = self.entries.get_mut(&clone) {
+            entry.sessions.insert(session);
+        }
+    }
+
+    pub(super) fn detach(&mut self, clone: CloneId, session: SessionId, out: &mut Outbox) {
+        if let Some(entry) = self.entries.get_mut(&clone) {
+            entry.sessions.remove(&session);
+        }
+        self.drop_if_unused(clone, out);
+    }
+
+    /// Drops a clone now, or as soon as the last session on it has ended.
+    pub(super) fn doom(&mut self, clone: CloneId, out: &mut Outbox) {
+        if let Some(entry) = self.entries.get_mut(&clone) {
+            entry.doomed = true;
+        }
+        self.drop_if_unused(clone, out);
+    }
+
+    fn drop_if_unused(&mut self, clone: CloneId, out: &mut Outbox) {
+        if !self.entries.get(&clone).is_some_and(|entry| entry.doomed && entry.sessions.is_empty()) {
+            return;
+        }
+        let Some(entry) = self.entries.remove(&clone) else { return };
+        for (_, lun) in entry.luns {
+            self.dropping.insert(lun);
+            out.messages.push((entry.owner, FromControl::DropClone { lun }));
+        }
+    }
+
+    /// An overlay's memory is free.
+    pub(super) fn dropped(&mut self, lun: LunId) {
+        self.dropping.remove(&lun);
+    }
+
+    /// What a session of `target` sees, with the clone it has, if any.
+    pub(super) fn lun_map(&self, target: &Target, clone: Option<CloneId>) -> LunMap {
+        let clone = clone.and_then(|clone| self.entries.get(&clone));
+        let address = |number: u16, backing: &Backing| match backing {
+            Backing::Plain(address) => Some(*address),
+            Backing::Clone { device, .. } => {
+                let entry = clone?;
+                let (_, lun) = entry.luns.iter().find(|(n, _)| *n == number)?;
+                Some(LunAddress { lun: *lun, owner: entry.owner, block_size: device.block_size, is_clone: true })
+            }
+        };
+        let luns = target.luns.iter().filter_map(|lun| Some((lun.number, address(lun.number, &lun.backing)?)));
+        LunMap(luns.collect())
+    }
+}

@@ -1,0 +1,61 @@
+//! What status shows of the registrar's tables.
+
+use super::{Registrar, SessionEntry};
+use stampede_engine::messages::{LunId, ShardId};
+use stampede_image::epoch::{CloneId, EpochState, EpochStatus};
+use stampede_session::SessionId;
+
+/// One initiator's epoch, with where its overlays are.
+#[derive(Clone, Debug)]
+pub struct CloneView {
+    /// The target's IQN.
+    pub target: String,
+    /// The epoch.
+    pub epoch: EpochStatus,
+    /// The owning shard; `None` when it has no clone.
+    pub owner: Option<ShardId>,
+    /// LUN numbers and the overlays behind them.
+    pub luns: Vec<(u16, LunId)>,
+    /// Sessions on it, those that are being closed included.
+    pub sessions: usize,
+}
+
+impl Registrar {
+    /// All epochs.
+    pub fn clones(&self) -> impl Iterator<Item = CloneView> + '_ {
+        self.registry.list().map(|epoch| {
+            let entry = clone_of(&epoch.state).and_then(|clone| self.clones.find(clone));
+            CloneView {
+                target: self.targets.get(epoch.target.0 as usize).map(|t| t.iqn.clone()).unwrap_or_default(),
+                owner: entry.map(|entry| entry.owner),
+                luns: entry.map(|entry| entry.luns.clone()).unwrap_or_default(),
+                sessions: entry.map_or(0, |entry| entry.sessions.len()),
+                epoch,
+            }
+        })
+    }
+
+    /// All sessions, held logins included.
+    pub fn sessions(&self) -> impl Iterator<Item = (SessionId, &SessionEntry)> {
+        self.sessions.iter()
+    }
+
+    /// Logins whose response is held.
+    #[must_use]
+    pub fn held_logins(&self) -> usize {
+        self.held.len()
+    }
+
+    /// The targets of this run.
+    #[must_use]
+    pub fn targets(&self) -> &[super::Target] {
+        &self.targets
+    }
+}
+
+fn clone_of(state: &EpochState) -> Option<CloneId> {
+    match state {
+        EpochState::Attached { clone, .. } | EpochState::Held { clone, .. } => Some(*clone),
+        EpochState::Lost | EpochState::Dropped => None,
+    }
+}
