@@ -1,6 +1,7 @@
 //! A world of real sockets and files around an io_uring ring.
 
 #![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "only tests use this module")]
 
 use stampede_ring::file::{Access, OpenConfig, open_with};
 use stampede_ring::net::{ListenConfig, listen};
