@@ -5,6 +5,7 @@
     sessions.py churn PORT IQN LUN ROUNDS     connect, log in, a command or two, and go: half of them without Logout
     sessions.py write PORT IQN LUN INITIATOR PROFILE SEED [flush|noflush]   a pattern; ends with the connection open
     sessions.py check PORT IQN LUN INITIATOR PROFILE SEED   exit 0 same pattern, 3 another content, 4 login refused
+    sessions.py clones PORT IQN LUN           two initiators at once on one golden: neither sees the other's writes
 """
 
 import os
@@ -87,9 +88,31 @@ def check(port, target, lun, initiator, profile, seed):
     return 0
 
 
+def clones(port, target, lun):
+    """Both stay logged in, so that both overlays live; each reads its own, and the rest is the golden's."""
+    pair = [iscsi.Session(port, target, f"iqn.2026-11.test:clone{n}", "linux", lun=lun) for n in (1, 2)]
+    for session in pair:
+        session.ready()
+    before = [session.read(5000, 8) for session in pair]
+    for seed, session in enumerate(pair, 1):
+        for lba, data in pattern(seed):
+            session.write(lba, data)
+    for seed, session in enumerate(pair, 1):
+        for lba, data in pattern(seed):
+            if session.read(lba, PATTERN_BYTES // 512) != data:
+                print(f"clone {seed} does not read its own write at LBA {lba}")
+                return 3
+        if session.read(5000, 8) != before[0] or before[0] != before[1]:
+            print(f"clone {seed} does not read the golden where it wrote nothing")
+            return 3
+    for session in pair:
+        session.logout()
+    return 0
+
+
 def main():
     command, port, target, lun, *rest = sys.argv[1:]
-    commands = {"idle": idle, "churn": churn, "write": write, "check": check}
+    commands = {"idle": idle, "churn": churn, "write": write, "check": check, "clones": clones}
     sys.exit(commands[command](int(port), target, int(lun), *rest))
 
 
