@@ -40,7 +40,9 @@ pub(crate) struct RingState {
     pub(crate) posted: VecDeque<Posted>,
     pub(crate) free_buffers: Vec<u16>,
     pub(crate) files: Vec<crate::disk::DiskId>,
-    pub(crate) sockets: Slab<Socket>,
+    /// By the low half of a socket id; the high half is a generation, so that a stale id is seen.
+    pub(crate) sockets: Slab<(SocketId, Socket)>,
+    sockets_made: u32,
     /// What the shard was ready to wait for when it last submitted.
     pub(crate) wait: Wait,
 }
@@ -124,6 +126,7 @@ impl State {
             free_buffers: (0..self.config.ring.receive_buffers).rev().collect(),
             files: Vec::new(),
             sockets: Slab::new(),
+            sockets_made: 0,
             wait: Wait::No,
         };
         if self.rings.insert(shard, ring).is_some() {
@@ -239,7 +242,8 @@ impl State {
     }
 
     pub(crate) fn socket(&mut self, key: RingKey, socket: SocketId) -> Option<Socket> {
-        self.ring(key)?.sockets.get(socket.0 as usize).copied()
+        let (id, kind) = self.ring(key)?.sockets.get(socket_slot(socket))?;
+        (*id == socket).then_some(*kind)
     }
 
     /// The process is gone: every ring and all operations with it. Returns the shards that had one.
@@ -251,6 +255,22 @@ impl State {
             disk.in_flight.clear();
         }
     }
+}
+
+impl RingState {
+    /// Gives a socket an id that no earlier socket had.
+    pub(crate) fn add_socket(&mut self, kind: Socket) -> SocketId {
+        self.sockets_made = self.sockets_made.wrapping_add(1) & 0xffff;
+        let entry = self.sockets.vacant_entry();
+        let id = SocketId(self.sockets_made << 16 | entry.key() as u32 & 0xffff);
+        entry.insert((id, kind));
+        id
+    }
+}
+
+/// Where a socket's entry is.
+pub(crate) fn socket_slot(socket: SocketId) -> usize {
+    (socket.0 & 0xffff) as usize
 }
 
 /// Kind and result of an event, for the trace.

@@ -163,6 +163,7 @@ impl Negotiated {
             _ => Err(wrong()),
         };
         match key {
+            "FirstBurstLength" if value == "Irrelevant" => {}
             "HeaderDigest" => self.header_digest = digest(config.header_digest)?,
             "DataDigest" => self.data_digest = digest(config.data_digest)?,
             // OR: the result is No only where both say No.

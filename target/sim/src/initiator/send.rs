@@ -16,6 +16,7 @@ impl Initiator {
         }
         let tag = self.new_tag();
         let mut task = Task::new(Kind::Command, command.lun);
+        task.cmd_sn = self.cmd_sn;
         let (direction, expected) = match command.transfer {
             Transfer::None => (0, 0),
             Transfer::In(len) => {
@@ -110,8 +111,9 @@ impl Initiator {
         header.set_lun(lun);
         header.set(20, referenced.map_or(NO_TAG, |tag| tag.0));
         self.number(&mut header, true);
-        if referenced.is_some() {
-            // RefCmdSN: one in the past, for our commands are in order and this one was sent.
+        if let Some(task) = referenced.and_then(|tag| self.tasks.get(&tag)) {
+            header.set(32, task.cmd_sn);
+        } else if referenced.is_some() {
             header.set(32, self.cmd_sn.wrapping_sub(1));
         }
         self.emit(header, &[]);

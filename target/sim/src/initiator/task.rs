@@ -57,6 +57,7 @@ pub(super) enum Kind {
 pub(super) struct Task {
     pub(super) kind: Kind,
     pub(super) lun: u16,
+    pub(super) cmd_sn: u32,
     /// Bytes that may come in.
     pub(super) expected_in: u32,
     /// Bytes to go out, all of them.
@@ -77,6 +78,7 @@ impl Task {
         Self {
             kind,
             lun,
+            cmd_sn: 0,
             expected_in: 0,
             out: Vec::new(),
             solicited: 0,

@@ -2,7 +2,7 @@
 
 use super::{Connection, Listener, Pipe, SendStage};
 use crate::fault::FaultKind;
-use crate::state::{Occurrence, Pending, RingKey, Socket, State, Work};
+use crate::state::{Occurrence, Pending, RingKey, Socket, State, Work, socket_slot};
 use stampede_ring::{Accepted, Chunk, Errno, Event, Received, SocketId, Token};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -14,10 +14,10 @@ impl State {
     pub(crate) fn listen(&mut self, key: RingKey, address: SocketAddr) -> Option<SocketId> {
         let listener = self.network.listeners.len();
         let ring = self.ring(key)?;
-        let socket = ring.sockets.insert(Socket::Listener(listener));
+        let socket = ring.add_socket(Socket::Listener(listener));
         let backlog = VecDeque::new();
         self.network.listeners.push(Listener { ring: key, address, backlog, accept: None, open: true });
-        Some(SocketId(socket as u32))
+        Some(socket)
     }
 
     /// A client connects to one of the open listeners at an address, or to that of one shard.
@@ -77,7 +77,7 @@ impl State {
             }
             let Some(connection) = self.network.listeners[listener].backlog.pop_front() else { return };
             let Some(state) = self.ring(ring) else { return };
-            let socket = SocketId(state.sockets.insert(Socket::Stream(connection)) as u32);
+            let socket = state.add_socket(Socket::Stream(connection));
             let peer = self.network.connections[connection].client;
             self.network.connections[connection].socket = Some((ring, socket));
             let more = !self.strikes(FaultKind::AcceptEnded);
@@ -279,7 +279,7 @@ impl State {
             self.misuse(format_args!("close of {socket:?}, on which an operation is in flight"));
         }
         if let Some(state) = self.ring(ring) {
-            state.sockets.remove(socket.0 as usize);
+            state.sockets.remove(socket_slot(socket));
         }
         self.finish(ring, token, Ok(()));
     }

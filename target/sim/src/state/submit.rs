@@ -111,9 +111,9 @@ impl State {
         let problem = if self.file(ring, file).is_none() {
             Some(("no such file", libc::EBADF))
         } else if start + len as usize > buffer.len() {
-            Some(("beyond the buffer's end", libc::EFAULT))
+            Some(("beyond the buffer's end", libc::EINVAL))
         } else if is_read && buffer.is_shared() {
-            Some(("a read into a shared buffer", libc::EFAULT))
+            Some(("a read into a shared buffer", libc::EINVAL))
         } else {
             None
         };
