@@ -69,9 +69,7 @@ impl Bhs {
     #[must_use]
     #[inline]
     pub fn lun(&self) -> Lun {
-        let [_, _, _, _, _, _, _, _, lun @ .., _, _, _, _, _, _, _, _] =
-            self.0.first_chunk::<24>().unwrap_or(&[0; 24]);
-        Lun(*lun)
+        self.0[8..].first_chunk().map_or(Lun::ZERO, |bytes| Lun(*bytes))
     }
 
     /// The Initiator Task Tag (11.2.1.8).

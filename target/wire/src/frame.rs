@@ -17,7 +17,7 @@
 
 use crate::{
     BHS_LEN, Bhs,
-    digest::{Crc32c, DIGEST_LEN, crc32c, from_wire},
+    digest::{Crc32c, DIGEST_LEN, from_wire},
     encode::{Digests, pad4},
 };
 
@@ -111,6 +111,17 @@ impl Header {
     #[inline]
     pub fn ahs(&self) -> &[u8] {
         &self.rest[..usize::from(self.ahs_len)]
+    }
+
+    /// What the header digest covers (RFC 7143 11.2.3).
+    #[inline]
+    fn crc(&self) -> u32 {
+        let mut crc = Crc32c::new();
+        crc.update(&self.bhs.0);
+        if self.ahs_len != 0 {
+            crc.update(self.ahs());
+        }
+        crc.finish()
     }
 }
 
@@ -260,11 +271,8 @@ impl Framer {
             return Ok(None);
         }
         if self.digests.header {
-            let (ahs, digest) = self.header.rest[..needed].split_at(ahs_len);
-            let mut crc = Crc32c::new();
-            crc.update(&self.header.bhs.0);
-            crc.update(ahs);
-            let (expected, found) = (crc.finish(), wire_digest(digest));
+            let expected = self.header.crc();
+            let found = wire_digest(&self.header.rest[ahs_len..needed]);
             if expected != found {
                 return self.fail(FrameError::HeaderDigest { expected, found });
             }
@@ -343,16 +351,4 @@ fn fill(place: &mut [u8], filled: usize, input: &mut &[u8]) -> usize {
 #[inline]
 fn wire_digest(bytes: &[u8]) -> u32 {
     bytes.first_chunk().map_or(0, |bytes| from_wire(*bytes))
-}
-
-/// The header digest of `header`, as [`FrameError::HeaderDigest`] counts it.
-#[must_use]
-pub fn header_crc(header: &Header) -> u32 {
-    if header.ahs_len == 0 {
-        return crc32c(&header.bhs.0);
-    }
-    let mut crc = Crc32c::new();
-    crc.update(&header.bhs.0);
-    crc.update(header.ahs());
-    crc.finish()
 }

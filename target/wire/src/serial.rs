@@ -50,7 +50,6 @@ impl Sn {
     /// The number `count` steps on. RFC 1982 defines it for `count` < 2^31 only.
     #[must_use]
     #[inline]
-    #[expect(clippy::should_implement_trait, reason = "adding a count to a serial number is not Sn + Sn")]
     pub const fn add(self, count: u32) -> Self {
         Self(self.0.wrapping_add(count))
     }

@@ -77,23 +77,29 @@ pub enum BinaryError {
 /// # Errors
 /// See [`BinaryError`].
 pub fn binary(text: &str, max: usize) -> Result<Vec<u8>, BinaryError> {
-    let (bytes_max, decode, digits): (usize, fn(&[u8]) -> Option<Vec<u8>>, &str) =
-        if let Some(digits) = hex_digits(text) {
-            (digits.len().div_ceil(2), from_hex, digits)
-        } else if let Some(digits) = text.strip_prefix("0b").or_else(|| text.strip_prefix("0B")) {
-            let digits = digits.strip_suffix("==").or_else(|| digits.strip_suffix('=')).unwrap_or(digits);
-            (digits.len() / 4 * 3 + digits.len() % 4 * 3 / 4, from_base64, digits)
-        } else {
-            return Err(BinaryError::NoPrefix);
-        };
-    if bytes_max > max {
+    if let Some(digits) = hex_digits(text) {
+        decode(from_hex, digits, digits.len().div_ceil(2), max)
+    } else if let Some(digits) = text.strip_prefix("0b").or_else(|| text.strip_prefix("0B")) {
+        let digits = digits.strip_suffix("==").or_else(|| digits.strip_suffix('=')).unwrap_or(digits);
+        let len = digits.len() / 4 * 3 + digits.len() % 4 * 3 / 4;
+        decode(from_base64, digits, len, max)
+    } else {
+        Err(BinaryError::NoPrefix)
+    }
+}
+
+/// Decodes `digits`, which stand for `len` bytes if they are well formed.
+fn decode(
+    decoder: fn(&[u8]) -> Option<Vec<u8>>,
+    digits: &str,
+    len: usize,
+    max: usize,
+) -> Result<Vec<u8>, BinaryError> {
+    if len > max {
         return Err(BinaryError::TooLong { max });
     }
-    if digits.is_empty() {
-        Err(BinaryError::Malformed)
-    } else {
-        decode(digits.as_bytes()).ok_or(BinaryError::Malformed)
-    }
+    let digits = Some(digits.as_bytes()).filter(|digits| !digits.is_empty());
+    digits.and_then(decoder).ok_or(BinaryError::Malformed)
 }
 
 /// `bytes` as a hexadecimal constant.
