@@ -3,6 +3,7 @@
 use std::{fmt, net::SocketAddr};
 
 use stampede_wire::Isid;
+pub use stampede_wire::pdu::LoginStatus;
 
 use crate::LoginStage;
 
@@ -58,7 +59,7 @@ pub enum Admission {
     },
     /// Refuse with this status.
     Refuse {
-        /// Class 2 makes an initiator give up, class 3 makes it try again.
+        /// Class 2 makes an initiator give up, class 3 makes it try again. Other classes count as 0300.
         status: LoginStatus,
     },
     /// Send it elsewhere (RFC 7143 11.13.5, class 1).
@@ -68,79 +69,6 @@ pub enum Admission {
         /// Whether the move is permanent (0102) or temporary (0101).
         permanent: bool,
     },
-}
-
-/// Why a login is refused: Status-Class and Status-Detail of classes 2 and 3 (RFC 7143 11.13.5).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u16)]
-pub enum LoginStatus {
-    /// 0200: a miscellaneous iSCSI initiator error.
-    InitiatorError = 0x0200,
-    /// 0201: the initiator could not be authenticated.
-    AuthenticationFailure = 0x0201,
-    /// 0202: the initiator is not allowed access to the target.
-    AuthorizationFailure = 0x0202,
-    /// 0203: the target name does not exist here.
-    NotFound = 0x0203,
-    /// 0204: the target was removed and no forwarding address is known.
-    TargetRemoved = 0x0204,
-    /// 0205: the requested iSCSI version is not in the range we support.
-    UnsupportedVersion = 0x0205,
-    /// 0206: too many connections on this session.
-    TooManyConnections = 0x0206,
-    /// 0207: a parameter that is needed (InitiatorName, TargetName) is missing.
-    MissingParameter = 0x0207,
-    /// 0208: the session cannot span to this target portal group.
-    CannotIncludeInSession = 0x0208,
-    /// 0209: this session type is not supported.
-    SessionTypeNotSupported = 0x0209,
-    /// 020A: there is no session of this TSIH.
-    SessionDoesNotExist = 0x020a,
-    /// 020B: the request is invalid during login.
-    InvalidDuringLogin = 0x020b,
-    /// 0300: a hardware or software error of the target.
-    TargetError = 0x0300,
-    /// 0301: the service is not available now; try again.
-    ServiceUnavailable = 0x0301,
-    /// 0302: out of resources; try again.
-    OutOfResources = 0x0302,
-}
-
-impl LoginStatus {
-    /// Status-Class.
-    #[must_use]
-    pub const fn class(self) -> u8 {
-        (self as u16 >> 8) as u8
-    }
-
-    /// Status-Detail.
-    #[must_use]
-    pub const fn detail(self) -> u8 {
-        (self as u16 & 0xff) as u8
-    }
-}
-
-impl fmt::Display for LoginStatus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = match self {
-            Self::InitiatorError => "initiator error",
-            Self::AuthenticationFailure => "authentication failure",
-            Self::AuthorizationFailure => "not authorized",
-            Self::NotFound => "no such target",
-            Self::TargetRemoved => "target removed",
-            Self::UnsupportedVersion => "unsupported version",
-            Self::TooManyConnections => "too many connections",
-            Self::MissingParameter => "missing parameter",
-            Self::CannotIncludeInSession => "cannot include in session",
-            Self::SessionTypeNotSupported => "session type not supported",
-            Self::SessionDoesNotExist => "session does not exist",
-            Self::InvalidDuringLogin => "invalid during login",
-            Self::TargetError => "target error",
-            Self::ServiceUnavailable => "service unavailable",
-            Self::OutOfResources => "out of resources",
-        };
-        write!(f, "{text} ({:04x})", *self as u16)
-    }
 }
 
 /// What kind of session it is (RFC 7143 13.21).

@@ -2,11 +2,17 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use stampede_wire::{Lun, frame::Header};
+use stampede_wire::{
+    Bhs, Lun,
+    frame::Header,
+    pdu::{self, Pdu},
+};
 
 use crate::{
-    Admission, CommandResult, ManagementId, ManagementResponse, Output, SessionId, SessionInfo, Settings, Task, TaskKey,
-    Violation,
+    Admission, Close, CommandResult, LoginRequest, LoginStatus, ManagementId, ManagementResponse, Output,
+    SessionId, SessionInfo, SessionKind, Settings, Task, TaskKey, Violation, ViolationKind,
+    full_feature::{FullFeature, Life},
+    login::{Login, Progress},
 };
 
 /// What the engine grants with the header of a SCSI Command; ignored with other PDUs.
@@ -56,14 +62,39 @@ pub enum Phase {
 #[derive(Debug)]
 pub struct Connection {
     session: SessionId,
+    settings: Arc<Settings>,
+    local: SocketAddr,
+    peer: SocketAddr,
+    accepted_ns: u64,
+    heard_ns: u64,
+    state: State,
+}
+
+/// The state of a connection, with what only that state has.
+#[derive(Debug)]
+enum State {
+    /// Login; with the header of the Login Request whose payload is arriving.
+    Login(Box<Login>, Option<Bhs>),
+    /// The login waits for [`Connection::admitted`].
+    Deciding(Box<Login>),
+    /// Full-feature phase, also after its end as long as tasks are left.
+    Session(Box<FullFeature>),
+    /// The login failed.
+    Closed,
 }
 
 impl Connection {
     /// A connection that was just accepted.
     #[must_use]
-    pub fn new(session: SessionId, settings: Arc<Settings>, local: SocketAddr, peer: SocketAddr, now_ns: u64) -> Self {
-        let _ = (settings, local, peer, now_ns);
-        Self { session }
+    pub fn new(
+        session: SessionId,
+        settings: Arc<Settings>,
+        local: SocketAddr,
+        peer: SocketAddr,
+        now_ns: u64,
+    ) -> Self {
+        let state = State::Login(Box::default(), None);
+        Self { session, settings, local, peer, accepted_ns: now_ns, heard_ns: now_ns, state }
     }
 
     /// A PDU's header has arrived, its header digest was right. Says where its payload goes.
@@ -77,8 +108,24 @@ impl Connection {
         now_ns: u64,
         out: &mut impl Output,
     ) -> Result<Disposition, Violation> {
-        let _ = (header, grant, now_ns, out);
-        Ok(Disposition::None)
+        self.heard_ns = self.heard_ns.max(now_ns);
+        let bhs = header.bhs();
+        match &mut self.state {
+            State::Session(session) => session.begin(header, grant, out),
+            State::Login(_, current) => {
+                let len = bhs.data_segment_len();
+                if bhs.try_view::<pdu::LoginRequest>().is_none() {
+                    return Err(Violation::by(ViolationKind::NotALogin, bhs));
+                }
+                if len > self.settings.text_bytes_max {
+                    return Err(Violation::by(ViolationKind::SegmentTooLong, bhs));
+                }
+                *current = Some(*bhs);
+                Ok(if len == 0 { Disposition::None } else { Disposition::Collect })
+            }
+            State::Deciding(_) => Err(Violation::by(ViolationKind::Impatient, bhs)),
+            State::Closed => Ok(Disposition::Discard),
+        }
     }
 
     /// The PDU just begun is complete; only now it acts. `collected` is its payload if that was to be collected.
@@ -92,79 +139,205 @@ impl Connection {
         now_ns: u64,
         out: &mut impl Output,
     ) -> Result<(), Violation> {
-        let _ = (collected, data_digest_ok, now_ns, out);
-        Ok(())
+        self.heard_ns = self.heard_ns.max(now_ns);
+        match &mut self.state {
+            State::Session(session) => session.end(collected, data_digest_ok, out),
+            State::Login(_, current) => {
+                if let Some(bhs) = current.take() {
+                    self.login_request(&bhs, collected, out);
+                }
+                Ok(())
+            }
+            State::Deciding(_) | State::Closed => Ok(()),
+        }
+    }
+
+    fn login_request(&mut self, bhs: &Bhs, text: &[u8], out: &mut impl Output) {
+        let State::Login(login, _) = &mut self.state else { return };
+        match login.receive(pdu::LoginRequest::from_bhs(bhs), text, &self.settings, out) {
+            Progress::Answered => {}
+            Progress::Refused(status) => {
+                self.state = State::Closed;
+                out.close(Close::LoginRefused(status));
+            }
+            Progress::Ready => {
+                let login = std::mem::take(&mut **login);
+                self.decide(login, out);
+            }
+        }
+    }
+
+    /// A discovery session is admitted at once; it gets a TSIH of its own making, which nobody can join.
+    fn decide(&mut self, login: Login, out: &mut impl Output) {
+        let (isid, tsih, cid) = login.identity();
+        let Some(target) = login.names().target().filter(|_| login.names().kind() == SessionKind::Normal)
+        else {
+            if tsih != 0 {
+                return self.refuse(&login, LoginStatus::SessionDoesNotExist, out);
+            }
+            // 1 to 65,535.
+            let tsih = (self.session.0 % u64::from(u16::MAX)) as u16 + 1;
+            return self.enter(login, tsih, out);
+        };
+        let (stage, fingerprint) = login.boot_stage(&self.settings);
+        let request = LoginRequest {
+            session: self.session,
+            initiator: login.names().initiator().to_owned(),
+            alias: login.names().alias().map(str::to_owned),
+            target: target.to_owned(),
+            isid,
+            tsih,
+            cid,
+            stage,
+            fingerprint,
+            peer: self.peer,
+            local: self.local,
+        };
+        self.state = State::Deciding(Box::new(login));
+        out.admit(request);
     }
 
     /// Answers [`Output::admit`]. Ignored in any other phase than [`Phase::Deciding`].
     pub fn admitted(&mut self, admission: Admission, now_ns: u64, out: &mut impl Output) {
-        let _ = (admission, now_ns, out);
+        let _ = now_ns;
+        let State::Deciding(login) = &mut self.state else { return };
+        let login = std::mem::take(&mut **login);
+        match admission {
+            Admission::Allow { tsih } if tsih != 0 => self.enter(login, tsih, out),
+            Admission::Allow { .. } => self.refuse(&login, LoginStatus::TargetError, out),
+            Admission::Refuse { status } => self.refuse(&login, status, out),
+            Admission::Redirect { address, permanent } => {
+                login.redirect(&address, permanent, out);
+                self.state = State::Closed;
+                out.close(Close::Redirected);
+            }
+        }
+    }
+
+    fn refuse(&mut self, login: &Login, status: LoginStatus, out: &mut impl Output) {
+        login.refuse(status, out);
+        self.state = State::Closed;
+        out.close(Close::LoginRefused(status));
+    }
+
+    /// Sends the last Login Response and begins the full-feature phase.
+    fn enter(&mut self, login: Login, tsih: u16, out: &mut impl Output) {
+        let (isid, _, cid) = login.identity();
+        let (stage, fingerprint) = login.boot_stage(&self.settings);
+        let names = login.names();
+        let info = SessionInfo {
+            session: self.session,
+            kind: names.kind(),
+            initiator: names.initiator().to_owned(),
+            alias: names.alias().map(str::to_owned),
+            target: names.target().filter(|_| names.kind() == SessionKind::Normal).map(str::to_owned),
+            isid,
+            tsih,
+            cid,
+            stage,
+            fingerprint,
+            peer: self.peer,
+            local: self.local,
+            parameters: login.parameters(),
+        };
+        let Some(numbers) = login.finish(tsih, out) else {
+            self.state = State::Closed;
+            return;
+        };
+        out.digests(info.parameters.header_digest, info.parameters.data_digest);
+        out.full_feature(&info);
+        self.state = State::Session(Box::new(FullFeature::new(Arc::clone(&self.settings), info, numbers)));
     }
 
     /// The task of this key, if it is still in the table.
     #[must_use]
     pub fn task(&self, task: TaskKey) -> Option<&Task> {
-        let _ = task;
-        None
+        self.full_feature()?.tasks().at(task)
     }
 
     /// A command has ended: sends its data and status, frees its slot and opens the window. A killed task is only
     /// forgotten. A dead key is ignored.
     pub fn respond(&mut self, task: TaskKey, result: &CommandResult<'_>, now_ns: u64, out: &mut impl Output) {
-        let _ = (task, result, now_ns, out);
+        let _ = now_ns;
+        if let State::Session(session) = &mut self.state {
+            session.respond(task, result, out);
+        }
     }
 
     /// The I/O of a killed task is over: frees its slot. A dead key is ignored.
     pub fn forget(&mut self, task: TaskKey) {
-        let _ = task;
+        if let State::Session(session) = &mut self.state {
+            session.forget(task);
+        }
     }
 
     /// Another session's task management (CLEAR TASK SET, a reset) covers tasks of this one: kills those on `lun`
     /// (all, if `None`). Those that were collecting data are released; those that run are marked killed. Their
     /// initiator gets no status; it learns by a unit attention.
     pub fn kill(&mut self, lun: Option<Lun>, out: &mut impl Output) {
-        let _ = (lun, out);
+        if let State::Session(session) = &mut self.state {
+            session.kill(lun, out);
+        }
     }
 
     /// Answers [`Output::manage`]: sends the response. An unknown id is ignored.
-    pub fn managed(&mut self, id: ManagementId, response: ManagementResponse, now_ns: u64, out: &mut impl Output) {
-        let _ = (id, response, now_ns, out);
+    pub fn managed(
+        &mut self,
+        id: ManagementId,
+        response: ManagementResponse,
+        now_ns: u64,
+        out: &mut impl Output,
+    ) {
+        let _ = now_ns;
+        if let State::Session(session) = &mut self.state {
+            session.managed(id, response, out);
+        }
     }
 
     /// Pings the initiator by NOP-In, unless a ping is under way or the session is not in the full-feature phase.
     pub fn ping(&mut self, now_ns: u64, out: &mut impl Output) {
-        let _ = (now_ns, out);
+        if let State::Session(session) = &mut self.state {
+            session.ping(now_ns, out);
+        }
     }
 
     /// When the last PDU (or part of one) came.
     #[must_use]
     pub fn last_heard_ns(&self) -> u64 {
-        0
+        self.heard_ns
     }
 
     /// Whether the initiator answers pings; `None` until it was tried.
     #[must_use]
     pub fn answers_pings(&self) -> Option<bool> {
-        None
+        self.full_feature()?.answers_pings()
     }
 
     /// Asks the initiator to log out within `seconds` (Asynchronous Message, AsyncEvent 1; RFC 7143 11.9.1). When it
     /// does not, [`Connection::tick`] says so.
     pub fn request_logout(&mut self, seconds: u16, now_ns: u64, out: &mut impl Output) {
-        let _ = (seconds, now_ns, out);
+        if let State::Session(session) = &mut self.state {
+            session.request_logout(seconds, now_ns, out);
+        }
     }
 
     /// The engine's back-pressure: commands the session may have in the target at once; 0 closes the window as far
     /// as promises already made allow. MaxCmdSN never moves back. When a closed window reopens, the initiator is
     /// told by NOP-In.
     pub fn set_window(&mut self, commands: u16, out: &mut impl Output) {
-        let _ = (commands, out);
+        if let State::Session(session) = &mut self.state {
+            session.set_window(commands, out);
+        }
     }
 
-    /// When [`Connection::tick`] wants to be called next.
+    /// When [`Connection::tick`] wants to be called next; 0 means at once.
     #[must_use]
     pub fn deadline_ns(&self) -> Option<u64> {
-        None
+        match &self.state {
+            State::Login(..) => Some(self.accepted_ns.saturating_add(self.settings.login_timeout_ns)),
+            State::Session(session) => session.deadline_ns(self.heard_ns),
+            State::Deciding(_) | State::Closed => None,
+        }
     }
 
     /// Time has passed.
@@ -172,20 +345,37 @@ impl Connection {
     /// # Errors
     /// A time limit of the peer's is over: drop the connection.
     pub fn tick(&mut self, now_ns: u64, out: &mut impl Output) -> Result<(), Violation> {
-        let _ = (now_ns, out);
-        Ok(())
+        match &mut self.state {
+            State::Login(..) if now_ns.saturating_sub(self.accepted_ns) >= self.settings.login_timeout_ns => {
+                Err(Violation::new(ViolationKind::LoginTimeout))
+            }
+            State::Session(session) => session.tick(now_ns, self.heard_ns, out),
+            State::Login(..) | State::Deciding(_) | State::Closed => Ok(()),
+        }
     }
 
     /// The TCP connection is gone, or is being dropped: tasks collecting data are released, the others are marked
     /// killed, and nothing is sent any more.
     pub fn disconnect(&mut self, out: &mut impl Output) {
-        let _ = out;
+        match &mut self.state {
+            State::Session(session) => session.disconnect(out),
+            state => *state = State::Closed,
+        }
     }
 
     /// The phase.
     #[must_use]
     pub fn phase(&self) -> Phase {
-        Phase::Login
+        match &self.state {
+            State::Login(..) => Phase::Login,
+            State::Deciding(_) => Phase::Deciding,
+            State::Session(session) => match session.life() {
+                Life::Active => Phase::FullFeature,
+                Life::LoggingOut => Phase::LoggingOut,
+                Life::Over => Phase::Closed,
+            },
+            State::Closed => Phase::Closed,
+        }
     }
 
     /// The engine's number of this connection.
@@ -197,23 +387,30 @@ impl Connection {
     /// The session, from the full-feature phase on.
     #[must_use]
     pub fn info(&self) -> Option<&SessionInfo> {
-        None
+        Some(self.full_feature()?.info())
     }
 
     /// The keys of all tasks in the table, by index.
     pub fn tasks(&self) -> impl Iterator<Item = TaskKey> + '_ {
-        std::iter::empty()
+        self.full_feature().into_iter().flat_map(|session| session.tasks().keys())
     }
 
     /// Tasks in the table.
     #[must_use]
     pub fn tasks_len(&self) -> usize {
-        0
+        self.full_feature().map_or(0, |session| session.tasks().len())
     }
 
-    /// Slots of the task table: every [`TaskKey::index`] is below it.
+    /// Slots of the task table, from the full-feature phase on: every [`TaskKey::index`] is below it.
     #[must_use]
     pub fn tasks_max(&self) -> usize {
-        0
+        self.full_feature().map_or(0, |session| session.tasks().capacity())
+    }
+
+    fn full_feature(&self) -> Option<&FullFeature> {
+        match &self.state {
+            State::Session(session) => Some(session),
+            State::Login(..) | State::Deciding(_) | State::Closed => None,
+        }
     }
 }

@@ -26,10 +26,13 @@
 
 mod admission;
 mod connection;
+mod full_feature;
+mod login;
 mod management;
 mod output;
 mod settings;
 mod stage;
+mod table;
 mod task;
 mod violation;
 

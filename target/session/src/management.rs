@@ -1,6 +1,6 @@
 //! Task management as the engine sees it (RFC 7143 11.5, 11.6).
 
-use stampede_wire::Lun;
+use stampede_wire::{Lun, pdu::TaskManagementResponseCode};
 
 use crate::TaskKey;
 
@@ -107,4 +107,19 @@ pub enum ManagementResponse {
     AuthorizationFailed = 6,
     /// 255: function rejected.
     Rejected = 255,
+}
+
+impl From<ManagementResponse> for TaskManagementResponseCode {
+    fn from(response: ManagementResponse) -> Self {
+        match response {
+            ManagementResponse::Complete => Self::FunctionComplete,
+            ManagementResponse::TaskDoesNotExist => Self::TaskDoesNotExist,
+            ManagementResponse::LunDoesNotExist => Self::LunDoesNotExist,
+            ManagementResponse::TaskStillAllegiant => Self::TaskStillAllegiant,
+            ManagementResponse::ReassignmentNotSupported => Self::ReassignNotSupported,
+            ManagementResponse::NotSupported => Self::FunctionNotSupported,
+            ManagementResponse::AuthorizationFailed => Self::AuthorizationFailed,
+            ManagementResponse::Rejected => Self::FunctionRejected,
+        }
+    }
 }

@@ -7,6 +7,9 @@ use crate::LoginStage;
 /// One second in the unit of every time here.
 pub(crate) const SECOND_NS: u64 = 1_000_000_000;
 
+/// R2Ts of one command that we keep apart; a larger MaxOutstandingR2T would speed nothing up.
+pub(crate) const R2T_MAX: usize = 8;
+
 /// The settings of a connection. Shared by all connections of a shard; a new snapshot serves new connections only.
 #[derive(Clone)]
 pub struct Settings {
@@ -20,12 +23,14 @@ pub struct Settings {
     pub max_burst: u32,
     /// Largest FirstBurstLength we agree to, bytes (RFC 7143 13.14): 512 to 2^24-1; cut to the agreed MaxBurstLength.
     pub first_burst: u32,
-    /// Largest MaxOutstandingR2T we agree to (RFC 7143 13.17): 1 to 65,535.
+    /// Largest MaxOutstandingR2T we agree to (RFC 7143 13.17): 1 to 8.
     pub max_outstanding_r2t: u16,
     /// Commands of one session in the target at once: the size of the command window and of the task table.
     pub window: u16,
-    /// Bytes of text that one negotiation (all PDUs of a C-bit sequence together) may bring or be answered with.
+    /// Bytes of text that one negotiation (all PDUs of a C-bit sequence together) may bring.
     pub text_bytes_max: u32,
+    /// Bytes of text that SendTargets may be answered with; targets that do not fit are not listed.
+    pub discovery_bytes_max: u32,
     /// Silence after which an initiator is pinged by NOP-In, nanoseconds; 0 = never. Firmware is never pinged.
     pub ping_interval_ns: u64,
     /// How long a ping may stay unanswered by an initiator that has answered before, nanoseconds.
@@ -53,6 +58,7 @@ impl Settings {
             max_outstanding_r2t: 4,
             window: 128,
             text_bytes_max: 64 * 1024,
+            discovery_bytes_max: 1024 * 1024,
             ping_interval_ns: 0,
             ping_timeout_ns: 30 * SECOND_NS,
             header_digest: DigestPolicy::Initiator,
@@ -60,6 +66,16 @@ impl Settings {
             authentication: AuthPolicy::None,
             directory,
         }
+    }
+
+    /// MaxRecvDataSegmentLength within the range of the RFC.
+    pub(crate) fn recv_data_segment(&self) -> u32 {
+        self.max_recv_data_segment.clamp(512, stampede_wire::DATA_SEGMENT_LEN_MAX)
+    }
+
+    /// MaxOutstandingR2T within what we can keep apart.
+    pub(crate) fn outstanding_r2t(&self) -> u16 {
+        self.max_outstanding_r2t.clamp(1, R2T_MAX as u16)
     }
 }
 

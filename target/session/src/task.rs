@@ -1,6 +1,9 @@
-//! Tasks: the SCSI commands of a session that are in the target, in a table of fixed size.
+//! Tasks: the SCSI commands of a session that are in the target.
 
+pub use stampede_wire::pdu::TaskAttribute;
 use stampede_wire::{Lun, Sn};
+
+use crate::full_feature::Collection;
 
 /// Names a task of a connection: a slot of its task table, and which use of that slot.
 ///
@@ -12,38 +15,6 @@ pub struct TaskKey {
     pub index: u16,
     /// Use of the slot, counted from 1; wraps.
     pub generation: u32,
-}
-
-/// The task attribute of a SCSI Command (RFC 7143 11.3.1, SAM-5 8.6).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum TaskAttribute {
-    /// 0: untagged, treated as simple.
-    Untagged,
-    /// 1: simple.
-    Simple,
-    /// 2: ordered.
-    Ordered,
-    /// 3: head of queue.
-    HeadOfQueue,
-    /// 4: ACA.
-    Aca,
-    /// 5 to 7.
-    Reserved,
-}
-
-impl TaskAttribute {
-    /// Of the three-bit ATTR field.
-    #[must_use]
-    pub const fn from_bits(bits: u8) -> Self {
-        match bits & 7 {
-            0 => Self::Untagged,
-            1 => Self::Simple,
-            2 => Self::Ordered,
-            3 => Self::HeadOfQueue,
-            4 => Self::Aca,
-            _ => Self::Reserved,
-        }
-    }
 }
 
 /// A SCSI command in the target, as the engine may see it.
@@ -60,6 +31,9 @@ pub struct Task {
     pub(crate) immediate: bool,
     pub(crate) attribute: TaskAttribute,
     pub(crate) wanted: u32,
+    /// R2Ts that were sent for it, once it runs.
+    pub(crate) r2ts: u32,
+    pub(crate) state: State,
 }
 
 impl Task {
@@ -117,7 +91,7 @@ impl Task {
         self.immediate
     }
 
-    /// The task attribute.
+    /// The task attribute; a reserved one counts as simple.
     #[must_use]
     pub const fn attribute(&self) -> TaskAttribute {
         self.attribute
@@ -131,16 +105,30 @@ impl Task {
 
     /// Bytes of write data that have arrived, of those wanted, without gaps from the start.
     #[must_use]
-    pub const fn received_len(&self) -> u32 {
-        0
+    pub fn received_len(&self) -> u32 {
+        match &self.state {
+            State::Collecting(collection) => collection.received().min(self.wanted),
+            State::Running | State::Killed => self.wanted,
+        }
     }
 
     /// Whether the task was killed (by task management, or because its session ended): its result is not sent, and
     /// the engine calls `forget` when its I/O is over.
     #[must_use]
     pub const fn killed(&self) -> bool {
-        false
+        matches!(self.state, State::Killed)
     }
+}
+
+/// Who has a task.
+#[derive(Clone, Debug)]
+pub(crate) enum State {
+    /// The session layer: its write data is arriving.
+    Collecting(Collection),
+    /// The engine.
+    Running,
+    /// The engine, which is to forget it.
+    Killed,
 }
 
 /// How a command ended.

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use stampede_wire::{Bhs, opcode};
+
 /// The peer broke the protocol, or stayed silent too long: the connection is to be dropped. What was queued before
 /// (a Reject, say) may still be sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,8 +26,18 @@ pub enum ViolationKind {
     LogoutTimeout,
     /// A PDU that is no Login Request came in the login phase.
     NotALogin,
-    /// A PDU came after the connection was closed.
-    AfterClose,
+    /// A PDU came while the answer to the login was being decided.
+    Impatient,
+    /// A Login Request came in the full-feature phase.
+    LoginInFullFeature,
+    /// A data segment is longer than was declared acceptable.
+    SegmentTooLong,
+    /// A CmdSN is missing: with one connection, nothing can bring it any more.
+    CommandMissing,
+    /// The payload of a request that used up a CmdSN was damaged: only a new session helps (RFC 7143 7.8).
+    DigestError,
+    /// A Data-Out names no transfer that is, or recently was, open.
+    UnknownTransfer,
 }
 
 impl ViolationKind {
@@ -37,7 +49,12 @@ impl ViolationKind {
             Self::PingTimeout => "a ping was not answered",
             Self::LogoutTimeout => "the initiator was asked to log out and did not",
             Self::NotALogin => "a PDU other than a Login Request came before login",
-            Self::AfterClose => "a PDU came after the connection was closed",
+            Self::Impatient => "a PDU came before the login was answered",
+            Self::LoginInFullFeature => "a Login Request came after login",
+            Self::SegmentTooLong => "a data segment is longer than was declared acceptable",
+            Self::CommandMissing => "a command is missing: CmdSN skipped a number",
+            Self::DigestError => "the data digest of a command is wrong",
+            Self::UnknownTransfer => "a Data-Out belongs to no open transfer",
         }
     }
 }
@@ -45,6 +62,11 @@ impl ViolationKind {
 impl Violation {
     pub(crate) const fn new(kind: ViolationKind) -> Self {
         Self { kind, opcode: None }
+    }
+
+    /// At fault is the PDU with this header.
+    pub(crate) const fn by(kind: ViolationKind, bhs: &Bhs) -> Self {
+        Self { kind, opcode: Some(bhs.0[0] & opcode::MASK) }
     }
 }
 

@@ -1,0 +1,214 @@
+//! SCSI Command (RFC 7143 11.3), and what follows each time more of its data has arrived.
+
+use stampede_wire::{
+    RESERVED_TAG,
+    ahs::{Ahs, segments},
+    frame::Header,
+    pdu::{CommandFlags, Pdu, ReadyToTransfer, RejectReason, ScsiCommand, TaskAttribute, status},
+};
+
+use super::{
+    Current, FullFeature,
+    collection::{Collection, Fault},
+    dropped,
+};
+use crate::{CommandResult, DataGrant, Disposition, OutData, Output, Task, TaskKey, Transfer, task::State};
+
+/// Fixed-format sense data of ABORTED COMMAND, as RFC 7143 11.4.7.2 assigns it to transport faults.
+const fn aborted_command(asc: u8, ascq: u8) -> [u8; 18] {
+    sense(0x0b, asc, ascq)
+}
+
+const fn sense(key: u8, asc: u8, ascq: u8) -> [u8; 18] {
+    let mut data = [0; 18];
+    data[0] = 0x70;
+    data[2] = key;
+    data[7] = 10;
+    data[12] = asc;
+    data[13] = ascq;
+    data
+}
+
+/// ILLEGAL REQUEST, INVALID FIELD IN COMMAND INFORMATION UNIT: a bidirectional command.
+const BIDIRECTIONAL: [u8; 18] = sense(0x05, 0x0e, 0x03);
+
+impl Fault {
+    const fn sense(self) -> [u8; 18] {
+        match self {
+            // WRITE ERROR - UNEXPECTED UNSOLICITED DATA
+            Self::Unsolicited => aborted_command(0x0c, 0x0c),
+            // WRITE ERROR - NOT ENOUGH UNSOLICITED DATA, which the RFC also uses for an incorrect amount.
+            Self::Amount => aborted_command(0x0c, 0x0d),
+            // PROTOCOL SERVICE CRC ERROR
+            Self::Digest => aborted_command(0x47, 0x05),
+            Self::Bidirectional => BIDIRECTIONAL,
+        }
+    }
+}
+
+impl FullFeature {
+    /// A command whose turn it is. Every way out of here answers it, now or at its end.
+    pub(super) fn begin_command(
+        &mut self,
+        header: &Header,
+        pdu: &ScsiCommand,
+        grant: DataGrant,
+        out: &mut impl Output,
+    ) -> Disposition {
+        let bhs = pdu.bhs();
+        let itt = pdu.initiator_task_tag();
+        let Some(extra) = additional_headers(header.ahs()) else {
+            return self.begin_rejected(bhs, RejectReason::InvalidPduField);
+        };
+        if itt == RESERVED_TAG {
+            return self.begin_rejected(bhs, RejectReason::InvalidPduField);
+        }
+        if self.tasks.find(itt).is_some() {
+            return self.begin_rejected(bhs, RejectReason::TaskInProgress);
+        }
+        let task = self.task_of(pdu, extra, grant);
+        let len = pdu.data_segment_len();
+        let keep = match &task.state {
+            State::Collecting(collection) if collection.fault().is_none() => len.min(task.wanted),
+            _ => 0,
+        };
+        // Only immediate commands can find the table full: the window promises no more than there are slots.
+        let Some(key) = self.tasks.insert(task) else {
+            return self.begin_rejected(bhs, RejectReason::TooManyImmediateCommands);
+        };
+        if !pdu.immediate() {
+            self.numbers.window.occupy();
+        }
+        self.killed.reuse(itt);
+        self.current = Current::Command(key, *bhs);
+        out.accept(key);
+        if keep == 0 { dropped(len) } else { Disposition::Task { task: key, offset: 0, len: keep } }
+    }
+
+    fn task_of(&self, pdu: &ScsiCommand, extra: Extra, grant: DataGrant) -> Task {
+        let parameters = &self.info.parameters;
+        let (flags, expected) = (pdu.flags(), pdu.expected_data_transfer_length());
+        let (read, write) = (flags.contains(CommandFlags::READ), flags.contains(CommandFlags::WRITE));
+        let immediate_data = pdu.data_segment_len();
+        let limit = if write { parameters.first_burst.min(expected) } else { 0 };
+        let more = write && !flags.contains(CommandFlags::FINAL);
+        let wanted = if write { grant.wanted.min(expected) } else { 0 };
+        let mut collection =
+            Collection::new(wanted, immediate_data, (more && !parameters.initial_r2t).then_some(limit));
+        let unasked = immediate_data > limit || (immediate_data > 0 && !parameters.immediate_data);
+        if unasked || (more && parameters.initial_r2t) {
+            collection.fail(Fault::Unsolicited);
+        }
+        if extra.bidirectional || (read && write) {
+            collection.fail(Fault::Bidirectional);
+        }
+        Task {
+            itt: pdu.initiator_task_tag(),
+            cmd_sn: pdu.cmd_sn(),
+            lun: pdu.lun(),
+            cdb: *pdu.cdb(),
+            cdb_long: extra.long_cdb,
+            expected,
+            read,
+            write,
+            immediate: pdu.immediate(),
+            attribute: pdu.attribute().unwrap_or(TaskAttribute::Simple),
+            wanted,
+            r2ts: 0,
+            state: State::Collecting(collection),
+        }
+    }
+
+    /// Takes a collecting task as far as it goes: to the engine, to its failure, or to its next R2Ts.
+    pub(super) fn proceed(&mut self, key: TaskKey, out: &mut impl Output) {
+        let Some(task) = self.tasks.at_mut(key) else { return };
+        let State::Collecting(collection) = &mut task.state else { return };
+        match (collection.is_over(), collection.fault()) {
+            (true, None) => {
+                task.r2ts = collection.r2ts_sent();
+                task.state = State::Running;
+                out.command(key);
+            }
+            (true, Some(fault)) => self.fail_collecting(key, fault, out),
+            (false, _) => self.solicit(key, out),
+        }
+    }
+
+    /// Sends the R2Ts that may be outstanding (RFC 7143 11.8).
+    fn solicit(&mut self, key: TaskKey, out: &mut impl Output) {
+        let (burst, max) = (self.info.parameters.max_burst, self.info.parameters.max_outstanding_r2t);
+        loop {
+            let Some(task) = self.tasks.at_mut(key) else { return };
+            let State::Collecting(collection) = &mut task.state else { return };
+            let tag = r2t_tag(key.index, self.r2t_count);
+            let Some((r2t_sn, r2t)) = collection.solicit(burst, max, tag) else { return };
+            self.r2t_count = self.r2t_count.wrapping_add(1);
+            let (itt, lun) = (task.itt, task.lun);
+            let sns = self.numbers.current();
+            let pdu = ReadyToTransfer::new(itt, lun, r2t.tag, r2t_sn, r2t.offset, r2t.len, sns);
+            self.send(&pdu, OutData::None, out);
+        }
+    }
+
+    /// Ends a command whose data did not come as it should.
+    fn fail_collecting(&mut self, key: TaskKey, fault: Fault, out: &mut impl Output) {
+        let result = CommandResult {
+            status: status::CHECK_CONDITION,
+            sense: &fault.sense(),
+            transfer: Transfer::None,
+        };
+        if let Some(task) = self.tasks.at(key).cloned() {
+            self.drop_collecting(key, out);
+            self.send_status(key, &task, &result, out);
+        }
+    }
+}
+
+/// The Target Transfer Tag of an R2T: the task's slot, so that its Data-Out is found without a search, and a count,
+/// so that an old one is told from a new one. A slot index is never ffffh.
+const fn r2t_tag(index: u16, count: u16) -> u32 {
+    (index as u32) << 16 | count as u32
+}
+
+/// The task slot in a Target Transfer Tag.
+pub(super) const fn slot_of(tag: u32) -> usize {
+    (tag >> 16) as usize
+}
+
+/// What the additional header segments of a command said.
+#[derive(Clone, Copy, Debug, Default)]
+struct Extra {
+    long_cdb: bool,
+    bidirectional: bool,
+}
+
+/// Looks through the additional header segments; `None` when they are malformed or of an unknown type.
+fn additional_headers(ahs: &[u8]) -> Option<Extra> {
+    segments(ahs).try_fold(Extra::default(), |extra, segment| match segment.ok()? {
+        Ahs::ExtendedCdb(_) => Some(Extra { long_cdb: true, ..extra }),
+        Ahs::BidirectionalRead(_) => Some(Extra { bidirectional: true, ..extra }),
+        Ahs::Other { .. } => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn additional_headers_are_known_or_refused() {
+        assert!(additional_headers(&[]).is_some_and(|extra| !extra.long_cdb && !extra.bidirectional));
+        let mut both = vec![0, 17, 1, 0];
+        both.extend([0; 16]);
+        both.extend([0, 5, 2, 0, 0, 0, 2, 0]);
+        assert!(additional_headers(&both).is_some_and(|extra| extra.long_cdb && extra.bidirectional));
+        assert!(additional_headers(&[0, 17, 1, 0]).is_none(), "longer than the header");
+        assert!(additional_headers(&[0, 5, 9, 0, 0, 0, 0, 0]).is_none(), "unknown type");
+    }
+
+    #[test]
+    fn a_tag_tells_its_slot_and_is_never_the_reserved_one() {
+        assert_eq!(slot_of(r2t_tag(7, 0xffff)), 7);
+        assert_ne!(r2t_tag(u16::MAX - 1, u16::MAX), RESERVED_TAG);
+    }
+}

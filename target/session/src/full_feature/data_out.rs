@@ -1,0 +1,58 @@
+//! SCSI Data-Out (RFC 7143 11.7): write data, solicited and not.
+
+use stampede_wire::pdu::{DataOut, Pdu, RejectReason};
+
+use super::{Current, FullFeature, collection::Arrived, command::slot_of, dropped};
+use crate::{Disposition, Output, TaskKey, Violation, ViolationKind, task::State};
+
+impl FullFeature {
+    /// Finds the sequence that a Data-Out belongs to.
+    pub(super) fn begin_data_out(
+        &mut self,
+        pdu: &DataOut,
+        out: &mut impl Output,
+    ) -> Result<Disposition, Violation> {
+        let len = pdu.data_segment_len();
+        let arrived = Arrived {
+            tag: (!pdu.is_unsolicited()).then(|| pdu.target_transfer_tag()),
+            offset: pdu.buffer_offset(),
+            len,
+            data_sn: pdu.data_sn(),
+            is_final: pdu.is_final(),
+        };
+        let key = self.task_of_data_out(pdu);
+        let task = key.and_then(|key| self.tasks.at_mut(key));
+        let place = match task.map(|task| &mut task.state) {
+            Some(State::Collecting(collection)) => collection.begin(&arrived).ok(),
+            _ => None,
+        };
+        match (key, place) {
+            (Some(task), Some(place)) => {
+                self.current = Current::DataOut(task, arrived, *pdu.bhs());
+                Ok(place.map_or(dropped(len), |(offset, len)| Disposition::Task { task, offset, len }))
+            }
+            _ if self.killed.contains(pdu.initiator_task_tag()) => Ok(dropped(len)),
+            _ => {
+                self.reject(pdu.bhs(), RejectReason::InvalidPduField, out);
+                Err(Violation::by(ViolationKind::UnknownTransfer, pdu.bhs()))
+            }
+        }
+    }
+
+    /// A Data-Out of an open sequence is complete.
+    pub(super) fn end_data_out(&mut self, key: TaskKey, arrived: &Arrived, out: &mut impl Output) {
+        if let Some(State::Collecting(collection)) = self.tasks.at_mut(key).map(|task| &mut task.state) {
+            collection.end(arrived);
+            self.proceed(key, out);
+        }
+    }
+
+    fn task_of_data_out(&self, pdu: &DataOut) -> Option<TaskKey> {
+        let itt = pdu.initiator_task_tag();
+        if pdu.is_unsolicited() {
+            return self.tasks.find(itt);
+        }
+        let key = self.tasks.key(slot_of(pdu.target_transfer_tag()))?;
+        self.tasks.at(key).is_some_and(|task| task.itt == itt).then_some(key)
+    }
+}

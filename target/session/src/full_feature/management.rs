@@ -1,0 +1,179 @@
+//! Task management (RFC 7143 11.5, 11.6).
+//!
+//! Tasks still collecting data are killed here; those that run are marked killed, and the engine stops them. A killed
+//! task's status is never sent, and the response leaves only when the engine says that its I/O is over.
+
+use stampede_wire::{
+    Lun, RESERVED_TAG, Sn,
+    pdu::{
+        Pdu, RejectReason, TaskManagementFunction as Function, TaskManagementRequest, TaskManagementResponse,
+    },
+};
+
+use super::{FullFeature, Life};
+use crate::{ManagementId, ManagementRequest, ManagementResponse, OutData, Output, task::State};
+
+/// Functions (and a logout) under way at once; an initiator has one or two.
+const PENDING_MAX: usize = 16;
+
+/// What waits for the engine.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Waiting {
+    /// A task management function with this tag.
+    Function { itt: u32 },
+    /// A logout with this tag.
+    Logout { itt: u32 },
+}
+
+/// The functions under way.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Managements {
+    pending: [Option<(ManagementId, Waiting)>; PENDING_MAX],
+    count: u32,
+}
+
+impl Managements {
+    /// Remembers `waiting`; `None` when there are too many.
+    pub(super) fn add(&mut self, waiting: Waiting) -> Option<ManagementId> {
+        let place = self.pending.iter_mut().find(|place| place.is_none())?;
+        self.count = self.count.wrapping_add(1);
+        let id = ManagementId(self.count);
+        *place = Some((id, waiting));
+        Some(id)
+    }
+
+    fn take(&mut self, id: ManagementId) -> Option<Waiting> {
+        let place = self.pending.iter_mut().find(|place| place.is_some_and(|(pending, _)| pending == id))?;
+        place.take().map(|(_, waiting)| waiting)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.pending.iter().all(Option::is_none)
+    }
+
+    fn is_full(&self) -> bool {
+        self.pending.iter().all(Option::is_some)
+    }
+
+    /// A logout overtakes the functions under way: nobody waits for their answers any more.
+    pub(super) fn clear(&mut self) {
+        self.pending = [None; PENDING_MAX];
+    }
+}
+
+impl FullFeature {
+    pub(super) fn task_management(&mut self, pdu: &TaskManagementRequest, out: &mut impl Output) {
+        let itt = pdu.initiator_task_tag();
+        let lun = pdu.lun();
+        match pdu.function() {
+            Ok(Function::AbortTask) => self.abort_task(pdu, out),
+            Ok(Function::AbortTaskSet) => {
+                self.manage(pdu, Some(lun), out, |id| ManagementRequest::AbortTaskSet { id, lun });
+            }
+            Ok(Function::ClearTaskSet) => {
+                self.manage(pdu, Some(lun), out, |id| ManagementRequest::ClearTaskSet { id, lun });
+            }
+            Ok(Function::LogicalUnitReset) => {
+                self.manage(pdu, Some(lun), out, |id| ManagementRequest::LunReset { id, lun });
+            }
+            Ok(Function::TargetWarmReset) => {
+                self.manage(pdu, None, out, |id| ManagementRequest::TargetWarmReset { id });
+            }
+            Ok(Function::TargetColdReset) => {
+                self.manage(pdu, None, out, |id| ManagementRequest::TargetColdReset { id });
+            }
+            Ok(Function::ClearAca) => {
+                self.ask_engine(pdu, out, |id| ManagementRequest::ClearAca { id, lun });
+            }
+            Ok(Function::TaskReassign) => {
+                self.answer_management(itt, ManagementResponse::ReassignmentNotSupported, out);
+            }
+            // RFC 7144 and unknown ones: iSCSIProtocolLevel is 1.
+            _ => self.answer_management(itt, ManagementResponse::NotSupported, out),
+        }
+    }
+
+    /// See [`Connection::managed`](crate::Connection::managed).
+    pub(crate) fn managed(&mut self, id: ManagementId, response: ManagementResponse, out: &mut impl Output) {
+        match self.managements.take(id) {
+            _ if self.life == Life::Over => {}
+            Some(Waiting::Function { itt }) => self.answer_management(itt, response, out),
+            Some(Waiting::Logout { itt }) => self.finish_logout(itt, out),
+            None => {}
+        }
+    }
+
+    /// ABORT TASK (RFC 7143 11.5.1, 11.5.5).
+    fn abort_task(&mut self, pdu: &TaskManagementRequest, out: &mut impl Output) {
+        let itt = pdu.initiator_task_tag();
+        let Some(key) = self.tasks.find(pdu.referenced_task_tag()) else {
+            let response = self.abort_unknown(pdu.referenced_task_tag(), pdu.ref_cmd_sn(), pdu.cmd_sn());
+            return self.answer_management(itt, response, out);
+        };
+        if matches!(self.tasks.at(key).map(|task| &task.state), Some(State::Collecting(_))) {
+            self.drop_collecting(key, out);
+            return self.answer_management(itt, ManagementResponse::Complete, out);
+        }
+        // Marked only once it is sure that the function is taken.
+        if self.ask_engine(pdu, out, |id| ManagementRequest::AbortTask { id, task: key })
+            && let Some(task) = self.tasks.at_mut(key)
+        {
+            task.state = State::Killed;
+        }
+    }
+
+    /// The task is not here. It may have been answered already, or its command never came: then its CmdSN counts as
+    /// received (RFC 7143 11.5.5, third case).
+    fn abort_unknown(&mut self, tag: u32, command: Sn, request: Sn) -> ManagementResponse {
+        if tag == RESERVED_TAG {
+            return ManagementResponse::TaskDoesNotExist;
+        }
+        match self.numbers.window.plug(command, request) {
+            Some(true) => {
+                self.killed.remember(tag);
+                ManagementResponse::Complete
+            }
+            Some(false) => ManagementResponse::Rejected,
+            None => ManagementResponse::TaskDoesNotExist,
+        }
+    }
+
+    /// A function over the tasks of `lun`, or of all.
+    fn manage(
+        &mut self,
+        pdu: &TaskManagementRequest,
+        lun: Option<Lun>,
+        out: &mut impl Output,
+        request: impl FnOnce(ManagementId) -> ManagementRequest,
+    ) {
+        // What still collects is released before the engine hears of the function, what runs is marked.
+        if !self.managements.is_full() {
+            self.kill(lun, out);
+        }
+        self.ask_engine(pdu, out, request);
+    }
+
+    /// Hands a function to the engine; `false`, and the initiator is told, when too many are under way.
+    fn ask_engine(
+        &mut self,
+        pdu: &TaskManagementRequest,
+        out: &mut impl Output,
+        request: impl FnOnce(ManagementId) -> ManagementRequest,
+    ) -> bool {
+        let itt = pdu.initiator_task_tag();
+        match self.managements.add(Waiting::Function { itt }) {
+            Some(id) => {
+                out.manage(request(id));
+                return true;
+            }
+            None if pdu.immediate() => self.reject(pdu.bhs(), RejectReason::TooManyImmediateCommands, out),
+            None => self.answer_management(itt, ManagementResponse::Rejected, out),
+        }
+        false
+    }
+
+    fn answer_management(&mut self, itt: u32, response: ManagementResponse, out: &mut impl Output) {
+        let pdu = TaskManagementResponse::new(itt, response.into(), self.numbers.status());
+        self.send(&pdu, OutData::None, out);
+    }
+}
