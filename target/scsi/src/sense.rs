@@ -61,7 +61,7 @@ pub struct Sense {
     pub format: SenseFormat,
 }
 
-/// Bytes of encoded sense data: at most 36.
+/// Bytes of encoded sense data: at most 40.
 pub type SenseBytes = SmallVec<[u8; 40]>;
 
 impl Sense {
@@ -147,7 +147,7 @@ impl Sense {
         bytes
     }
 
-    /// Descriptor format, 8 to 36 bytes (SPC-4 4.5.2).
+    /// Descriptor format, 8 to 40 bytes (SPC-4 4.5.2).
     pub fn encode_descriptor(&self) -> SenseBytes {
         let mut bytes = SenseBytes::from_slice(&[0x72, self.key as u8, self.asc, self.ascq, 0, 0, 0, 0]);
         if let Some(information) = self.information {
@@ -222,3 +222,39 @@ pub const SPACE_ALLOCATION_FAILED: Sense = Sense::new(SenseKey::DataProtect, 0x2
 pub const DATA_PHASE_ERROR: Sense = Sense::new(SenseKey::AbortedCommand, 0x4B, 0x00);
 /// 0Eh/1Dh/00h.
 pub const MISCOMPARE: Sense = Sense::new(SenseKey::Miscompare, 0x1D, 0x00);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fixed_format_carries_information_and_field() {
+        let sense = UNRECOVERED_READ_ERROR.with_information(0x1234_5678);
+        let bytes = sense.encode();
+        assert_eq!(bytes[..], [0xF0, 0, 3, 0x12, 0x34, 0x56, 0x78, 10, 0, 0, 0, 0, 0x11, 0, 0, 0, 0, 0]);
+        let bytes = Sense::invalid_cdb(2, Some(7)).encode();
+        assert_eq!((bytes[0], bytes[2], bytes[12]), (0x70, 5, 0x24));
+        assert_eq!(bytes[15..], [0xCF, 0, 2]);
+        assert_eq!(Sense::invalid_parameter(0x102, None).encode()[15..], [0x80, 1, 2]);
+    }
+
+    #[test]
+    fn an_address_over_32_bits_needs_descriptor_format() {
+        let sense = UNRECOVERED_READ_ERROR.with_information(1 << 40);
+        assert_eq!(sense.encode()[..7], [0x70, 0, 3, 0, 0, 0, 0]);
+        let bytes = sense.with_format(SenseFormat::Descriptor).encode();
+        assert_eq!(bytes[..8], [0x72, 3, 0x11, 0, 0, 0, 0, 12]);
+        assert_eq!(bytes[8..], [0, 0x0A, 0x80, 0, 0, 0, 1, 0, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn descriptor_format_holds_all_fields() {
+        let mut sense = Sense::invalid_cdb(1, Some(3)).with_information(7);
+        sense.command_specific = Some(9);
+        let bytes = sense.encode_descriptor();
+        assert_eq!(bytes.len(), 8 + 12 + 12 + 8);
+        assert_eq!(usize::from(bytes[7]), bytes.len() - 8);
+        assert_eq!((bytes[8], bytes[20], bytes[32]), (0, 1, 2));
+        assert!(!bytes.spilled());
+    }
+}

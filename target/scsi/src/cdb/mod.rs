@@ -1,12 +1,14 @@
 //! Command descriptor blocks: the one table of supported commands, and what a CDB says about its data.
 
+mod commands;
 mod field;
 mod layout;
 mod table;
 
+pub(crate) use commands::COMMANDS;
 pub(crate) use field::{be16, be32, be64};
 pub(crate) use layout::{BlockCdb, BlockLayout};
-pub(crate) use table::{Access, COMMANDS, Command, Needs, find, opcode_is_known};
+pub(crate) use table::{Access, Command, Needs, find, opcode_is_known};
 
 use table::Data;
 
