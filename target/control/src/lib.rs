@@ -7,4 +7,6 @@ pub mod config;
 pub mod identity;
 pub mod logging;
 pub mod registrar;
+pub mod socket;
+pub mod status;
 pub mod store;

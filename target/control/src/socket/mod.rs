@@ -1,0 +1,69 @@
+//! The control socket: a Unix stream socket that only its owner may open. One JSON line asks, one JSON line answers.
+//!
+//! ```text
+//!   {"op":"status"}                                  {"status":{...}}
+//!   {"op":"clone-list"}                              {"clones":[...]}
+//!   {"op":"clone-reset","initiator":"iqn.x"}         {"reset":[{"target":"iqn.y","reset":true,...}]}
+//!   {"op":"config"}                                  {"config":"listen = ..."}
+//!   {"op":"ping"}                                    {"pong":{"version":"0.1.0","pid":1234}}
+//!   anything else                                    {"error":"..."}
+//! ```
+
+mod client;
+mod server;
+
+pub use client::{CallError, call};
+pub use server::{ControlSocket, SocketError};
+
+use crate::status::{CloneStatus, ResetStatus, Status};
+use serde::{Deserialize, Serialize};
+
+/// The longest request, in bytes.
+const REQUEST_MAX: u64 = 64 << 10;
+/// The longest answer, in bytes: 262,144 clones fit.
+const RESPONSE_MAX: u64 = 256 << 20;
+
+/// What can be asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// Everything.
+    Status,
+    /// Clones only.
+    CloneList,
+    /// End the epochs of an initiator by hand.
+    CloneReset {
+        /// Its name.
+        initiator: String,
+        /// On this target only: an IQN, or the operator's name.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        target: Option<String>,
+    },
+    /// The effective configuration as TOML.
+    Config,
+    /// Is anybody there?
+    Ping,
+}
+
+/// What is answered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Response {
+    /// To [`Request::Status`].
+    Status(Box<Status>),
+    /// To [`Request::CloneList`].
+    Clones(Vec<CloneStatus>),
+    /// To [`Request::CloneReset`]: one for each target that knows the initiator.
+    Reset(Vec<ResetStatus>),
+    /// To [`Request::Config`].
+    Config(String),
+    /// To [`Request::Ping`].
+    Pong {
+        /// The program's version.
+        version: String,
+        /// Its process.
+        pid: u32,
+    },
+    /// Why there is no other answer.
+    Error(String),
+}

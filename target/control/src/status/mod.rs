@@ -1,0 +1,241 @@
+//! What a running target shows of itself. The fields' names are an interface: scripts read them.
+
+mod collect;
+mod table;
+
+pub use collect::{Facts, ImageFacts, collect};
+pub use table::{clone_table, render};
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Everything, at one moment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// The program's version.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+    /// Seconds since it started.
+    pub uptime_s: u64,
+    /// Where epochs are kept; `None` when they do not survive a restart.
+    pub state_store: Option<PathBuf>,
+    /// How often that store was opened, this time included.
+    pub run: u64,
+    /// Whether a shutdown is under way.
+    pub draining: bool,
+    /// Addresses listened on.
+    pub listen: Vec<SocketAddr>,
+    /// Memory of the clones' overlays.
+    pub arena: Usage,
+    /// Logins whose response is held right now.
+    pub held_logins: usize,
+    /// Latencies of all shards together.
+    pub latency: LatencyPair,
+    /// One by one.
+    pub shards: Vec<ShardStatus>,
+    /// In the order of the configuration.
+    pub targets: Vec<TargetStatus>,
+    /// Live sessions, discovery and logins under way included.
+    pub sessions: Vec<SessionStatus>,
+    /// One for each initiator that is known on a target with ephemeral clones.
+    pub clones: Vec<CloneStatus>,
+    /// What the kernel can do.
+    pub kernel: Vec<FeatureStatus>,
+    /// The last alerts, the newest last.
+    pub alerts: Vec<AlertStatus>,
+}
+
+/// Bytes in use, of how many.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// In use.
+    pub used_bytes: u64,
+    /// The limit.
+    pub limit_bytes: u64,
+}
+
+/// Latencies of reads and writes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LatencyPair {
+    /// From a read command to the last byte queued for sending.
+    pub read: Latency,
+    /// From a write command to its status queued for sending.
+    pub write: Latency,
+}
+
+/// A distribution of latencies, in microseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Latency {
+    /// Commands measured.
+    pub count: u64,
+    /// Half were faster.
+    pub p50_us: f64,
+    /// 99 % were faster.
+    pub p99_us: f64,
+    /// 99.9 % were faster.
+    pub p999_us: f64,
+    /// The slowest.
+    pub max_us: f64,
+}
+
+/// One shard.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ShardStatus {
+    /// Its number.
+    pub shard: u16,
+    /// The core it is pinned to.
+    pub core: u16,
+    /// Whether it answered; if not, its other figures are zero.
+    pub answered: bool,
+    /// Sessions that live on it.
+    pub sessions: usize,
+    /// I/O buffers.
+    pub buffers: Usage,
+    /// Its latencies.
+    pub latency: LatencyPair,
+    /// Its counters since start, by name.
+    pub counters: BTreeMap<String, u64>,
+}
+
+/// One iSCSI target.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetStatus {
+    /// Its name on the wire.
+    pub iqn: String,
+    /// Sessions with it.
+    pub sessions: usize,
+    /// Clones that exist, in use or held.
+    pub clones: usize,
+    /// Its logical units.
+    pub luns: Vec<LunStatus>,
+}
+
+/// What initiators did with a logical unit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// Reads completed.
+    pub reads: u64,
+    /// Writes completed, zeroing and unmapping included.
+    pub writes: u64,
+    /// Bytes read.
+    pub read_bytes: u64,
+    /// Bytes written.
+    pub written_bytes: u64,
+    /// Commands that failed for a medium error or lack of space.
+    pub failed: u64,
+}
+
+/// One logical unit of a target.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LunStatus {
+    /// The LUN number.
+    pub lun: u16,
+    /// What the operator calls it.
+    pub name: String,
+    /// `disk`, `read-only` or `clone`.
+    pub kind: String,
+    /// The image.
+    pub path: PathBuf,
+    /// Its length.
+    pub bytes: u64,
+    /// Whether it bypasses the page cache; if not, why.
+    pub direct_io: bool,
+    /// Why it does not bypass the page cache.
+    pub buffered_reason: Option<String>,
+    /// The owning shard; `None` for clones, which each have their own.
+    pub shard: Option<u16>,
+    /// What initiators did with it; for clones the sum of those that exist.
+    pub traffic: Traffic,
+}
+
+/// One session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionStatus {
+    /// Its number in this run.
+    pub session: u64,
+    /// The shard it lives on.
+    pub shard: u16,
+    /// Its initiator; empty before login.
+    pub initiator: String,
+    /// Its target; empty for discovery.
+    pub target: String,
+    /// The peer's address.
+    pub peer: SocketAddr,
+    /// `firmware` or `os`; empty before login and for discovery.
+    pub stage: String,
+    /// TSIH; 0 before login and for discovery.
+    pub tsih: u16,
+    /// Commands completed.
+    pub commands: u64,
+    /// Bytes read.
+    pub read_bytes: u64,
+    /// Bytes written.
+    pub written_bytes: u64,
+    /// Commands in progress.
+    pub tasks: u32,
+}
+
+/// One initiator's boot epoch and its clone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CloneStatus {
+    /// The target's IQN.
+    pub target: String,
+    /// The initiator's name.
+    pub initiator: String,
+    /// The number of its boot epoch.
+    pub epoch: u64,
+    /// The furthest stage of that boot: `firmware` or `os`.
+    pub stage: String,
+    /// `attached`, `held`, `lost` (with an earlier run) or `dropped`.
+    pub state: String,
+    /// The shard that owns the clone.
+    pub shard: Option<u16>,
+    /// Sessions on it.
+    pub sessions: usize,
+    /// Memory of its overlays.
+    pub overlay_bytes: u64,
+    /// Seconds until a held clone is dropped.
+    pub expires_in_s: Option<u64>,
+    /// What its initiator did with it.
+    pub traffic: Traffic,
+}
+
+/// A feature of the kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FeatureStatus {
+    /// Which.
+    pub feature: String,
+    /// Whether it works here.
+    pub works: bool,
+    /// What it costs to be without, and the kernel's reason; empty when it works.
+    pub note: String,
+}
+
+/// Something that the operator should act upon.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlertStatus {
+    /// Seconds ago.
+    pub age_s: u64,
+    /// What happened, in a word or two.
+    pub event: String,
+    /// The target concerned.
+    pub target: String,
+    /// The initiator concerned; may be empty.
+    pub initiator: String,
+    /// The details, and what to do.
+    pub text: String,
+}
+
+/// What `clone reset` did on one target.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResetStatus {
+    /// The target's IQN.
+    pub target: String,
+    /// Whether the epoch is over; if not, a session at `in_use_by` has the clone.
+    pub reset: bool,
+    /// The address of the machine that uses the clone.
+    pub in_use_by: Option<std::net::IpAddr>,
+}

@@ -1,0 +1,252 @@
+//! A status as text for people.
+
+use super::{CloneStatus, Latency, Status};
+use std::fmt::Write;
+
+/// A table: columns as wide as their widest cell, numbers to the right.
+struct Table {
+    headings: Vec<&'static str>,
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    fn new(headings: &[&'static str]) -> Self {
+        Self { headings: headings.to_vec(), rows: Vec::new() }
+    }
+
+    fn row(&mut self, cells: Vec<String>) {
+        self.rows.push(cells);
+    }
+
+    fn print(&self, text: &mut String) {
+        let widths: Vec<usize> = (0..self.headings.len())
+            .map(|at| {
+                let cells = self.rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count());
+                cells.chain([self.headings[at].len()]).max().unwrap_or(0)
+            })
+            .collect();
+        let headings: Vec<String> = self.headings.iter().map(ToString::to_string).collect();
+        for row in std::iter::once(&headings).chain(&self.rows) {
+            let mut line = String::new();
+            for (cell, width) in row.iter().zip(&widths) {
+                let number = cell.starts_with(|c: char| c.is_ascii_digit()) && !cell.contains(':');
+                // Writing to a string does not fail.
+                let _ = match number {
+                    true => write!(line, "{cell:>width$}  "),
+                    false => write!(line, "{cell:<width$}  "),
+                };
+            }
+            text.push_str(line.trim_end());
+            text.push('\n');
+        }
+    }
+}
+
+/// Bytes with a unit, three digits or so.
+fn bytes(count: u64) -> String {
+    let units = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    match units.into_iter().find(|(_, shift)| count >> shift > 0) {
+        Some((unit, shift)) => {
+            let value = count as f64 / (1u64 << shift) as f64;
+            let digits = if value < 10.0 { 2 } else { usize::from(value < 100.0) };
+            format!("{value:.digits$} {unit}")
+        }
+        None => format!("{count} B"),
+    }
+}
+
+/// Seconds as `3d 4h`, `4h 5m`, `5m 6s` or `6s`.
+fn period(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m {}s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{}h {}m", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{}d {}h", seconds / 86_400, seconds / 3600 % 24),
+    }
+}
+
+fn us(value: f64) -> String {
+    match value {
+        ..1000.0 => format!("{value:.0} us"),
+        ..1_000_000.0 => format!("{:.1} ms", value / 1000.0),
+        _ => format!("{:.1} s", value / 1_000_000.0),
+    }
+}
+
+/// The whole status as text.
+#[must_use]
+pub fn render(status: &Status) -> String {
+    let mut text = String::new();
+    heading(status, &mut text);
+    shards(status, &mut text);
+    targets(status, &mut text);
+    if !status.sessions.is_empty() {
+        text.push('\n');
+        sessions(status, &mut text);
+    }
+    if !status.clones.is_empty() {
+        text.push('\n');
+        text.push_str(&clone_table(&status.clones));
+    }
+    notes(status, &mut text);
+    text
+}
+
+fn heading(status: &Status, text: &mut String) {
+    let draining = if status.draining { ", shutting down" } else { "" };
+    let listen: Vec<String> = status.listen.iter().map(ToString::to_string).collect();
+    let _ = write!(
+        text,
+        "stampede {} (pid {}) up {}{draining}, listening on {}\nclones' memory {} of {}; state: {}\n",
+        status.version,
+        status.pid,
+        period(status.uptime_s),
+        listen.join(" "),
+        bytes(status.arena.used_bytes),
+        bytes(status.arena.limit_bytes),
+        match &status.state_store {
+            Some(path) => format!("{} (run {})", path.display(), status.run),
+            None => "in memory only".to_owned(),
+        },
+    );
+    if status.held_logins > 0 {
+        let _ = writeln!(text, "{} logins are being held", status.held_logins);
+    }
+}
+
+fn shards(status: &Status, text: &mut String) {
+    text.push('\n');
+    let mut table = Table::new(&["SHARD", "CORE", "SESSIONS", "COMMANDS", "RECEIVED", "SENT", "BUFFERS"]);
+    for shard in &status.shards {
+        let counter = |name: &str| shard.counters.get(name).copied().unwrap_or(0);
+        table.row(match shard.answered {
+            true => vec![
+                shard.shard.to_string(),
+                shard.core.to_string(),
+                shard.sessions.to_string(),
+                counter("commands").to_string(),
+                bytes(counter("received_bytes")),
+                bytes(counter("sent_bytes")),
+                bytes(shard.buffers.used_bytes),
+            ],
+            false => vec![shard.shard.to_string(), shard.core.to_string(), "does not answer".to_owned()],
+        });
+    }
+    table.print(text);
+    let mut table = Table::new(&["LATENCY", "COUNT", "P50", "P99", "P99.9", "MAX"]);
+    let mut row = |name: &str, latency: &Latency| {
+        let figures = [latency.p50_us, latency.p99_us, latency.p999_us, latency.max_us].map(us);
+        table.row([name.to_owned(), latency.count.to_string()].into_iter().chain(figures).collect());
+    };
+    row("read", &status.latency.read);
+    row("write", &status.latency.write);
+    text.push('\n');
+    table.print(text);
+}
+
+fn targets(status: &Status, text: &mut String) {
+    text.push('\n');
+    let mut table =
+        Table::new(&["TARGET", "LUN", "NAME", "KIND", "SIZE", "SESSIONS", "CLONES", "READ", "WRITTEN", "FAILED"]);
+    for target in &status.targets {
+        for lun in &target.luns {
+            table.row(vec![
+                target.iqn.clone(),
+                lun.lun.to_string(),
+                lun.name.clone(),
+                lun.kind.clone(),
+                bytes(lun.bytes),
+                target.sessions.to_string(),
+                target.clones.to_string(),
+                bytes(lun.traffic.read_bytes),
+                bytes(lun.traffic.written_bytes),
+                lun.traffic.failed.to_string(),
+            ]);
+        }
+    }
+    table.print(text);
+}
+
+fn sessions(status: &Status, text: &mut String) {
+    let mut table = Table::new(&["INITIATOR", "PEER", "STAGE", "TARGET", "SHARD", "COMMANDS", "READ", "WRITTEN"]);
+    for session in &status.sessions {
+        let or_dash = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
+        table.row(vec![
+            or_dash(&session.initiator),
+            session.peer.to_string(),
+            or_dash(&session.stage),
+            or_dash(&session.target),
+            session.shard.to_string(),
+            session.commands.to_string(),
+            bytes(session.read_bytes),
+            bytes(session.written_bytes),
+        ]);
+    }
+    table.print(text);
+}
+
+/// Clones as a table for people.
+#[must_use]
+pub fn clone_table(clones: &[CloneStatus]) -> String {
+    let mut table =
+        Table::new(&["CLONE OF", "TARGET", "EPOCH", "STAGE", "STATE", "OVERLAY", "READ", "WRITTEN", "EXPIRES IN"]);
+    for clone in clones {
+        table.row(vec![
+            clone.initiator.clone(),
+            clone.target.clone(),
+            clone.epoch.to_string(),
+            clone.stage.clone(),
+            clone.state.clone(),
+            bytes(clone.overlay_bytes),
+            bytes(clone.traffic.read_bytes),
+            bytes(clone.traffic.written_bytes),
+            clone.expires_in_s.map_or("-".to_owned(), period),
+        ]);
+    }
+    let mut text = String::new();
+    table.print(&mut text);
+    text
+}
+
+fn notes(status: &Status, text: &mut String) {
+    let missing: Vec<_> = status.kernel.iter().filter(|feature| !feature.works).collect();
+    if !missing.is_empty() {
+        text.push_str("\nThe kernel lacks:\n");
+        for feature in missing {
+            let _ = writeln!(text, "  {}: {}", feature.feature, feature.note);
+        }
+    }
+    if !status.alerts.is_empty() {
+        text.push_str("\nAlerts:\n");
+        for alert in &status.alerts {
+            let _ = writeln!(text, "  {} ago, {}: {}", period(alert.age_s), alert.target, alert.text);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_short() {
+        assert_eq!(bytes(0), "0 B");
+        assert_eq!(bytes(1536), "1.50 KiB");
+        assert_eq!(bytes(20 << 20), "20.0 MiB");
+        assert_eq!(bytes(300 << 30), "300 GiB");
+        assert_eq!(period(59), "59s");
+        assert_eq!(period(3700), "1h 1m");
+        assert_eq!(period(200_000), "2d 7h");
+        assert_eq!((us(12.4), us(1500.0), us(2_500_000.0)), ("12 us".into(), "1.5 ms".into(), "2.5 s".into()));
+    }
+
+    #[test]
+    fn columns_line_up() {
+        let mut table = Table::new(&["NAME", "N"]);
+        table.row(vec!["a".into(), "1".into()]);
+        table.row(vec!["longer".into(), "100".into()]);
+        let mut text = String::new();
+        table.print(&mut text);
+        assert_eq!(text, "NAME    N\na         1\nlonger  100\n");
+    }
+}
