@@ -17,6 +17,7 @@
 pub mod clock;
 pub mod cpu;
 pub mod file;
+pub mod limits;
 pub mod memory;
 pub mod net;
 pub mod probe;

@@ -1,5 +1,7 @@
 //! Opening files: kinds, locks, O_DIRECT, memory, change.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "the whole file is tests")]
+
 use stampede_ring::file::{Access, OpenConfig, OpenFileError, open, open_with};
 use std::fs;
 use std::path::Path;
@@ -138,4 +140,49 @@ fn links_are_followed() {
     let link = folder.path().join("link.img");
     std::os::unix::fs::symlink(&path, &link).unwrap();
     assert_eq!(open(&link, Access::ReadOnly).unwrap().traits().len_bytes, 4096);
+}
+
+/// Runs `qemu-img`; `None` where it is not installed.
+fn qemu_img(arguments: &[&std::ffi::OsStr]) -> Option<std::process::Output> {
+    match std::process::Command::new("qemu-img").args(arguments).output() {
+        Ok(output) => Some(output),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[test]
+fn qemu_reads_a_golden_in_use_and_does_not_write_it() {
+    let folder = disk_folder();
+    let path = write(folder.path(), "golden.img", 1 << 20);
+    let source = write(folder.path(), "source.img", 1 << 20);
+    let copy = folder.path().join("copy.img");
+    let convert = |flags: &str, from: &Path, to: &Path| {
+        qemu_img(&[
+            "convert".as_ref(),
+            flags.as_ref(),
+            "raw".as_ref(),
+            "-O".as_ref(),
+            "raw".as_ref(),
+            from.as_ref(),
+            to.as_ref(),
+        ])
+    };
+    let golden = open(&path, Access::ReadOnly).unwrap();
+    let Some(read) = convert("-f", &path, &copy) else {
+        eprintln!("qemu-img is not installed: nothing was tried");
+        return;
+    };
+    assert!(read.status.success(), "{read:?}");
+    let written = convert("-nf", &source, &path).unwrap();
+    assert!(!written.status.success());
+    assert!(String::from_utf8_lossy(&written.stderr).contains("lock"), "{written:?}");
+    drop(golden);
+
+    let writer = open(&path, Access::ReadWrite).unwrap();
+    let read = convert("-f", &path, &copy).unwrap();
+    assert!(!read.status.success());
+    assert!(String::from_utf8_lossy(&read.stderr).contains("lock"), "{read:?}");
+    drop(writer);
+    assert!(convert("-nf", &source, &path).unwrap().status.success());
 }

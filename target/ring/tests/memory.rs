@@ -1,5 +1,7 @@
 //! Pools and buffers: sharing, exhaustion, other threads, and a comparison with a model.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "the whole file is tests")]
+
 use proptest::prelude::*;
 use stampede_ring::{Buffer, IoMemory, Pool, PoolConfig};
 use std::collections::BTreeMap;

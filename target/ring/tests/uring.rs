@@ -1,5 +1,7 @@
 //! What only the io_uring side has: wakes between threads, waiting, limits, set-up, moving sockets, the end of a ring.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "the whole file is tests")]
+
 mod common;
 
 use common::{Config, UringWorld, small_config};
@@ -155,7 +157,7 @@ fn a_wake_that_fails_is_told() {
     let told = reap_some(&mut ring);
     assert!(matches!(told[..], [Completion { token: Token(5), event: Event::Finished { result: Err(_) } }]));
 
-    let gone = thread::spawn(|| ring_handle_of_a_thread_that_ends()).join().unwrap();
+    let gone = thread::spawn(ring_handle_of_a_thread_that_ends).join().unwrap();
     ring.connect_peer(PeerId(3), gone);
     ring.push(Token(6), Operation::Wake { peer: PeerId(3) }).unwrap();
     ring.submit(Wait::No).unwrap();

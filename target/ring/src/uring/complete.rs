@@ -9,6 +9,8 @@ use std::os::fd::{FromRawFd, OwnedFd};
 
 /// Completions copied out of the kernel's queue at once.
 const BATCH: usize = 32;
+/// Send states kept for later sends; at most 16 KiB each.
+const IDLE_SENDS_MAX: usize = 1024;
 
 impl UringRing {
     /// See [`crate::Ring::reap`].
@@ -130,7 +132,9 @@ impl UringRing {
         let count = u32::try_from(result).map_err(|_| Errno(-result));
         let event = match entry.kind {
             Kind::Send { list, state } => {
-                self.idle_sends.push(state);
+                if self.idle_sends.len() < IDLE_SENDS_MAX {
+                    self.idle_sends.push(state);
+                }
                 Event::Sent { result: count, list }
             }
             Kind::Transfer { buffer } => Event::Transferred { result: count, buffer },

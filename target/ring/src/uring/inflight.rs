@@ -101,6 +101,11 @@ impl InFlight {
         self.entries.len() >= self.max
     }
 
+    /// Cancelling is possible when nothing else is: as many cancels as operations find room.
+    pub(super) fn is_full_for_cancels(&self) -> bool {
+        self.entries.len() >= 2 * self.max
+    }
+
     /// Takes the operation in, and returns its user data.
     pub(super) fn insert(&mut self, token: Token, kind: Kind) -> u64 {
         self.generation = self.generation.wrapping_add(1) & GENERATION_MASK;

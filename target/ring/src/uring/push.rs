@@ -51,7 +51,12 @@ enum Direction {
 
 impl UringRing {
     pub(super) fn push_operation(&mut self, token: Token, operation: Operation) -> Result<(), Operation> {
-        if self.inflight.is_full() || self.ready.len() >= self.ready_max || self.ring.submission().is_full() {
+        let full = match operation {
+            Operation::Cancel { .. } => self.inflight.is_full_for_cancels(),
+            Operation::Close { .. } | Operation::Wake { .. } => false,
+            _ => self.inflight.is_full(),
+        };
+        if full || self.ready.len() >= self.ready_max || self.ring.submission().is_full() {
             return Err(operation);
         }
         match operation {
