@@ -4,8 +4,11 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
+pub mod directory;
 pub mod identity;
+pub mod images;
 pub mod logging;
+pub mod plan;
 pub mod registrar;
 pub mod socket;
 pub mod status;

@@ -1,19 +1,19 @@
 //! Bounds on how much one peer can make us log.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
-/// Peers that are counted at once; beyond it the one that was silent longest is forgotten.
+/// Peers that are counted at once; beyond it the one whose window began first is forgotten.
 const PEERS_MAX: usize = 1024;
 
-/// Lets each peer cause so many log lines per window, and counts what was left out.
+/// Lets each peer, known by a `K` (its address, or a name), cause so many log lines per window, and counts what was
+/// left out.
 #[derive(Debug)]
-pub struct RateLimit {
+pub struct RateLimit<K> {
     /// Lines per window.
     burst: u32,
     /// Length of a window, in nanoseconds.
     window_ns: u64,
-    peers: BTreeMap<IpAddr, Window>,
+    peers: BTreeMap<K, Window>,
 }
 
 #[derive(Debug)]
@@ -35,7 +35,7 @@ pub enum Allowance {
     LeaveOut,
 }
 
-impl RateLimit {
+impl<K: Ord + Clone> RateLimit<K> {
     /// `burst` lines of each peer per `window_ns` nanoseconds.
     #[must_use]
     pub fn new(burst: u32, window_ns: u64) -> Self {
@@ -43,9 +43,9 @@ impl RateLimit {
     }
 
     /// Whether an event of this peer may be logged now.
-    pub fn check(&mut self, peer: IpAddr, now_ns: u64) -> Allowance {
+    pub fn check(&mut self, peer: K, now_ns: u64) -> Allowance {
         if !self.peers.contains_key(&peer) && self.peers.len() >= PEERS_MAX {
-            let oldest = self.peers.iter().min_by_key(|(_, window)| window.began_ns).map(|(peer, _)| *peer);
+            let oldest = self.peers.iter().min_by_key(|(_, window)| window.began_ns).map(|(peer, _)| peer.clone());
             if let Some(oldest) = oldest {
                 self.peers.remove(&oldest);
             }
@@ -66,7 +66,7 @@ impl RateLimit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::Ipv4Addr;
+    use std::net::{IpAddr, Ipv4Addr};
 
     fn peer(n: u32) -> IpAddr {
         IpAddr::V4(Ipv4Addr::from(n))

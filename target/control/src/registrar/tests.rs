@@ -335,7 +335,7 @@ fn after_kill_9_a_running_system_is_refused_until_its_machine_reboots() {
     w.end(ipxe, SessionEnd::Dropped);
     let linux = w.login(&OS);
     w.admitted(linux);
-    let mut stored = std::collections::BTreeMap::new();
+    let mut stored = BTreeMap::new();
     for change in &w.out.changes {
         match change {
             Change::PutEpoch(record) => drop(stored.insert(record.key(), record.clone())),

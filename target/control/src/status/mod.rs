@@ -217,8 +217,10 @@ pub struct FeatureStatus {
 /// Something that the operator should act upon.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AlertStatus {
-    /// Seconds ago.
+    /// Seconds since it happened last.
     pub age_s: u64,
+    /// How often it happened.
+    pub count: u64,
     /// What happened, in a word or two.
     pub event: String,
     /// The target concerned.

@@ -219,7 +219,8 @@ fn notes(status: &Status, text: &mut String) {
     if !status.alerts.is_empty() {
         text.push_str("\nAlerts:\n");
         for alert in &status.alerts {
-            let _ = writeln!(text, "  {} ago, {}: {}", period(alert.age_s), alert.target, alert.text);
+            let times = if alert.count > 1 { format!(" ({} times)", alert.count) } else { String::new() };
+            let _ = writeln!(text, "  {} ago{times}, {}: {}", period(alert.age_s), alert.target, alert.text);
         }
     }
 }

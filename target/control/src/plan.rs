@@ -1,0 +1,175 @@
+//! From a configuration and its open images to what each shard and the registrar are made of.
+
+use crate::config::{CloneKind, Config, Period, TargetConfig, iscsi_targets};
+use crate::identity::LunIdentity;
+use crate::images::Images;
+use crate::registrar::{Backing, Target, TargetLun};
+use crate::status::ImageFacts;
+use crate::store::{Store, StoreError};
+use stampede_engine::messages::{GoldenId, LunAddress, LunId, ShardId};
+use stampede_image::epoch::{OnLost, TargetPolicy};
+use stampede_ring::file::FileTraits;
+use stampede_scsi::DeviceConfig;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Bytes of a logical block.
+const BLOCK_SIZE: u32 = 512;
+
+/// Who serves what.
+#[derive(Debug)]
+pub struct Plan {
+    /// The iSCSI targets.
+    pub targets: Vec<Target>,
+    /// The golden images, by their place among the files: every shard opens them.
+    pub goldens: Vec<(GoldenId, usize)>,
+    /// The plain logical units, each opened by its owner.
+    pub disks: Vec<DiskPlan>,
+    /// The first number that no plain logical unit has.
+    pub first_clone: LunId,
+    /// For status, by the operator's names.
+    pub images: BTreeMap<String, ImageFacts>,
+}
+
+/// One plain logical unit.
+#[derive(Debug)]
+pub struct DiskPlan {
+    /// Its number.
+    pub lun: LunId,
+    /// Its shard.
+    pub owner: ShardId,
+    /// Its file's place among the files.
+    pub file: usize,
+    /// Its identity and geometry.
+    pub device: DeviceConfig,
+}
+
+impl Plan {
+    /// Makes the plan; plain logical units are dealt out to `shards` in turn. New identities are put in the store.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub fn new(config: &Config, images: &Images, store: &Store, shards: u16) -> Result<Self, StoreError> {
+        let mut plan = Self {
+            targets: Vec::new(),
+            goldens: Vec::new(),
+            disks: Vec::new(),
+            first_clone: LunId(0),
+            images: BTreeMap::new(),
+        };
+        let mut goldens = BTreeSet::new();
+        for iscsi in iscsi_targets(&config.targets) {
+            let iqn = iscsi.iqn.as_str();
+            let mut luns = Vec::new();
+            for (number, index) in &iscsi.luns {
+                let (Some(entry), Some(file)) = (config.targets.get(*index), images.file_of(*index)) else { continue };
+                let Some(opened) = images.files().get(file) else { continue };
+                let identity = store.identity(iqn, *number, LunIdentity::derive(iqn, *number))?;
+                let backing = match entry.clone {
+                    CloneKind::Ephemeral => {
+                        // Configurations have far fewer than 2^32 files.
+                        let golden = GoldenId(u32::try_from(file).unwrap_or(u32::MAX));
+                        if goldens.insert(file) {
+                            plan.goldens.push((golden, file));
+                        }
+                        let device = Box::new(clone_device(iqn, &identity, opened.traits()));
+                        Backing::Clone { golden, device, identity }
+                    }
+                    CloneKind::None => plan.add_disk(entry, iqn, &identity, (file, opened.traits()), shards),
+                };
+                plan.images.insert(entry.name.clone(), image_facts(entry, opened.traits()));
+                luns.push(TargetLun { number: *number, name: entry.name.clone(), backing });
+            }
+            let policy = policy(&iscsi, config.limits.clones);
+            plan.targets.push(Target { iqn: iqn.to_owned(), luns, policy });
+        }
+        Ok(plan)
+    }
+
+    fn add_disk(
+        &mut self,
+        entry: &TargetConfig,
+        iqn: &str,
+        identity: &LunIdentity,
+        (file, traits): (usize, &FileTraits),
+        shards: u16,
+    ) -> Backing {
+        let lun = self.first_clone;
+        self.first_clone = LunId(lun.0.saturating_add(1));
+        let owner = ShardId(u16::try_from(lun.0 % u32::from(shards.max(1))).unwrap_or(0));
+        let mut device = DeviceConfig::new(identity.to_scsi(iqn, false), traits.len_bytes / u64::from(BLOCK_SIZE));
+        device.read_only = entry.ro;
+        // A device's discard need not zero, so it is not offered as thin provisioning.
+        device.thin = !entry.ro && !traits.device;
+        let address = LunAddress { lun, owner, block_size: device.block_size, is_clone: false };
+        self.disks.push(DiskPlan { lun, owner, file, device });
+        Backing::Plain(address)
+    }
+}
+
+fn clone_device(iqn: &str, identity: &LunIdentity, traits: &FileTraits) -> DeviceConfig {
+    DeviceConfig::new(identity.to_scsi(iqn, true), traits.len_bytes / u64::from(BLOCK_SIZE))
+}
+
+fn policy(target: &crate::config::IscsiTarget, max_clones: u32) -> TargetPolicy {
+    TargetPolicy {
+        on_lost: match target.on_lost {
+            crate::config::OnLost::Refuse => OnLost::Refuse,
+            crate::config::OnLost::Fresh => OnLost::Fresh,
+        },
+        grace_after_logout: Period::as_nanos(target.grace),
+        hold_after_unclean: Period::as_nanos(target.hold),
+        max_clones,
+    }
+}
+
+fn image_facts(entry: &TargetConfig, traits: &FileTraits) -> ImageFacts {
+    let in_memory = traits.in_memory.then(|| "the file is in memory".to_owned());
+    ImageFacts {
+        path: entry.path.clone(),
+        bytes: traits.len_bytes,
+        read_only: entry.ro,
+        buffered_reason: traits.buffered_reason.clone().or(in_memory),
+        direct_io: traits.direct.is_some(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Origin, Partial};
+
+    #[test]
+    fn goldens_are_shared_and_disks_dealt_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut partial = Partial::default();
+        for (name, options) in [
+            ("os1", "golden,clone=ephemeral,on-lost=fresh,hold=1h"),
+            ("os2", "golden,clone=ephemeral"),
+            ("d1", "d1"),
+            ("d2", "d2,ro"),
+            ("d3", "d3,lun=4,iqn=iqn.2026-11.io.stampede:d1"),
+        ] {
+            std::fs::write(dir.path().join(options.split(',').next().unwrap()), vec![0; 1 << 20]).unwrap();
+            let text = format!("{name}={}/{options}", dir.path().display());
+            partial.targets.push((Origin::Flag("--target"), text.parse().unwrap()));
+        }
+        let config = partial.finish().unwrap();
+        let images = Images::open(&config).unwrap();
+        let store = Store::in_memory().unwrap();
+        let plan = Plan::new(&config, &images, &store, 2).unwrap();
+        assert_eq!(plan.goldens.len(), 1, "one golden of two targets");
+        assert_eq!(plan.targets.len(), 4);
+        assert_eq!(plan.targets[0].policy.on_lost, OnLost::Fresh);
+        assert_eq!(plan.targets[0].policy.hold_after_unclean, 3_600_000_000_000);
+        let owners: Vec<_> = plan.disks.iter().map(|disk| (disk.lun.0, disk.owner.0, disk.device.read_only)).collect();
+        assert_eq!(owners, [(0, 0, false), (1, 1, false), (2, 0, true)]);
+        assert_eq!(plan.first_clone, LunId(3));
+        assert_eq!(plan.targets[2].luns.iter().map(|lun| lun.number).collect::<Vec<_>>(), [0, 4]);
+        assert_eq!(plan.disks[0].device.blocks, 2048);
+        let naas: BTreeSet<_> = plan.disks.iter().map(|disk| disk.device.identity.naa).collect();
+        assert_eq!(naas.len(), 3);
+        assert!(plan.images["d2"].read_only);
+        let again = Plan::new(&config, &images, &store, 2).unwrap();
+        assert_eq!(again.disks[0].device, plan.disks[0].device);
+    }
+}
