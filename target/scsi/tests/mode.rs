@@ -189,3 +189,17 @@ fn wrong_lists_change_nothing() {
         (0x05, 0x1A, 0x00)
     );
 }
+
+#[test]
+fn selecting_one_page_leaves_the_others_alone() {
+    let mut device = unit();
+    let mut caching = sense6(&mut device, 8, 0x08, 0).data[4..].to_vec();
+    caching[2] &= !0x04;
+    let list = list6(&caching);
+    let _ = device.start(A, &padded(&[0x15, 0x10, 0, 0, list.len() as u8]), list.len() as u32, &list);
+    let mut control = control_page(&mut device);
+    control[2] |= 0x04;
+    assert_eq!(select6(&mut device, &control).status, Status::Good);
+    assert!(!device.write_cache_enabled());
+    assert_eq!(device.sense_format(), SenseFormat::Descriptor);
+}
