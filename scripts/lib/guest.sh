@@ -39,6 +39,7 @@ guest_start_direct() {
 guest_qemu() {
     local id=$1 orders=$2 folder=$GUESTS/$1 name=''
     shift 2
+    mkdir -p "$folder"
     [ "$GUEST_PROGRESS" = no ] || name=$id
     rm -f "$folder/stages" "$folder/serial.log"
     : >"$folder/stages"

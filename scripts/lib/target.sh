@@ -65,6 +65,11 @@ tgt_start() {
         esac
         tgtadm -C "$control" --lld iscsi --op new --mode target --tid $tid -T "$(target_iqn "$name")"
         tgtadm -C "$control" --lld iscsi --op new --mode logicalunit --tid $tid --lun 1 -b "$file" --bstype "$backing"
+        # tgt takes digests only where it is told to.
+        if [ -n "${TGT_DIGESTS:-}" ]; then
+            tgtadm -C "$control" --lld iscsi --op update --mode target --tid $tid -n HeaderDigest -v CRC32C
+            tgtadm -C "$control" --lld iscsi --op update --mode target --tid $tid -n DataDigest -v CRC32C
+        fi
         tgtadm -C "$control" --lld iscsi --op bind --mode target --tid $tid -I ALL
     done
 }
