@@ -32,7 +32,9 @@ pub(crate) struct Request {
     pub(crate) cdb: [u8; 16],
     /// Its place in the task set.
     pub(crate) attribute: TaskAttribute,
-    /// Data-out.
+    /// Bytes of data-out that the initiator meant to give: its Expected Data Transfer Length.
+    pub(crate) expected_out: u32,
+    /// Data-out, as far as it was wanted.
     pub(crate) data: Payload,
 }
 

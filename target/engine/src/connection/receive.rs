@@ -113,6 +113,8 @@ impl Conn {
     /// Parses until the input is used up (true) or a command has to wait (false).
     fn parse(&mut self, key: Key, input: &mut &[u8], front: &mut Front<'_>) -> Result<bool, Broken> {
         let Self { receiver, session, side, .. } = self;
+        // The login may have been decided since the last chunk.
+        receiver.take_digests(side);
         loop {
             match receiver.framer.next(input).map_err(Broken::Frame)? {
                 None => return Ok(true),
@@ -154,6 +156,13 @@ impl Receiver {
         Ok(true)
     }
 
+    /// Digests that the session has agreed to hold from the next PDU on.
+    fn take_digests(&mut self, side: &mut Side) {
+        if let Some((header, data)) = side.digests.take() {
+            self.framer.set_digests(header, data);
+        }
+    }
+
     fn take_payload(&mut self, bytes: &[u8], side: &mut Side) {
         let at = self.got;
         self.got += bytes.len() as u32;
@@ -182,9 +191,7 @@ impl Receiver {
         let ended = session.end_pdu(&self.collected, data_digest_ok, now_ns, &mut sink);
         self.collected.clear();
         self.disposition = Disposition::None;
-        if let Some((header, data)) = side.digests.take() {
-            self.framer.set_digests(header, data);
-        }
+        self.take_digests(side);
         ended.map_err(Broken::Session)
     }
 }

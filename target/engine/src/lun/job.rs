@@ -9,7 +9,7 @@ use crate::token::{Key, Kind, token};
 use smallvec::SmallVec;
 use stampede_image::range_lock::ByteRange;
 use stampede_ring::{Buffer, Errno, Event, FileId, Operation, Ring};
-use stampede_scsi::{Blocks, Media, MediaError, NexusId};
+use stampede_scsi::{Blocks, Media, MediaError, NexusId, Pattern, VerifyMode};
 
 /// What a transfer does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -304,6 +304,22 @@ impl Job {
         let payload = Payload(pieces.collect());
         self.transfers.clear();
         payload
+    }
+}
+
+/// Bytes of data-out that a command works with.
+pub(super) fn data_needed(media: &Media, block_size: u32) -> u64 {
+    let block = u64::from(block_size);
+    let range = media.range().map_or(0, |range| u64::from(range.count) * block);
+    match media {
+        Media::Write { .. }
+        | Media::WriteVerify { .. }
+        | Media::OrWrite { .. }
+        | Media::Verify { mode: VerifyMode::Compare, .. } => range,
+        Media::CompareWrite { .. } => range * 2,
+        Media::Verify { mode: VerifyMode::CompareOneBlock, .. }
+        | Media::WriteSame { pattern: Pattern::DataOut, .. } => block,
+        _ => 0,
     }
 }
 

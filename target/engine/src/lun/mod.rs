@@ -27,7 +27,7 @@ use job::Job;
 use stampede_image::overlay::{Overlay, OverlayLimits};
 use stampede_image::range_lock::RangeLocks;
 use stampede_ring::{Buffer, Event, IoMemory, Pool, Ring};
-use stampede_scsi::{Device, DeviceConfig, NexusId, Reply, Step as DeviceStep, TransportId, cdb};
+use stampede_scsi::{Device, DeviceConfig, MediaError, NexusId, Reply, Step as DeviceStep, TransportId, cdb};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use task_set::TaskSet;
@@ -208,12 +208,17 @@ impl Backend {
     fn start<R: Ring>(&mut self, request: Request, io: &mut Io<'_, R>) {
         let Some(lun) = self.luns.get_mut(&request.lun) else { return };
         let param = if cdb::takes_parameter_list(&request.cdb) { request.data.to_vec() } else { Vec::new() };
-        let given = u32::try_from(request.data.len()).unwrap_or(u32::MAX);
         let (origin, name) = (request.origin, request.lun);
-        match lun.device.start(request.nexus, &request.cdb, given, &param) {
+        match lun.device.start(request.nexus, &request.cdb, request.expected_out, &param) {
             DeviceStep::Done(reply) => self.finish(Answer { origin, lun: name, outcome: reply.into() }),
             DeviceStep::Media(media) => {
                 let block_size = lun.device.config().block_size;
+                if job::data_needed(&media, block_size) > request.data.len() {
+                    // Never reached while the front grants what the device server takes; never a short write if it is.
+                    let outcome = lun.device.media_failed(&MediaError::Busy, &media).into();
+                    self.finish(Answer { origin, lun: name, outcome });
+                    return;
+                }
                 match self.jobs.insert(Job::new(request, media, block_size)) {
                     Ok(key) => self.go_on(key, io),
                     Err(_) => {

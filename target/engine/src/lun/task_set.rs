@@ -66,3 +66,63 @@ impl TaskSet {
         Vec::from(out)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::messages::{LunId, ShardId};
+    use crate::payload::Payload;
+    use crate::request::Origin;
+    use crate::token::Key;
+    use stampede_scsi::NexusId;
+    use stampede_session::TaskKey;
+
+    fn request(number: u16, attribute: TaskAttribute) -> Request {
+        Request {
+            origin: Origin {
+                shard: ShardId(0),
+                connection: Key { index: 0, generation: 0 },
+                task: TaskKey { index: number, generation: 1 },
+            },
+            nexus: NexusId(1),
+            lun: LunId(1),
+            cdb: [0; 16],
+            attribute,
+            expected_out: 0,
+            data: Payload::default(),
+        }
+    }
+
+    fn leave(set: &mut TaskSet) -> Vec<u16> {
+        let mut startable = VecDeque::new();
+        set.leave(&mut startable);
+        startable.iter().map(|request| request.origin.task.index).collect()
+    }
+
+    #[test]
+    fn an_ordered_task_waits_for_older_ones_and_younger_ones_wait_for_it() {
+        let mut set = TaskSet::default();
+        assert!(set.enter(request(1, TaskAttribute::Simple)).is_some());
+        assert!(set.enter(request(2, TaskAttribute::Simple)).is_some());
+        assert!(set.enter(request(3, TaskAttribute::Ordered)).is_none());
+        assert!(set.enter(request(4, TaskAttribute::Simple)).is_none());
+        assert!(set.enter(request(5, TaskAttribute::HeadOfQueue)).is_some());
+        assert_eq!(leave(&mut set), []);
+        assert_eq!(leave(&mut set), []);
+        assert_eq!(leave(&mut set), [3]);
+        assert_eq!(leave(&mut set), [4]);
+        assert_eq!(leave(&mut set), []);
+    }
+
+    #[test]
+    fn aborted_tasks_leave_the_queue_and_the_rest_keeps_its_order() {
+        let mut set = TaskSet::default();
+        assert!(set.enter(request(1, TaskAttribute::Ordered)).is_some());
+        for number in 2..6 {
+            assert!(set.enter(request(number, TaskAttribute::Simple)).is_none());
+        }
+        let aborted = set.abort(|request| request.origin.task.index % 2 == 0);
+        assert_eq!(aborted.len(), 2);
+        assert_eq!(leave(&mut set), [3, 5]);
+    }
+}

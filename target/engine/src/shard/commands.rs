@@ -8,7 +8,7 @@ use crate::request::{Answer, Clearing, Data, Manager, Message, Origin, Outcome, 
 use crate::token::Key;
 use stampede_ring::Ring;
 use stampede_scsi::{Status, TransportId};
-use stampede_session::{Close, ManagementRequest, ManagementResponse, TaskKey};
+use stampede_session::{Close, ManagementRequest, ManagementResponse, TaskAttribute, TaskKey};
 
 /// REPORT LUNS (SPC-4 6.33): a question to the target, not to one unit.
 const REPORT_LUNS: u8 = 0xa0;
@@ -62,6 +62,7 @@ impl<R: Ring> Shard<R> {
         self.counters.commands += 1;
         let cdb = *state.cdb();
         let attribute = state.attribute();
+        let expected_out = if state.is_write() { state.expected_len() } else { 0 };
         let local = if state.cdb_long() {
             Some(stampede_scsi::Reply::check(stampede_scsi::sense::INVALID_OPERATION_CODE))
         } else if cdb[0] == REPORT_LUNS {
@@ -78,14 +79,14 @@ impl<R: Ring> Shard<R> {
             return;
         }
         let Some(address) = address else { return };
-        self.send_command(key, task, (cdb, attribute), address);
+        self.send_command(key, task, (cdb, attribute, expected_out), address);
     }
 
     fn send_command(
         &mut self,
         key: Key,
         task: TaskKey,
-        (cdb, attribute): ([u8; 16], stampede_session::TaskAttribute),
+        (cdb, attribute, expected_out): ([u8; 16], TaskAttribute, u32),
         address: LunAddress,
     ) {
         let Some(conn) = self.conns.get_mut(key) else { return };
@@ -97,7 +98,8 @@ impl<R: Ring> Shard<R> {
         slot.block_size = address.block_size;
         slot.started_ns = now_ns;
         let origin = Origin { shard: self.config.shard, connection: key, task };
-        let request = Request { origin, nexus: conn.nexus(), lun: address.lun, cdb, attribute, data };
+        let request =
+            Request { origin, nexus: conn.nexus(), lun: address.lun, cdb, attribute, expected_out, data };
         if address.owner != self.config.shard {
             self.counters.forwarded += 1;
         }

@@ -227,7 +227,9 @@ impl State {
             link.fail(Errno(libc::ECONNRESET), now);
             self.schedule(arrival, Occurrence::Pump(connection));
         } else {
-            link.to_client.put(arrival, bytes);
+            // The arrival is on the agenda, so that the clock never jumps past it.
+            let arrival = link.to_client.put(arrival, bytes);
+            self.schedule(arrival, Occurrence::Pump(connection));
         }
     }
 
@@ -303,8 +305,10 @@ impl State {
         if link.to_target.bytes() > 0 {
             link.fail(Errno(libc::ECONNRESET), now);
         } else {
-            link.to_client.finish(arrival);
+            let arrival = link.to_client.finish(arrival);
+            self.schedule(arrival, Occurrence::Pump(connection));
         }
+        let link = &mut self.network.connections[connection];
         link.receive.is_some() || !link.sends.is_empty()
     }
 

@@ -1,0 +1,4 @@
+//! The engine on the seam's twin.
+
+mod basics;
+mod house;
