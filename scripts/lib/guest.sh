@@ -91,3 +91,17 @@ guest_stage() {
     awk -v stage="$2" -v boot="${3:-1}" '$1 == boot && $2 == stage { print $3; found = 1; exit } END { if (!found) print "-" }' \
         "$GUESTS/$1/stages"
 }
+
+# --- What a guest has to report --------------------------------------------------------------------------------------
+problem() {
+    say "    $*"
+    return 1
+}
+# reports ID PATTERN: the guest said so.
+reports() { grep -qE -- "$2" <<<"$(guest_line "$1" STAMPEDE 1000)" || problem "$1: no report '$2'"; }
+
+# A guest that booted from an untouched clone, wrote, verified and found its own files alone.
+own_disk() { # own_disk ID
+    reports "$1" "seen: gap:\$" && reports "$1" "wrote: $1" && reports "$1" "done: $1 kept=yes files: $1\$" || return 1
+    if guest_line "$1" 'STAMPEDE (BAD|steady end .*bad=[1-9])' | grep .; then problem "$1: bad data"; fi
+}
