@@ -2,7 +2,9 @@
 
 use super::entry::{Disk, EntryId};
 use super::registry::Registry;
-use super::types::{AlertKind, CloneId, Effect, End, LoginStage, ResetOutcome, SessionId, TargetId, Time};
+use super::types::{
+    AlertKind, CloneId, Effect, End, LoginStage, ResetOutcome, SECOND, SessionId, TargetId, Time,
+};
 
 impl Registry {
     /// Says that a session ended. Sessions that the registry has forgotten already (replaced, or closed by an effect)
@@ -84,9 +86,8 @@ impl Registry {
             })
             .min()?;
         let entry = self.entries.get(&id)?;
-        let clone = entry.clone()?;
         if let Disk::Held { since, graceful: false, .. } = entry.disk {
-            let seconds = now.saturating_sub(since) / super::types::SECOND;
+            let seconds = now.saturating_sub(since) / SECOND;
             let message = format!(
                 "{}: its clone, unused for {seconds} s, was dropped to make room; if the machine still runs, it \
                  will be refused until it reboots",
@@ -95,8 +96,7 @@ impl Registry {
             let (target, initiator) = (entry.target, entry.initiator.clone());
             effects.push(Effect::Alert { target, initiator, kind: AlertKind::PushedOut, message });
         }
-        self.drop_clone(id, effects);
-        Some(clone.id)
+        self.drop_clone(id, effects)
     }
 
     /// Takes the session off an entry's clone, if there is one: the clone counts as held, until the caller says
@@ -118,15 +118,16 @@ impl Registry {
     }
 
     /// Drops an entry's clone, if it has one that no session uses.
-    pub(super) fn drop_clone(&mut self, id: EntryId, effects: &mut Vec<Effect>) {
-        let Some(entry) = self.entries.get_mut(&id) else { return };
-        let Disk::Held { clone, until, .. } = entry.disk else { return };
+    pub(super) fn drop_clone(&mut self, id: EntryId, effects: &mut Vec<Effect>) -> Option<CloneId> {
+        let entry = self.entries.get_mut(&id)?;
+        let Disk::Held { clone, until, .. } = entry.disk else { return None };
         entry.disk = Disk::Dropped;
         self.deadlines.remove(&(until, id));
         if let Some(target) = self.targets.get_mut(&entry.target) {
             target.clones = target.clones.saturating_sub(1);
         }
         effects.push(Effect::DropClone { clone: clone.id, owner_shard: clone.owner_shard });
+        Some(clone.id)
     }
 
     /// Ends an epoch and forgets its initiator.

@@ -195,8 +195,8 @@ impl<H> Overlay<H> {
     /// # Errors
     /// [`OverlayFull`] when that needs a tombstone run more than the budget; then nothing has changed. The caller of
     /// a WRITE SAME then writes real zeroes into slots, and answers 07/27/07 when it has no memory for them. An UNMAP
-    /// is a hint: the blocks may stay mapped as they were (SBC-4 section 4.7.3.4: the device server *may* deallocate),
-    /// so it may be answered with GOOD, and reads go on returning the old data, the same each time.
+    /// only asks: the device server may leave blocks mapped (SBC-4, UNMAP command), so it may answer GOOD and do
+    /// nothing. Reads stay consistent then: they go on returning the old data, the same each time.
     pub fn zero(
         &mut self,
         start_sector: u64,

@@ -62,6 +62,8 @@ pub(crate) struct Site {
     policy: TargetPolicy,
     open: BTreeMap<SessionId, Open>,
     clones: BTreeSet<CloneId>,
+    /// Clones that a system has logged in to.
+    used: BTreeSet<CloneId>,
     records: BTreeMap<RecordKey, EpochRecord>,
     writes: BTreeMap<u64, u32>,
     sessions_made: u64,
@@ -108,6 +110,7 @@ impl Site {
             policy,
             open: BTreeMap::new(),
             clones: BTreeSet::new(),
+            used: BTreeSet::new(),
             records: BTreeMap::new(),
             writes: BTreeMap::new(),
             sessions_made: 0,
@@ -201,6 +204,10 @@ impl Site {
     fn attach(&mut self, machine: usize, facts: &LoginFacts, clone: CloneId, fresh: bool) {
         assert!(self.clones.contains(&clone), "the clone exists");
         assert!(self.open.values().all(|open| open.clone != clone), "one session at a time on a clone");
+        match facts.stage {
+            LoginStage::Firmware => assert!(!self.used.contains(&clone), "a boot starts from the golden"),
+            LoginStage::Os => _ = self.used.insert(clone),
+        }
         let Machine { unique, disk, boot, .. } = self.machines[machine];
         let reset = facts.stage == LoginStage::Firmware && fresh;
         if unique
@@ -269,6 +276,7 @@ impl Site {
         self.saw("restarted");
         self.open.clear();
         self.clones.clear();
+        self.used.clear();
         // Numbers of forgotten epochs may come again.
         self.writes.clear();
         self.machines.iter_mut().for_each(|machine| machine.session = None);
