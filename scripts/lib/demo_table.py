@@ -42,8 +42,8 @@ def main():
         name, initiator = guest.split("=", 1)
         seen = stages(pathlib.Path(folder) / name / "stages")
         moved = traffic(status, initiator)
-        rows.append((name, *(seen.get(stage, "-") for stage in STAGES),
-                     *(mib(count) for count in moved) if moved else ("-", "-", "-")))
+        bytes_moved = [mib(count) for count in moved] if moved else ["-", "-", "-"]
+        rows.append((name, *(seen.get(stage, "-") for stage in STAGES), *bytes_moved))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for number, row in enumerate(rows):
         cells = [row[0].ljust(widths[0])] + [cell.rjust(width) for cell, width in zip(row[1:], widths[1:])]
