@@ -13,3 +13,4 @@ pub mod registrar;
 pub mod socket;
 pub mod status;
 pub mod store;
+pub mod thread;

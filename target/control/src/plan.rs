@@ -31,7 +31,7 @@ pub struct Plan {
 }
 
 /// One plain logical unit.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct DiskPlan {
     /// Its number.
     pub lun: LunId,

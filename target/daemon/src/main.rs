@@ -1,2 +1,56 @@
-//! stampede
-fn main() {}
+//! The `stampede` binary: the command line, wiring, signals and systemd. What it wires is in the crates below it.
+//!
+//! Exit codes: 0 done, 1 it failed while running, 2 the command line, the configuration or an image is not right.
+
+#![forbid(unsafe_code)]
+
+mod ask;
+mod cli;
+mod logging;
+mod serve;
+
+use clap::{CommandFactory, Parser};
+use cli::{Cli, CloneCommand, Command};
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// What a command came to, for the exit code.
+#[derive(Debug)]
+enum Failure {
+    /// The command line, the configuration or an image is not right.
+    Usage(anyhow::Error),
+    /// Everything else.
+    Runtime(anyhow::Error),
+}
+
+impl Failure {
+    fn usage(error: impl Into<anyhow::Error>) -> Self {
+        Self::Usage(error.into())
+    }
+
+    fn runtime(error: impl Into<anyhow::Error>) -> Self {
+        Self::Runtime(error.into())
+    }
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Serve(arguments) => serve::serve(*arguments),
+        Command::Status(arguments) => ask::status(&arguments),
+        Command::Clone(CloneCommand::List(arguments)) => ask::clone_list(&arguments),
+        Command::Clone(CloneCommand::Reset(arguments)) => ask::clone_reset(&arguments),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "stampede", &mut std::io::stdout());
+            Ok(())
+        }
+    };
+    let (error, code) = match result {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Runtime(error)) => (error, 1),
+        Err(Failure::Usage(error)) => (error, 2),
+    };
+    eprintln!("stampede: {error:#}");
+    ExitCode::from(code)
+}

@@ -1,0 +1,330 @@
+//! The control thread: the [`Registrar`](crate::registrar::Registrar) with queues, a clock and a store around it.
+//!
+//! ```text
+//!   shards ──ToControl──► ┌─ batch ─► registrar ─► Outbox ─► store (one commit) ─► queues ──FromControl──► shards
+//!   socket ──Command────► │                                                   └──► log, alerts
+//!   time ───────────────► └─ tick
+//! ```
+//!
+//! Whatever arrived meanwhile is handled in one batch and made durable in one commit, so a storm of first boots costs
+//! one disk flush for many logins. It sleeps until something arrives or a deadline comes.
+
+mod drain;
+mod links;
+mod notices;
+mod reports;
+
+pub use links::{ShardLink, Wake};
+
+use crate::images::golden_change;
+use crate::registrar::{Outbox, Registrar};
+use crate::socket::{Request, Response};
+use crate::status::{Facts, ResetStatus};
+use crate::store::{Change, Store};
+use crossbeam::channel::{Receiver, Sender};
+use crossbeam::select;
+use drain::Drain;
+use notices::Notices;
+use reports::Reports;
+use stampede_engine::messages::{FromControl, GoldenId, LunMap, ShardId, ToControl};
+use stampede_image::epoch::{RecordKey, ResetOutcome};
+use stampede_ring::Pool;
+use stampede_ring::file::OpenedFile;
+use stampede_session::{Admission, LoginStatus};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Messages handled in one batch, and so in one commit.
+const BATCH: usize = 256;
+/// How often the arena's level is looked at, in nanoseconds, below half and above.
+const ARENA_CHECK_NS: (u64, u64) = (2_000_000_000, 100_000_000);
+/// How long a full queue of a shard is left alone.
+const RETRY_NS: u64 = 1_000_000;
+
+/// What other threads ask of the control thread.
+#[derive(Debug)]
+pub enum Command {
+    /// A request of the control socket, and where its answer goes.
+    Ask(Request, Sender<Response>),
+    /// Stop accepting, end all sessions by this time (monotonic nanoseconds), flush, and end.
+    Drain {
+        /// When sessions are closed by force.
+        deadline_ns: u64,
+    },
+    /// A shard's thread has ended by itself.
+    ShardFailed {
+        /// Which.
+        shard: ShardId,
+        /// Why.
+        why: String,
+    },
+}
+
+/// How the control thread ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Everything is closed and flushed.
+    Drained,
+    /// A drain took too long: some sessions or flushes are unfinished.
+    DrainTimeout,
+    /// Something broke.
+    Failed(String),
+}
+
+/// What the control thread is made of.
+pub struct Setup {
+    /// The decisions.
+    pub registrar: Registrar,
+    /// What outlives the process.
+    pub store: Store,
+    /// From all shards.
+    pub from_shards: Receiver<ToControl>,
+    /// To each shard, by number.
+    pub shards: Vec<ShardLink>,
+    /// From the control socket and the signal handler.
+    pub commands: Receiver<Command>,
+    /// The goldens, to notice changes.
+    pub goldens: Vec<(GoldenId, OpenedFile)>,
+    /// The overlays' memory, to notice that it is nearly full.
+    pub arena: Arc<Pool>,
+    /// What status shows besides.
+    pub facts: Facts,
+    /// The effective configuration, for the control socket.
+    pub config_toml: String,
+    /// Monotonic nanoseconds.
+    pub clock: fn() -> u64,
+}
+
+/// The control thread's state.
+pub struct ControlThread {
+    setup: Setup,
+    /// Changes that are not durable yet, since the store failed; by key, so that they stay few.
+    unsaved: BTreeMap<RecordKey, Change>,
+    notices: Notices,
+    reports: Reports,
+    drain: Option<Drain>,
+    /// Goldens whose path leads to another file now, which was said already.
+    replaced: BTreeSet<GoldenId>,
+    arena_checked_ns: u64,
+    ended: Option<Ended>,
+}
+
+impl ControlThread {
+    /// A control thread that has done nothing yet.
+    #[must_use]
+    pub fn new(setup: Setup) -> Self {
+        Self {
+            setup,
+            unsaved: BTreeMap::new(),
+            notices: Notices::default(),
+            reports: Reports::default(),
+            drain: None,
+            replaced: BTreeSet::new(),
+            arena_checked_ns: 0,
+            ended: None,
+        }
+    }
+
+    /// Runs until drained, or until something broke. Shards have been told to stop then.
+    pub fn run(mut self) -> Ended {
+        loop {
+            self.batch();
+            if let Some(ended) = self.ended.take() {
+                for link in &mut self.setup.shards {
+                    link.send(FromControl::Stop);
+                }
+                return ended;
+            }
+        }
+    }
+
+    /// Waits for something to do, and does everything there is to do.
+    fn batch(&mut self) {
+        let mut out = Outbox::default();
+        let mut messages = Vec::new();
+        let mut commands = Vec::new();
+        let wait = Duration::from_nanos(self.next_deadline().saturating_sub((self.setup.clock)()));
+        select! {
+            recv(self.setup.from_shards) -> message => match message {
+                Ok(message) => messages.push(message),
+                Err(_) => self.ended = Some(Ended::Failed("all shards have ended".to_owned())),
+            },
+            recv(self.setup.commands) -> command => commands.extend(command.ok()),
+            default(wait) => {}
+        }
+        messages.extend(self.setup.from_shards.try_iter().take(BATCH));
+        commands.extend(self.setup.commands.try_iter().take(BATCH));
+        let now = (self.setup.clock)();
+        for message in messages {
+            self.receive(message, now, &mut out);
+        }
+        for command in commands {
+            self.obey(command, now, &mut out);
+        }
+        self.setup.registrar.tick(now, &mut out);
+        self.check_arena(now, &mut out);
+        self.deliver(out, now);
+        self.finish_reports(now);
+        self.check_drain(now);
+    }
+
+    fn next_deadline(&self) -> u64 {
+        let retry = self.setup.shards.iter().any(ShardLink::is_full);
+        let retry = retry.then(|| (self.setup.clock)().saturating_add(RETRY_NS));
+        [
+            self.setup.registrar.next_deadline(),
+            self.reports.deadline(),
+            self.drain.as_ref().map(Drain::deadline),
+            Some(self.arena_checked_ns.saturating_add(self.arena_interval())),
+            retry,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+        .unwrap_or(u64::MAX)
+    }
+
+    fn receive(&mut self, message: ToControl, now: u64, out: &mut Outbox) {
+        match message {
+            ToControl::Report(report) => self.reports.take(*report),
+            ToControl::Drained { shard } => {
+                if let Some(drain) = &mut self.drain {
+                    drain.shard_done(shard);
+                }
+            }
+            message => {
+                if let ToControl::Login { request, .. } = &message {
+                    self.check_goldens(&request.target.clone(), out);
+                }
+                self.setup.registrar.receive(message, now, out);
+            }
+        }
+    }
+
+    fn obey(&mut self, command: Command, now: u64, out: &mut Outbox) {
+        match command {
+            Command::Ask(request, answer) => self.ask(request, answer, now, out),
+            Command::Drain { deadline_ns } => self.start_drain(deadline_ns),
+            Command::ShardFailed { shard, why } => {
+                self.ended = Some(Ended::Failed(format!("shard {} ended: {why}", shard.0)));
+            }
+        }
+    }
+
+    fn ask(&mut self, request: Request, answer: Sender<Response>, now: u64, out: &mut Outbox) {
+        let response = match request {
+            Request::Status | Request::CloneList => return self.start_report(request, answer, now),
+            Request::CloneReset { initiator, target } => {
+                self.reset_clone(&initiator.to_ascii_lowercase(), target.as_deref(), now, out)
+            }
+            Request::Config => Response::Config(self.setup.config_toml.clone()),
+            Request::Ping => Response::Pong { version: self.setup.facts.version.clone(), pid: std::process::id() },
+        };
+        // Whoever asked may have given up.
+        let _ = answer.try_send(response);
+    }
+
+    fn reset_clone(&mut self, initiator: &str, target: Option<&str>, now: u64, out: &mut Outbox) -> Response {
+        let outcomes = self.setup.registrar.reset_clone(initiator, target, now, out);
+        if outcomes.is_empty() {
+            let place = target.map_or("no target knows".to_owned(), |target| format!("target {target} does not know"));
+            return Response::Error(format!(
+                "{place} the initiator {initiator}: `stampede clone list` shows those that are known"
+            ));
+        }
+        let outcomes = outcomes.into_iter().map(|(target, outcome)| ResetStatus {
+            target,
+            reset: outcome == ResetOutcome::Reset,
+            in_use_by: match outcome {
+                ResetOutcome::InUse(address) => Some(address),
+                ResetOutcome::Reset | ResetOutcome::NotFound => None,
+            },
+        });
+        Response::Reset(outcomes.collect())
+    }
+
+    /// Looks whether a target's goldens are still what they were.
+    fn check_goldens(&mut self, iqn: &str, out: &mut Outbox) {
+        let wanted: Vec<_> = self.setup.registrar.goldens_of(iqn).collect();
+        for (id, golden) in self.setup.goldens.iter().filter(|(id, _)| wanted.contains(id)) {
+            if let Some(change) = golden_change(golden) {
+                self.setup.registrar.golden_changed(*id, &change.to_string(), out);
+            } else if golden.replaced() && self.replaced.insert(*id) {
+                tracing::warn!(
+                    path = %golden.path().display(),
+                    "the golden's path leads to another file now; clones stay on the file that was opened. Restart \
+                     stampede to publish the new one"
+                );
+            }
+        }
+    }
+
+    fn arena_interval(&self) -> u64 {
+        let half_full = self.setup.arena.in_use() > self.setup.arena.slots() / 2;
+        if half_full { ARENA_CHECK_NS.1 } else { ARENA_CHECK_NS.0 }
+    }
+
+    /// Makes room in the arena when less than a sixteenth is free.
+    fn check_arena(&mut self, now: u64, out: &mut Outbox) {
+        if now.saturating_sub(self.arena_checked_ns) < self.arena_interval() {
+            return;
+        }
+        self.arena_checked_ns = now;
+        let (used, slots) = (self.setup.arena.in_use(), self.setup.arena.slots());
+        if slots.saturating_sub(used) < slots / 16 {
+            self.setup.registrar.relieve_arena(now, out);
+        }
+    }
+
+    /// Makes the changes durable, then sends, then logs.
+    fn deliver(&mut self, out: Outbox, now: u64) {
+        let durable = self.save(out.changes);
+        for (shard, mut message) in out.messages {
+            if !durable {
+                hold_back(&mut message);
+            }
+            if let Some(link) = self.setup.shards.get_mut(usize::from(shard.0)) {
+                link.send(message);
+            }
+        }
+        for link in &mut self.setup.shards {
+            link.flush();
+        }
+        for notice in out.notices {
+            self.notices.log(notice, now);
+        }
+    }
+
+    fn save(&mut self, changes: Vec<Change>) -> bool {
+        for change in changes {
+            let key = match &change {
+                Change::PutEpoch(record) => record.key(),
+                Change::DeleteEpoch(key) => key.clone(),
+            };
+            self.unsaved.insert(key, change);
+        }
+        if self.unsaved.is_empty() {
+            return true;
+        }
+        let changes: Vec<_> = self.unsaved.values().cloned().collect();
+        match self.setup.store.apply(&changes) {
+            Ok(()) => {
+                self.unsaved.clear();
+                true
+            }
+            Err(error) => {
+                tracing::error!(%error, unsaved = self.unsaved.len(), "boot epochs cannot be kept; logins are refused");
+                false
+            }
+        }
+    }
+}
+
+/// Without its record no epoch may begin: an admission becomes "try again".
+fn hold_back(message: &mut FromControl) {
+    if let FromControl::Admit { admission: admission @ Admission::Allow { .. }, luns, .. } = message {
+        *admission = Admission::Refuse { status: LoginStatus::ServiceUnavailable };
+        *luns = Arc::new(LunMap::default());
+    }
+}

@@ -1,0 +1,206 @@
+//! The command line.
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+use stampede_control::config::{
+    ByteSize, ConfigError, Cores, LogFormat, Origin, Partial, PartialLimits, Period, TargetConfig, ValueError,
+    default_control_socket, read,
+};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// The features that this build has, for `--version`.
+const LONG_VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    "\nfeatures: iscsi (RFC 7143), io_uring, raw images and block devices, ephemeral clones with boot epochs, crc32c digests"
+);
+
+/// An iSCSI target for boot storms: one host boots many diskless machines from a few golden images.
+#[derive(Debug, Parser)]
+#[command(name = "stampede", version, long_version = LONG_VERSION, arg_required_else_help = true)]
+#[command(after_help = "Exit codes: 0 done, 1 it failed while running, 2 the command line, the configuration or an \
+                        image is not right.")]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve images until a signal: SIGTERM or SIGINT ends it in order, a second one at once.
+    Serve(Box<ServeArgs>),
+    /// Show what a running stampede does.
+    Status(StatusArgs),
+    /// Look at the clones of initiators, or reset them.
+    #[command(subcommand)]
+    Clone(CloneCommand),
+    /// Print a completion script for a shell.
+    Completions {
+        /// Which shell.
+        shell: Shell,
+    },
+}
+
+/// What to do with clones.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CloneCommand {
+    /// List all clones and boot epochs.
+    List(StatusArgs),
+    /// End an initiator's boot epoch: its next login gets a fresh clone. Refused while a session uses the clone.
+    Reset(ResetArgs),
+}
+
+/// Which running stampede is meant.
+#[derive(Debug, Args)]
+pub(crate) struct SocketArgs {
+    /// Its control socket, if `serve` was given one.
+    #[arg(long, value_name = "SOCKET")]
+    control: Option<PathBuf>,
+    /// Its state directory, if `serve` was given one: the control socket is in it.
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+}
+
+impl SocketArgs {
+    /// The control socket.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.control.clone().unwrap_or_else(|| default_control_socket(self.state_dir.as_deref()))
+    }
+}
+
+/// Arguments of commands that show something.
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// Print JSON instead of tables.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Which running stampede is meant.
+    #[command(flatten)]
+    pub(crate) socket: SocketArgs,
+}
+
+/// Arguments of `clone reset`.
+#[derive(Debug, Args)]
+pub(crate) struct ResetArgs {
+    /// The initiator's name, as `clone list` shows it.
+    #[arg(value_name = "INITIATOR")]
+    pub(crate) initiator: String,
+    /// Only on this target: its name or IQN.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) target: Option<String>,
+    /// Which running stampede is meant.
+    #[command(flatten)]
+    pub(crate) socket: SocketArgs,
+}
+
+/// Arguments of `serve`. Each overrides the configuration file; targets add up.
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// A TOML file with any of these settings.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print the effective configuration as TOML, every key with its meaning and default, and exit.
+    #[arg(long)]
+    pub(crate) print_config: bool,
+    /// Check the configuration and open the images, then exit.
+    #[arg(long)]
+    pub(crate) check_config: bool,
+    /// Address and port to listen on; may be given several times [default: 127.0.0.1:3260].
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Vec<SocketAddr>,
+    /// An image to serve: NAME=PATH[,clone=ephemeral][,ro][,lun=N][,iqn=IQN][,stage=auto|firmware|os]
+    /// [,on-lost=refuse|fresh][,grace=PERIOD][,hold=PERIOD]; a comma in PATH is written twice. May be given several
+    /// times.
+    #[arg(long, value_name = "NAME=PATH[,OPTION]...")]
+    target: Vec<String>,
+    /// Cores that get a shard each: 0 or 0,1 or 2-7 or auto [default: auto, all but the first].
+    #[arg(long, value_name = "CORES")]
+    cores: Option<Cores>,
+    /// The control thread's core [default: one without a shard].
+    #[arg(long, value_name = "CORE")]
+    control_core: Option<u16>,
+    /// Memory for all ephemeral clones [default: 1G].
+    #[arg(long, value_name = "SIZE")]
+    arena: Option<ByteSize>,
+    /// I/O buffers of each shard [default: 64M].
+    #[arg(long, value_name = "SIZE")]
+    buffers: Option<ByteSize>,
+    /// Where boot epochs and identities are kept [default: in memory only].
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// The control socket [default: control.sock in the state directory or in the runtime directory].
+    #[arg(long, value_name = "SOCKET")]
+    control: Option<PathBuf>,
+    /// From accepting a connection to the end of its login [default: 15s].
+    #[arg(long, value_name = "PERIOD")]
+    login_timeout: Option<Period>,
+    /// At a signal: how long initiators have until their sessions are closed [default: 10s].
+    #[arg(long, value_name = "PERIOD")]
+    drain_timeout: Option<Period>,
+    /// Connections of one shard at once [default: 4096].
+    #[arg(long, value_name = "COUNT")]
+    max_connections: Option<u32>,
+    /// Commands of one session at once [default: 128].
+    #[arg(long, value_name = "COUNT")]
+    max_commands: Option<u16>,
+    /// Ephemeral clones of one target at once [default: 4096].
+    #[arg(long, value_name = "COUNT")]
+    max_clones: Option<u32>,
+    /// Which events are logged: error, warn, info, debug, or a filter as in RUST_LOG, which wins [default: info].
+    #[arg(long, value_name = "FILTER")]
+    log: Option<String>,
+    /// How they are written: text or json [default: text].
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<LogFormat>,
+}
+
+impl ServeArgs {
+    /// What file and flags say together.
+    ///
+    /// # Errors
+    /// The file or a `--target` is not right.
+    pub(crate) fn partial(&self) -> Result<Partial, ConfigError> {
+        let file = self.config.as_deref().map(read).transpose()?.unwrap_or_default();
+        let targets = self.target.iter().map(|text| {
+            let at = |ValueError { what, help }: ValueError| ConfigError {
+                origin: Origin::Flag("--target"),
+                what: format!("in `{text}`: {what}"),
+                help,
+            };
+            Ok((Origin::Flag("--target"), text.parse::<TargetConfig>().map_err(at)?))
+        });
+        let flags = Partial {
+            listen: self.listen.clone(),
+            cores: self.cores.clone(),
+            control_core: self.control_core,
+            arena: self.arena,
+            buffers: self.buffers,
+            state_dir: self.state_dir.clone(),
+            control: self.control.clone(),
+            login_timeout: self.login_timeout,
+            drain_timeout: self.drain_timeout,
+            limits: PartialLimits {
+                connections: self.max_connections,
+                commands: self.max_commands,
+                clones: self.max_clones,
+            },
+            log: self.log.clone(),
+            log_format: self.log_format,
+            targets: targets.collect::<Result<_, ConfigError>>()?,
+        };
+        Ok(file.merge(flags))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,249 @@
+//! `stampede serve`: everything is opened, then wired, then run until a signal.
+//!
+//! ```text
+//!   main ── opens images, store, sockets; starts the others; waits
+//!   shard-N ── one per core: ring and shard
+//!   control ── registrar, store, status
+//!   socket, signals, log ── small helpers
+//! ```
+
+mod listen;
+mod shards;
+mod signals;
+
+use crate::Failure;
+use crate::cli::ServeArgs;
+use crate::logging::{Log, abort_on_panic};
+use anyhow::{Context, anyhow};
+use crossbeam::channel::{Receiver, Sender, bounded};
+use sd_notify::NotifyState;
+use shards::{Blueprint, Running};
+use stampede_control::config::{CloneKind, Config, iscsi_targets};
+use stampede_control::directory::TargetDirectory;
+use stampede_control::images::Images;
+use stampede_control::plan::Plan;
+use stampede_control::registrar::Registrar;
+use stampede_control::socket::{ControlSocket, Request, Response};
+use stampede_control::status::{Facts, FeatureStatus};
+use stampede_control::store::Store;
+use stampede_control::thread::{Command, ControlThread, Ended, Setup};
+use stampede_engine::messages::ToControl;
+use stampede_ring::clock::monotonic_ns;
+use stampede_ring::{Pool, PoolConfig, cpu, limits, probe};
+use stampede_session::Settings;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Commands that may wait for the control thread.
+const COMMANDS_MAX: usize = 64;
+/// Messages of all shards that may wait for the control thread; more stay with their shards.
+const TO_CONTROL_MAX: usize = 4096;
+/// How long the control thread may take to answer the socket.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes of an overlay slot.
+const ARENA_SLOT: u32 = 4096;
+
+pub(crate) fn serve(arguments: ServeArgs) -> Result<(), Failure> {
+    let config = arguments.partial().and_then(|partial| partial.finish()).map_err(Failure::usage)?;
+    if arguments.print_config {
+        print!("{}", config.to_toml());
+        return Ok(());
+    }
+    let cores = resolve_cores(&config)?;
+    if arguments.check_config {
+        let images = Images::open(&config).map_err(Failure::usage)?;
+        println!("the configuration is right: {} targets, {} images", config.targets.len(), images.files().len());
+        return Ok(());
+    }
+    let log = Log::start(&config)?;
+    abort_on_panic();
+    let result = run(&config, &cores);
+    log.finish();
+    result
+}
+
+/// The shards' cores, all of which this process may use.
+fn resolve_cores(config: &Config) -> Result<Vec<u16>, Failure> {
+    let allowed = cpu::allowed().context("cannot ask which cores there are").map_err(Failure::Runtime)?;
+    let allowed: Vec<u16> = allowed.into_iter().filter_map(|core| u16::try_from(core).ok()).collect();
+    let cores = config.cores.resolve(&allowed).map_err(|error| Failure::Usage(anyhow!("cores: {error}")))?;
+    match config.control_core.filter(|core| !allowed.contains(core)) {
+        Some(core) => {
+            let allowed = stampede_control::config::Cores::List(allowed);
+            Err(Failure::Usage(anyhow!("control-core: this process may not run on core {core}: it may use {allowed}")))
+        }
+        None => Ok(cores),
+    }
+}
+
+fn run(config: &Config, cores: &[u16]) -> Result<(), Failure> {
+    let started_ns = monotonic_ns();
+    let kernel = probe_kernel()?;
+    limits::raise_descriptors().context("cannot raise the limit of open files").map_err(Failure::Runtime)?;
+    let images = Images::open(config).map_err(Failure::usage)?;
+    let store = open_store(config)?;
+    let shard_count = u16::try_from(cores.len()).map_err(Failure::runtime)?;
+    let plan = Plan::new(config, &images, &store, shard_count).map_err(Failure::runtime)?;
+    let listeners = listen::listen(&config.listen, cores.len()).map_err(Failure::runtime)?;
+    let socket = Arc::new(ControlSocket::bind(&config.control).map_err(Failure::runtime)?);
+    let arena = arena(config)?;
+    let (to_control, from_shards) = bounded(TO_CONTROL_MAX);
+    let (commands, command_queue) = bounded(COMMANDS_MAX);
+    let blueprint = Blueprint {
+        cores,
+        config,
+        plan: &plan,
+        images: &images,
+        settings: Arc::new(settings(config)),
+        arena: &arena,
+    };
+    let addresses = listeners.addresses.clone();
+    let shards = shards::start(&blueprint, listeners, &to_control, &commands)?;
+    drop(to_control);
+    let facts = Facts {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        started_ns,
+        state_store: store.path().map(ToOwned::to_owned),
+        run: store.run(),
+        listen: addresses.clone(),
+        cores: cores.to_vec(),
+        images: plan.images.clone(),
+        kernel,
+    };
+    let control = start_control(config, cores, plan, &images, store, arena, facts, from_shards, command_queue, &shards)?;
+    answer_socket(&socket, &commands)?;
+    signals::watch(commands.clone(), config.drain_timeout.0).map_err(Failure::runtime)?;
+    tracing::info!(?addresses, ?cores, control = %socket.path().display(), "ready");
+    let _ = sd_notify::notify(&[NotifyState::Ready]);
+    let ended = control.join().map_err(|_| Failure::Runtime(anyhow!("the control thread broke")))?;
+    finish(ended, shards)
+}
+
+/// Tries what the kernel can do.
+fn probe_kernel() -> Result<Vec<FeatureStatus>, Failure> {
+    let report = probe::run();
+    let missing: Vec<String> = report.fatal().map(ToString::to_string).collect();
+    if !missing.is_empty() {
+        return Err(Failure::Runtime(anyhow!("this kernel cannot run stampede: {}", missing.join("; "))));
+    }
+    for feature in report.degraded() {
+        tracing::warn!("{feature}");
+    }
+    let status = |feature: &probe::Feature| FeatureStatus {
+        feature: feature.name.to_owned(),
+        works: feature.result.is_ok(),
+        note: if feature.result.is_ok() { String::new() } else { feature.to_string() },
+    };
+    Ok(report.features.iter().map(status).collect())
+}
+
+fn open_store(config: &Config) -> Result<Store, Failure> {
+    if let Some(directory) = &config.state_dir {
+        return Store::open(directory).map_err(Failure::runtime);
+    }
+    if config.targets.iter().any(|target| target.clone == CloneKind::Ephemeral) {
+        tracing::warn!(
+            "without --state-dir boot epochs do not survive a restart: a system that runs through one would be given \
+             a fresh clone under its mounted filesystems. Give --state-dir for anything but a trial"
+        );
+    }
+    Store::in_memory().map_err(Failure::runtime)
+}
+
+fn settings(config: &Config) -> Settings {
+    let directory = Arc::new(TargetDirectory::new(&iscsi_targets(&config.targets)));
+    Settings {
+        login_timeout_ns: config.login_timeout.as_nanos(),
+        window: config.limits.commands,
+        ..Settings::new(directory)
+    }
+}
+
+/// The overlays' memory; next to none when there are no clones.
+fn arena(config: &Config) -> Result<Arc<Pool>, Failure> {
+    let clones = config.targets.iter().any(|target| target.clone == CloneKind::Ephemeral);
+    let slots = if clones { config.arena.0 / u64::from(ARENA_SLOT) } else { 1 };
+    let slots = u32::try_from(slots)
+        .map_err(|_| Failure::Usage(anyhow!("arena: {} is too large: use at most 15T", config.arena)))?;
+    Pool::new(PoolConfig { slot_len: ARENA_SLOT, slots })
+        .context("cannot reserve the arena: give a smaller --arena")
+        .map_err(Failure::Runtime)
+}
+
+#[expect(clippy::too_many_arguments, reason = "the one place where everything comes together")]
+fn start_control(
+    config: &Config,
+    cores: &[u16],
+    plan: Plan,
+    images: &Images,
+    store: Store,
+    arena: Arc<Pool>,
+    facts: Facts,
+    from_shards: Receiver<ToControl>,
+    commands: Receiver<Command>,
+    shards: &Running,
+) -> Result<JoinHandle<Ended>, Failure> {
+    let records = store.epochs().map_err(Failure::runtime)?;
+    tracing::info!(epochs = records.len(), run = store.run(), "boot epochs of earlier runs, their clones are gone");
+    let goldens = plan.goldens.iter().filter_map(|(id, file)| Some((*id, images.files().get(*file)?)));
+    let goldens = goldens.map(|(id, file)| Ok((id, file.try_clone()?))).collect::<std::io::Result<_>>();
+    let setup = Setup {
+        registrar: Registrar::new(plan.targets, records, plan.first_clone),
+        store,
+        from_shards,
+        shards: shards.links(),
+        commands,
+        goldens: goldens.map_err(Failure::runtime)?,
+        arena,
+        facts,
+        config_toml: config.to_toml(),
+        clock: monotonic_ns,
+    };
+    let core = config.control_core.or_else(|| free_core(cores));
+    let body = move || {
+        if let Some(core) = core
+            && let Err(error) = cpu::pin_current_thread(usize::from(core))
+        {
+            tracing::warn!(%error, "the control thread runs on any core");
+        }
+        ControlThread::new(setup).run()
+    };
+    std::thread::Builder::new().name("control".to_owned()).spawn(body).map_err(Failure::runtime)
+}
+
+/// A core without a shard, if there is one.
+fn free_core(shards: &[u16]) -> Option<u16> {
+    let allowed = cpu::allowed().ok()?;
+    allowed.into_iter().filter_map(|core| u16::try_from(core).ok()).find(|core| !shards.contains(core))
+}
+
+/// Hands requests of the control socket to the control thread.
+fn answer_socket(socket: &Arc<ControlSocket>, commands: &Sender<Command>) -> Result<(), Failure> {
+    let (socket, commands) = (Arc::clone(socket), commands.clone());
+    let answer = move |request: Request| {
+        let (sender, receiver) = bounded(1);
+        if commands.send_timeout(Command::Ask(request, sender), ANSWER_TIMEOUT).is_err() {
+            return Response::Error("stampede is stopping, or overloaded".to_owned());
+        }
+        let late = |_| Response::Error("the control thread does not answer: stampede is stopping, or overloaded".to_owned());
+        receiver.recv_timeout(ANSWER_TIMEOUT).unwrap_or_else(late)
+    };
+    let thread = std::thread::Builder::new().name("socket".to_owned()).spawn(move || socket.serve(answer));
+    thread.map(drop).map_err(Failure::runtime)
+}
+
+fn finish(ended: Ended, shards: Running) -> Result<(), Failure> {
+    let stopped = shards.join();
+    match ended {
+        Ended::Drained if stopped => {
+            tracing::info!("stopped: all sessions closed, all files flushed");
+            Ok(())
+        }
+        Ended::Drained => Err(Failure::Runtime(anyhow!("a shard did not stop; all files were flushed before"))),
+        Ended::DrainTimeout => {
+            Err(Failure::Runtime(anyhow!("stopping took too long: some writes may not have been flushed")))
+        }
+        Ended::Failed(why) => Err(Failure::Runtime(anyhow!("{why}"))),
+    }
+}

@@ -1,0 +1,266 @@
+//! The shards' threads: each pins itself, makes its ring, meets the others, then runs.
+//!
+//! ```text
+//!   shard-N: pin, make the ring ──waker, handle──► main ──all handles──► shard-N: open files, listen, run
+//! ```
+
+use super::listen::Listeners;
+use crate::Failure;
+use anyhow::{Context, anyhow};
+use crossbeam::channel::{Receiver, Sender, bounded};
+use crossbeam::queue::ArrayQueue;
+use stampede_control::config::Config;
+use stampede_control::images::Images;
+use stampede_control::plan::{DiskPlan, Plan};
+use stampede_control::thread::{Command, ShardLink};
+use stampede_engine::messages::{FromControl, GoldenId, ShardId, ToControl};
+use stampede_engine::setup::{DiskSetup, GoldenSetup, ShardConfig};
+use stampede_engine::{ControlLink, MeshEnd, Shard};
+use stampede_image::align::Alignment;
+use stampede_ring::clock::monotonic_ns;
+use stampede_ring::file::{FileTraits, OpenedFile};
+use stampede_ring::uring::{PeerHandle, UringConfig, UringRing, Waker};
+use stampede_ring::{IoMemory, PeerId, Pool, PoolConfig, cpu};
+use stampede_session::Settings;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Messages of the control thread that may wait for a shard; more stay with it.
+const FROM_CONTROL_MAX: usize = 1024;
+/// Commands and answers that may wait between two shards; more stay with their sender.
+const MESH_MAX: usize = 1024;
+/// Bytes of a slot for headers.
+const HEADER_SLOT: u32 = 4096;
+/// Runs of zeroed ranges that one overlay remembers.
+const TOMBSTONE_RUNS_MAX: u32 = 16_384;
+/// How long a shard may take to set itself up.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a shard may take to leave its loop.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What shards are made from.
+pub(crate) struct Blueprint<'a> {
+    pub(crate) cores: &'a [u16],
+    pub(crate) config: &'a Config,
+    pub(crate) plan: &'a Plan,
+    pub(crate) images: &'a Images,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) arena: &'a Arc<Pool>,
+}
+
+/// One shard before it has a thread.
+struct Parts {
+    core: u16,
+    shard: ShardConfig,
+    ring: UringConfig,
+    mesh: MeshEnd,
+    control: ControlLink,
+    listeners: Vec<TcpListener>,
+    goldens: Vec<(GoldenId, OpenedFile)>,
+    disks: Vec<(DiskPlan, OpenedFile)>,
+}
+
+/// How others reach a shard.
+struct Reach {
+    waker: Waker,
+    handle: PeerHandle,
+}
+
+/// What a shard's thread says while it starts.
+type Hello = Result<Reach, String>;
+
+/// The shards' threads.
+pub(crate) struct Running {
+    threads: Vec<JoinHandle<()>>,
+    queues: Vec<(Arc<ArrayQueue<FromControl>>, Waker)>,
+}
+
+impl Running {
+    /// The control thread's ways to the shards.
+    pub(crate) fn links(&self) -> Vec<ShardLink> {
+        let link = |(queue, waker): &(Arc<ArrayQueue<FromControl>>, Waker)| {
+            let waker = waker.clone();
+            ShardLink::new(Arc::clone(queue), Box::new(move || waker.wake()))
+        };
+        self.queues.iter().map(link).collect()
+    }
+
+    /// Waits until all shards have stopped; false when one does not in time.
+    pub(crate) fn join(self) -> bool {
+        let deadline = Instant::now() + STOP_TIMEOUT;
+        while self.threads.iter().any(|thread| !thread.is_finished()) {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        // A panic has ended the process before it could be seen here.
+        self.threads.into_iter().for_each(|thread| drop(thread.join()));
+        true
+    }
+}
+
+/// Starts all shards; when this returns they run.
+///
+/// # Errors
+/// A shard cannot be set up; the process is to end then.
+pub(crate) fn start(
+    blueprint: &Blueprint<'_>,
+    listeners: Listeners,
+    to_control: &Sender<ToControl>,
+    commands: &Sender<Command>,
+) -> Result<Running, Failure> {
+    let shards = u16::try_from(blueprint.cores.len()).map_err(Failure::runtime)?;
+    let (mut threads, mut queues, mut hellos, mut handles) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let parts = MeshEnd::mesh(shards, MESH_MAX).into_iter().zip(listeners.by_shard).zip(0..);
+    for ((mesh, listeners), number) in parts {
+        let queue = Arc::new(ArrayQueue::new(FROM_CONTROL_MAX));
+        let control = ControlLink::new(to_control.clone(), Arc::clone(&queue));
+        let parts = make_parts(blueprint, ShardId(number), mesh, control, listeners).map_err(Failure::Runtime)?;
+        let (hello, hello_receiver) = bounded(1);
+        let (peers, peers_receiver) = bounded(1);
+        let commands = commands.clone();
+        let body = move || live(parts, &hello, &peers_receiver, &commands);
+        let thread = std::thread::Builder::new().name(format!("shard-{number}")).spawn(body);
+        threads.push(thread.map_err(Failure::runtime)?);
+        queues.push(queue);
+        hellos.push(hello_receiver);
+        handles.push(peers);
+    }
+    let reaches = hellos.iter().map(greet).collect::<Result<Vec<_>, _>>()?;
+    for (number, peers) in handles.iter().enumerate() {
+        let others = reaches.iter().enumerate().filter(|(other, _)| *other != number);
+        let others = others.map(|(other, reach)| Ok((PeerId(other as u16), reach.handle.try_clone()?)));
+        let others = others.collect::<std::io::Result<Vec<_>>>().map_err(Failure::runtime)?;
+        peers.send(others).map_err(|_| Failure::Runtime(anyhow!("shard {number} ended while it started")))?;
+    }
+    for hello in &hellos {
+        greet(hello)?;
+    }
+    let queues = queues.into_iter().zip(reaches).map(|(queue, reach)| (queue, reach.waker)).collect();
+    Ok(Running { threads, queues })
+}
+
+fn greet(hello: &Receiver<Hello>) -> Result<Reach, Failure> {
+    let said = hello.recv_timeout(START_TIMEOUT);
+    said.map_err(|_| Failure::Runtime(anyhow!("a shard does not start")))?.map_err(|why| Failure::Runtime(anyhow!(why)))
+}
+
+fn make_parts(
+    blueprint: &Blueprint<'_>,
+    id: ShardId,
+    mesh: MeshEnd,
+    control: ControlLink,
+    listeners: Vec<TcpListener>,
+) -> anyhow::Result<Parts> {
+    let Blueprint { cores, config, plan, images, settings, arena } = blueprint;
+    let connections = config.limits.connections;
+    let file = |at: usize| images.files().get(at).map(OpenedFile::try_clone).transpose();
+    let mut goldens = Vec::new();
+    for (golden, at) in &plan.goldens {
+        goldens.extend(file(*at)?.map(|file| (*golden, file)));
+    }
+    let mut disks = Vec::new();
+    for disk in plan.disks.iter().filter(|disk| disk.owner == id) {
+        disks.extend(file(disk.file)?.map(|file| (disk.clone(), file)));
+    }
+    let headers = PoolConfig { slot_len: HEADER_SLOT, slots: connections.saturating_mul(2).max(1024) };
+    let files = u32::try_from(goldens.len() + disks.len())?;
+    let shard_cores = cores.iter().map(|core| usize::from(*core)).collect();
+    Ok(Parts {
+        core: *cores.get(usize::from(id.0)).context("a shard without a core")?,
+        shard: ShardConfig {
+            shard: id,
+            settings: Arc::clone(settings),
+            memory: IoMemory::new(config.buffers.0).context("cannot reserve I/O buffers: give smaller --buffers")?,
+            headers: Pool::new(headers).context("cannot reserve memory for headers")?,
+            arena: Arc::clone(arena),
+            connections_max: connections,
+            connection_bytes_max: config.buffers.0 / 4,
+            tombstone_runs_max: TOMBSTONE_RUNS_MAX,
+        },
+        ring: UringConfig {
+            sockets_max: connections.saturating_add(u32::try_from(listeners.len())?).saturating_add(8),
+            files_max: files.max(1),
+            operations_max: connections.saturating_mul(4).clamp(16_384, UringConfig::OPERATIONS_LIMIT),
+            shard_cores,
+            ..UringConfig::default()
+        },
+        mesh,
+        control,
+        listeners,
+        goldens,
+        disks,
+    })
+}
+
+/// A shard's thread.
+fn live(
+    parts: Parts,
+    hello: &Sender<Hello>,
+    peers: &Receiver<Vec<(PeerId, PeerHandle)>>,
+    commands: &Sender<Command>,
+) {
+    let shard = parts.shard.shard;
+    match set_up(parts, hello, peers) {
+        Ok(mut running) => {
+            if let Err(error) = running.run(monotonic_ns) {
+                // Without the control thread there is nobody left to tell.
+                let _ = commands.send(Command::ShardFailed { shard, why: error.to_string() });
+            }
+        }
+        Err(error) => drop(hello.send(Err(format!("shard {}: {error:#}", shard.0)))),
+    }
+}
+
+fn set_up(
+    parts: Parts,
+    hello: &Sender<Hello>,
+    peers: &Receiver<Vec<(PeerId, PeerHandle)>>,
+) -> anyhow::Result<Shard<UringRing>> {
+    cpu::pin_current_thread(usize::from(parts.core))?;
+    let mut pools = parts.shard.memory.pools().to_vec();
+    pools.push(Arc::clone(&parts.shard.arena));
+    let mut ring = UringRing::new(&parts.ring, &pools)?;
+    report(&ring, parts.shard.shard);
+    let reach = |ring: &UringRing| Ok::<_, std::io::Error>(Reach { waker: ring.waker(), handle: ring.peer_handle()? });
+    hello.send(Ok(reach(&ring)?)).context("nobody waits for this shard")?;
+    for (peer, handle) in peers.recv_timeout(START_TIMEOUT).context("the other shards did not start")? {
+        ring.connect_peer(peer, handle);
+    }
+    let mut shard = Shard::new(ring, parts.shard, parts.mesh, parts.control)
+        .map_err(|error| anyhow!("cannot set up: {error}; give larger --buffers"))?;
+    for (golden, file) in parts.goldens {
+        let alignment = alignment(file.traits());
+        let file = shard.ring_mut().add_file(file)?;
+        shard.add_golden(GoldenSetup { golden, file, alignment });
+    }
+    for (DiskPlan { lun, device, .. }, file) in parts.disks {
+        let alignment = alignment(file.traits());
+        let file = shard.ring_mut().add_file(file)?;
+        shard.add_disk(DiskSetup { lun, file, alignment, device });
+    }
+    for listener in parts.listeners {
+        let socket = shard.ring_mut().add_listener(listener)?;
+        shard.add_listener(socket);
+    }
+    hello.send(Ok(reach(shard.ring_mut())?)).context("nobody waits for this shard")?;
+    Ok(shard)
+}
+
+fn alignment(traits: &FileTraits) -> Alignment {
+    match traits.direct {
+        Some(direct) => Alignment { memory: direct.memory, offset: direct.offset },
+        None => Alignment::NONE,
+    }
+}
+
+fn report(ring: &UringRing, shard: ShardId) {
+    let report = ring.report();
+    let reasons = [&report.unregistered_reason, &report.unregistered_files_reason, &report.worker_cores_reason];
+    for reason in reasons.into_iter().flatten() {
+        tracing::info!(shard = shard.0, "{reason}");
+    }
+}
