@@ -70,11 +70,10 @@ fn power_on(site: &mut Site, index: usize) {
 /// Without a word, or with a Logout first; or a warm reset, which is both ends of it.
 fn switch_off(site: &mut Site, index: usize, dice: u8) {
     let machine = &site.machines[index];
-    if dice.is_multiple_of(2) && machine.connected && machine.life == Life::Running {
-        if let Some(session) = machine.session {
-            site.saw("logged out");
-            site.end(session, End::Logout);
-        }
+    let may_log_out = machine.connected && machine.life == Life::Running && dice.is_multiple_of(2);
+    if may_log_out && let Some(session) = machine.session {
+        site.saw("logged out");
+        site.end(session, End::Logout);
     }
     site.machines[index].life = Life::Off;
     if dice.is_multiple_of(3) {
