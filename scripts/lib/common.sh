@@ -8,6 +8,8 @@ export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/build}"
 ROOT=$PWD
 LIB=$ROOT/scripts/lib
 CACHE="${STAMPEDE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/stampede}"
+# Python would leave its byte code beside the sources.
+export PYTHONDONTWRITEBYTECODE=1
 STAMPEDE="${STAMPEDE:-$CARGO_TARGET_DIR/release/stampede}"
 export PATH="$PATH:/usr/sbin:/sbin:$HOME/.cargo/bin"
 
@@ -39,8 +41,11 @@ stop_pid() {
 
 # A zombie does not count as alive.
 pid_alive() {
-    local state
-    state=$(ps -o stat= -p "$1" 2>/dev/null) && [ "${state#Z}" = "$state" ]
+    local stat
+    read -r stat 2>/dev/null <"/proc/$1/stat" || return 1
+    # After the name in parentheses, which may hold anything, comes the state.
+    stat=${stat##*) }
+    [ "${stat:0:1}" != Z ]
 }
 
 cleanup() {
