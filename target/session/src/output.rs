@@ -20,7 +20,8 @@ pub trait Output {
     fn admit(&mut self, request: LoginRequest);
 
     /// A SCSI command entered the task table (in `begin_pdu`): the memory granted with it now belongs to `task`,
-    /// until `command` hands the task over or `release` ends it. An engine that allocated nothing ignores it.
+    /// until `respond` or `forget`, or until `release`. A command that `begin_pdu` returns from without this call was
+    /// not taken: its grant goes back. An engine that allocated nothing ignores it.
     fn accept(&mut self, task: TaskKey) {
         let _ = task;
     }
@@ -35,7 +36,8 @@ pub trait Output {
     fn manage(&mut self, request: ManagementRequest);
 
     /// The task is gone without having run (aborted or failed while its data was collected, or the session
-    /// ended): free its buffers. The key is dead; no `forget` is wanted.
+    /// ended): free its buffers. The key is dead; no `forget` is wanted. It may come while a payload is arriving for
+    /// the task: the rest of that payload is then dropped.
     fn release(&mut self, task: TaskKey);
 
     /// The digests in force for PDUs sent after this call and for the next PDU received (RFC 7143 7.4.2: from the

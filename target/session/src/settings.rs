@@ -7,6 +7,9 @@ use crate::LoginStage;
 /// One second in the unit of every time here.
 pub(crate) const SECOND_NS: u64 = 1_000_000_000;
 
+/// The largest command window: a task table of all its slots is about one MiB.
+const WINDOW_MAX: u16 = 4096;
+
 /// R2Ts of one command that we keep apart; a larger MaxOutstandingR2T would speed nothing up.
 pub(crate) const R2T_MAX: usize = 8;
 
@@ -25,7 +28,8 @@ pub struct Settings {
     pub first_burst: u32,
     /// Largest MaxOutstandingR2T we agree to (RFC 7143 13.17): 1 to 8.
     pub max_outstanding_r2t: u16,
-    /// Commands of one session in the target at once: the size of the command window and of the task table.
+    /// Commands of one session in the target at once, 1 to 4,096: the size of the command window. The task table has
+    /// eight slots more, for immediate commands.
     pub window: u16,
     /// Bytes of text that one negotiation (all PDUs of a C-bit sequence together) may bring.
     pub text_bytes_max: u32,
@@ -71,6 +75,11 @@ impl Settings {
     /// MaxRecvDataSegmentLength within the range of the RFC.
     pub(crate) fn recv_data_segment(&self) -> u32 {
         self.max_recv_data_segment.clamp(512, stampede_wire::DATA_SEGMENT_LEN_MAX)
+    }
+
+    /// The command window within its range.
+    pub(crate) fn command_window(&self) -> u16 {
+        self.window.clamp(1, WINDOW_MAX)
     }
 
     /// MaxOutstandingR2T within what we can keep apart.

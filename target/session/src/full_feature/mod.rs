@@ -79,7 +79,7 @@ enum Current {
 
 impl FullFeature {
     pub(crate) fn new(settings: Arc<Settings>, info: SessionInfo, numbers: Numbers) -> Self {
-        let tasks = TaskTable::new(settings.window);
+        let tasks = TaskTable::new(settings.command_window());
         Self {
             killed: KilledTags::new(tasks.capacity()),
             tasks,

@@ -132,7 +132,7 @@ impl Login {
         match &self.leading {
             None => {
                 self.leading = Some(*request);
-                self.numbers = Some(Numbers::new(request.cmd_sn(), settings.window));
+                self.numbers = Some(Numbers::new(request.cmd_sn(), settings.command_window()));
                 self.stage = Some(current);
             }
             Some(first) => {
