@@ -13,10 +13,14 @@
 //!       +--> model::ModelDisk     FaultCounts (each fault that was injected)
 //! ```
 //!
-//! A test holds the world, its shards and its initiators, and steps them in an order drawn from
+//! A test holds the world, its shards and a [`workload::Workload`] (or its own [`initiator::Initiator`]s), and steps
+//! them in an order drawn from
 //! [`SimWorld::fork_rng`]: a shard's turn, an initiator's poll, or [`SimWorld::advance`]. Nothing blocks:
 //! [`stampede_ring::Ring::submit`] only records how long the shard would have slept, which
 //! [`SimWorld::is_ready`] evaluates.
+//!
+//! Between a shard and its ring a test may put a [`Mutant`], which breaks one promise of the seam on purpose: a test
+//! that does not notice is no test.
 //!
 //! This crate is for tests only; no product crate depends on it.
 
@@ -34,6 +38,7 @@ mod ring;
 mod stamp;
 mod state;
 mod trace;
+pub mod workload;
 mod world;
 
 pub use client::{ClientId, ClientStatus};

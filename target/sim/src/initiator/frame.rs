@@ -115,13 +115,16 @@ impl Framer {
         }
         let headers = HEADER + header.ahs_len();
         let data_start = headers + if self.header_digest { 4 } else { 0 };
-        let data_end = data_start + len.next_multiple_of(4);
-        let end = data_end + if self.data_digest && len > 0 { 4 } else { 0 };
-        if bytes.len() < end {
+        if bytes.len() < data_start {
             return Ok(None);
         }
         if self.header_digest && !has_digest(&bytes[..headers], &bytes[headers..]) {
             return wrong(format!("a wrong header digest on {header:?}"));
+        }
+        let data_end = data_start + len.next_multiple_of(4);
+        let end = data_end + if self.data_digest && len > 0 { 4 } else { 0 };
+        if bytes.len() < end {
+            return Ok(None);
         }
         if self.data_digest && len > 0 && !has_digest(&bytes[data_start..data_end], &bytes[data_end..]) {
             return wrong(format!("a wrong data digest on {header:?}"));

@@ -149,6 +149,11 @@ impl Initiator {
         self.state == SessionState::FullFeature && open && self.tasks.len() < self.config.queue_depth
     }
 
+    /// Expects no status for this command any more: a unit attention said that it was dropped.
+    pub fn forget(&mut self, tag: Tag) {
+        self.tasks.remove(&tag);
+    }
+
     /// What the target did against the standard since the last call.
     pub fn take_violations(&mut self) -> Vec<Violation> {
         std::mem::take(&mut self.violations)
@@ -228,6 +233,7 @@ impl Initiator {
         self.state = SessionState::Idle;
         self.framer = Framer::new();
         self.outgoing.clear();
+        self.sent = self.queued;
         self.window = None;
         self.tsih = 0;
     }

@@ -8,8 +8,16 @@ const SECTOR: usize = 512;
 /// The content of written sectors before their last write, as far as it was seen.
 #[derive(Default)]
 pub(super) struct History {
-    /// Per file and sector: the content before the last write (if known) and after it.
-    sectors: BTreeMap<(FileId, u64), (Option<Box<[u8]>>, Box<[u8]>)>,
+    /// By file and sector number.
+    sectors: BTreeMap<(FileId, u64), Past>,
+}
+
+/// What one sector held.
+struct Past {
+    /// Before the last write, if that is known.
+    before: Option<Box<[u8]>>,
+    /// After it.
+    last: Box<[u8]>,
 }
 
 impl History {
@@ -17,8 +25,8 @@ impl History {
     pub(super) fn write(&mut self, file: FileId, offset: u64, bytes: &[u8]) {
         for (index, sector) in bytes.chunks_exact(SECTOR).enumerate() {
             let place = (file, offset / SECTOR as u64 + index as u64);
-            let before = self.sectors.remove(&place).map(|(_, last)| last);
-            self.sectors.insert(place, (before, sector.into()));
+            let before = self.sectors.remove(&place).map(|past| past.last);
+            self.sectors.insert(place, Past { before, last: sector.into() });
         }
     }
 
@@ -27,7 +35,7 @@ impl History {
         let mut changed = false;
         for (index, sector) in bytes.chunks_exact_mut(SECTOR).enumerate() {
             let place = (file, offset / SECTOR as u64 + index as u64);
-            if let Some((before, last)) = self.sectors.get(&place)
+            if let Some(Past { before, last }) = self.sectors.get(&place)
                 && *sector == **last
             {
                 match before {

@@ -8,18 +8,18 @@ impl<R: Ring> Mutant<R> {
     pub(super) fn push_mutated(&mut self, token: Token, operation: Operation) -> Result<(), Operation> {
         match operation {
             Operation::Flush { .. } if self.strikes(Mutation::FlushNoop) => self.pretend(token),
-            Operation::Flush { file } if self.is(Mutation::FlushEarly) => {
-                self.ring.push(token, Operation::Flush { file })?;
-                if self.strikes(Mutation::FlushEarly) {
-                    self.note(token, Note::Swallow);
-                    return self.pretend(token);
-                }
-                Ok(())
+            Operation::Flush { file } if self.strikes(Mutation::FlushEarly) => {
+                self.push_noted(token, Operation::Flush { file }, Note::Swallow)?;
+                self.pretend(token)
             }
             Operation::Discard { .. } | Operation::Zero { .. } if self.strikes(Mutation::ZeroNoop) => {
                 self.pretend(token)
             }
             Operation::Cancel { .. } if self.strikes(Mutation::CancelLost) => Ok(()),
+            Operation::Cancel { target } => {
+                let target = self.alias_of(target);
+                self.ring.push(token, Operation::Cancel { target })
+            }
             Operation::Wake { .. } if self.strikes(Mutation::WakeLost) => Ok(()),
             Operation::Write { file, offset, buffer, start, len } => {
                 self.push_write(token, file, offset, (buffer, start, len))
@@ -29,6 +29,14 @@ impl<R: Ring> Mutant<R> {
             }
             other => self.ring.push(token, other),
         }
+    }
+
+    /// Passes an operation on under a token of the mutant's own.
+    fn push_noted(&mut self, token: Token, operation: Operation, note: Note) -> Result<(), Operation> {
+        let alias = self.next_alias();
+        self.ring.push(alias, operation)?;
+        self.notes.insert(alias, (token, note));
+        Ok(())
     }
 
     fn pretend(&mut self, token: Token) -> Result<(), Operation> {
@@ -51,24 +59,20 @@ impl<R: Ring> Mutant<R> {
             self.report_moved(token, len, buffer);
             return Ok(());
         }
-        if self.is(Mutation::WriteEarly) {
+        if self.strikes(Mutation::WriteEarly) {
             let copy = buffer.clone();
-            self.ring.push(token, Operation::Write { file, offset, buffer, start, len })?;
-            if self.strikes(Mutation::WriteEarly) {
-                self.note(token, Note::Swallow);
-                self.report_moved(token, len, copy);
-            }
+            self.push_noted(token, Operation::Write { file, offset, buffer, start, len }, Note::Swallow)?;
+            self.report_moved(token, len, copy);
             return Ok(());
         }
         if len >= 1024 && self.strikes(Mutation::WriteTorn) {
             let half = len / 1024 * 512;
-            self.ring.push(token, Operation::Write { file, offset, buffer, start, len: half })?;
-            self.note(token, Note::Claim(len));
-            return Ok(());
+            let write = Operation::Write { file, offset, buffer, start, len: half };
+            return self.push_noted(token, write, Note::Claim(len));
         }
         let shift = if self.strikes(Mutation::WriteMisplaced) { u64::from(len.max(512)) } else { 0 };
-        self.ring
-            .push(token, Operation::Write { file, offset: offset.saturating_add(shift), buffer, start, len })
+        let at = offset.saturating_add(shift);
+        self.push_noted(token, Operation::Write { file, offset: at, buffer, start, len }, Note::Asked(len))
     }
 
     fn push_read(
@@ -80,18 +84,12 @@ impl<R: Ring> Mutant<R> {
     ) -> Result<(), Operation> {
         let shift = if self.strikes(Mutation::ReadMisplaced) { u64::from(len) } else { 0 };
         let at = offset.saturating_add(shift);
-        self.ring.push(token, Operation::Read { file, offset: at, buffer, start, len })?;
-        if self.is(Mutation::ReadStale) {
-            self.note(token, Note::Stale { file, offset, start, len });
-        }
-        self.note_length(token, len);
-        Ok(())
-    }
-
-    fn note_length(&mut self, token: Token, len: u32) {
-        if self.is(Mutation::ErrorAsSuccess) || self.is(Mutation::ShortAsComplete) {
-            self.note(token, Note::Asked(len));
-        }
+        let note = if self.is(Mutation::ReadStale) {
+            Note::Stale { file, offset, start, len }
+        } else {
+            Note::Asked(len)
+        };
+        self.push_noted(token, Operation::Read { file, offset: at, buffer, start, len }, note)
     }
 
     /// Takes completions out of the ring, breaks them, and queues what the shard is to see.
@@ -106,9 +104,13 @@ impl<R: Ring> Mutant<R> {
     }
 
     fn pass(&mut self, Completion { token, event }: Completion) {
+        let (token, note) = match self.notes.remove(&token) {
+            Some((_, Note::Swallow)) => return,
+            Some((token, note)) => (token, Some(note)),
+            None => (token, None),
+        };
         let event = match event {
-            Event::Transferred { result, buffer } => return self.pass_transfer(token, result, buffer),
-            Event::Finished { .. } if matches!(self.take_note(token), Some(Note::Swallow)) => return,
+            Event::Transferred { result, buffer } => return self.pass_transfer(token, note, result, buffer),
             Event::Finished { result: Err(Errno(libc::EIO | libc::ENOSPC)) }
                 if self.strikes(Mutation::ErrorAsSuccess) =>
             {
@@ -146,11 +148,14 @@ impl<R: Ring> Mutant<R> {
         self.report(token, event);
     }
 
-    fn pass_transfer(&mut self, token: Token, result: Result<u32, Errno>, mut buffer: Buffer) {
-        let note = self.take_note(token);
-        let mut result = result;
+    fn pass_transfer(
+        &mut self,
+        token: Token,
+        note: Option<Note>,
+        mut result: Result<u32, Errno>,
+        mut buffer: Buffer,
+    ) {
         match note {
-            Some(Note::Swallow) => return,
             Some(Note::Claim(len)) => result = result.map(|_| len),
             Some(Note::Asked(len)) => {
                 let short = result.is_ok_and(|moved| moved < len);
@@ -171,7 +176,7 @@ impl<R: Ring> Mutant<R> {
                     self.hits += u64::from(changed);
                 }
             }
-            None => {}
+            Some(Note::Swallow) | None => {}
         }
         if self.strikes(Mutation::CompletionLost) {
             return;

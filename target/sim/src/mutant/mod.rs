@@ -118,14 +118,19 @@ enum Note {
     Stale { file: FileId, offset: u64, start: u32, len: u32 },
 }
 
+/// Marks the mutant's own tokens.
+const ALIAS: u64 = 0xffb6 << 48;
+
 /// A ring with a planted bug around an honest one.
 pub struct Mutant<R> {
     ring: R,
     config: MutantConfig,
     rng: fastrand::Rng,
     hits: u64,
-    /// By the operation's token; several operations may share one.
-    notes: BTreeMap<Token, VecDeque<Note>>,
+    /// By the token under which the operation was passed on: one of the mutant's own, since the shard may use a
+    /// token again once it believes that the operation is done. With the shard's own token.
+    notes: BTreeMap<Token, (Token, Note)>,
+    noted: u64,
     /// Completions that the mutant makes itself or holds back.
     made: VecDeque<Completion>,
     scratch: Vec<Completion>,
@@ -141,6 +146,7 @@ impl<R> Mutant<R> {
             rng: fastrand::Rng::with_seed(config.seed ^ 0x0bad),
             hits: 0,
             notes: BTreeMap::new(),
+            noted: 0,
             made: VecDeque::new(),
             scratch: Vec::new(),
             history: History::default(),
@@ -174,17 +180,17 @@ impl<R> Mutant<R> {
         self.config.mutation == Some(mutation)
     }
 
-    fn note(&mut self, token: Token, note: Note) {
-        self.notes.entry(token).or_default().push_back(note);
+    /// The token under which the next noted operation is passed on.
+    fn next_alias(&mut self) -> Token {
+        self.noted += 1;
+        Token(ALIAS | self.noted)
     }
 
-    fn take_note(&mut self, token: Token) -> Option<Note> {
-        let notes = self.notes.get_mut(&token)?;
-        let note = notes.pop_front();
-        if notes.is_empty() {
-            self.notes.remove(&token);
-        }
-        note
+    /// The token under which the shard's operation was passed on.
+    fn alias_of(&self, target: Token) -> Token {
+        let alias =
+            self.notes.iter().find(|(_, (token, note))| *token == target && !matches!(note, Note::Swallow));
+        alias.map_or(target, |(alias, _)| *alias)
     }
 
     fn report(&mut self, token: Token, event: Event) {
