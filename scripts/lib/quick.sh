@@ -45,7 +45,7 @@ quick_checks() {
     if [ "$TARGET_KIND" = stampede ]; then
         check "two clones of one golden do not see each other" timeout 30 python3 "$LIB/sessions.py" clones \
             "$TARGET_PORT" "$(target_iqn debian)" "$TARGET_LUN"
-        check "stampede status --json" answers 'debian' target_status
+        check "stampede status --json" answers 'debian' "$STAMPEDE" status --json --control "$TARGET_CONTROL"
         # Not by `check`: only this shell may wait for its child.
         if quick_stop; then pass "SIGTERM ends it cleanly"; else fail "SIGTERM ends it cleanly"; fi
     fi

@@ -15,7 +15,7 @@ import sys
 
 import iscsi
 
-PATTERN_LBAS = (0, 8, 2048, 100_003, 199_999)
+PATTERN_LBAS = (0, 35, 2048, 100_003, 199_999)
 PATTERN_BYTES = 16384
 
 
