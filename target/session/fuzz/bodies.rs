@@ -375,7 +375,7 @@ impl Initiator {
     ) {
         let command = ScsiCommand::new(itt, lun, pdu::TaskAttribute::Simple, &[shape; 16], sns);
         self.cmd_sn = self.cmd_sn.wrapping_add(1);
-        if kind % 3 == 0 {
+        if kind.is_multiple_of(3) {
             return append(stream, command.reading(u32::from(shape) * 64).into(), &[]);
         }
         let (more, len) = (shape & 0x80 != 0, u32::from(shape) * 32);
