@@ -109,7 +109,6 @@ impl Conn {
         settings: Arc<Settings>,
         now_ns: u64,
     ) -> Self {
-        let receiver = Receiver::new(settings.max_recv_data_segment);
         let session_id = session;
         let session = Connection::new(session, settings, local, peer, now_ns);
         Self {
@@ -117,7 +116,7 @@ impl Conn {
             peer,
             side: Side::new(NexusId(session_id.0), session.tasks_max()),
             session,
-            receiver,
+            receiver: Receiver::new(),
             life: Life::Open,
             receiving: false,
             cancelling: false,

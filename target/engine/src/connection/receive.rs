@@ -55,11 +55,9 @@ pub(crate) struct Receiver {
 }
 
 impl Receiver {
-    pub(super) fn new(max_data_segment: u32) -> Self {
-        let config =
-            FramerConfig { max_data_segment, max_ahs: AHS_MAX, header_digest: false, data_digest: false };
+    pub(super) fn new() -> Self {
         Self {
-            framer: Framer::new(config),
+            framer: Framer::new(FramerConfig { max_ahs: AHS_MAX, ..FramerConfig::login() }),
             disposition: Disposition::None,
             got: 0,
             collected: Vec::new(),
@@ -114,7 +112,7 @@ impl Conn {
     fn parse(&mut self, key: Key, input: &mut &[u8], front: &mut Front<'_>) -> Result<bool, Broken> {
         let Self { receiver, session, side, .. } = self;
         // The login may have been decided since the last chunk.
-        receiver.take_digests(side);
+        receiver.take_agreed(side);
         loop {
             match receiver.framer.next(input).map_err(Broken::Frame)? {
                 None => return Ok(true),
@@ -156,10 +154,13 @@ impl Receiver {
         Ok(true)
     }
 
-    /// Digests that the session has agreed to hold from the next PDU on.
-    fn take_digests(&mut self, side: &mut Side) {
+    /// What the login agreed on holds from the next PDU on.
+    fn take_agreed(&mut self, side: &mut Side) {
         if let Some((header, data)) = side.digests.take() {
             self.framer.set_digests(header, data);
+        }
+        if let Some(bytes) = side.data_segment_max.take() {
+            self.framer.set_max_data_segment(bytes);
         }
     }
 
@@ -191,7 +192,7 @@ impl Receiver {
         let ended = session.end_pdu(&self.collected, data_digest_ok, now_ns, &mut sink);
         self.collected.clear();
         self.disposition = Disposition::None;
-        self.take_digests(side);
+        self.take_agreed(side);
         ended.map_err(Broken::Session)
     }
 }

@@ -60,6 +60,8 @@ pub(crate) struct Side {
     pub(super) held_bytes: u64,
     /// Digests that the framer shall expect from the next PDU on.
     pub(super) digests: Option<(bool, bool)>,
+    /// Longest data segment that the framer shall take from the next PDU on, in bytes.
+    pub(super) data_segment_max: Option<u32>,
 }
 
 impl Side {
@@ -72,6 +74,7 @@ impl Side {
             granted: Payload::default(),
             held_bytes: 0,
             digests: None,
+            data_segment_max: None,
         }
     }
 
@@ -221,6 +224,7 @@ impl Output for Sink<'_, '_> {
     }
 
     fn full_feature(&mut self, session: &SessionInfo) {
+        self.side.data_segment_max = Some(session.parameters.target_recv_data_segment);
         if session.kind == SessionKind::Normal {
             self.front.happenings.push_back(Happening::FullFeature(self.key));
         }

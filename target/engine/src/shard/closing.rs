@@ -16,7 +16,7 @@ impl<R: Ring> Shard<R> {
         if conn.life != Life::Open {
             return;
         }
-        tracing::info!(peer = %conn.peer, session = conn.session.session().0, %why, "closing connection");
+        tracing::debug!(peer = %conn.peer, session = conn.session.session().0, %why, "closing connection");
         conn.life = Life::Finishing;
         self.mark(key);
         self.cancel_receive(key);

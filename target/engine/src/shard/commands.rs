@@ -42,7 +42,7 @@ impl<R: Ring> Shard<R> {
         let Some(conn) = self.conns.get_mut(key) else { return };
         let Some(info) = conn.session.info() else { return };
         let transport = TransportId { initiator_name: info.initiator.clone(), isid: info.isid.0 };
-        tracing::info!(
+        tracing::debug!(
             peer = %conn.peer, session = info.session.0, initiator = %info.initiator,
             target = info.target.as_deref().unwrap_or(""), stage = ?info.stage, "logged in"
         );

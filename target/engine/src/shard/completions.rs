@@ -147,6 +147,10 @@ impl<R: Ring> Shard<R> {
             }
             Fed::Broken(broken) => {
                 self.counters.violations += 1;
+                if let Some(conn) = self.conns.get(key) {
+                    let session = conn.session.session().0;
+                    tracing::warn!(peer = %conn.peer, session, why = %broken, "connection dropped for breaking the protocol");
+                }
                 // What was queued before (a Reject) is still sent.
                 self.finish(key, &broken);
             }
