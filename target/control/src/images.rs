@@ -47,6 +47,15 @@ pub enum ImageError {
     },
 }
 
+impl ImageError {
+    /// Whether another process has the file, perhaps for a moment only.
+    #[must_use]
+    pub fn is_in_use(&self) -> bool {
+        let Self::Open { source, .. } = self else { return false };
+        matches!(source, OpenFileError::Locked { .. } | OpenFileError::DeviceBusy { .. })
+    }
+}
+
 /// All images, each file open once however many targets use it.
 #[derive(Debug)]
 pub struct Images {
@@ -169,7 +178,9 @@ mod tests {
     #[test]
     fn one_golden_of_several_targets_is_opened_once() {
         let folder = Folder::new();
-        let images = folder.open(&["x=a.img,clone=ephemeral", "d=b.img", "y=a.img,clone=ephemeral", "r=a.img,ro"]).unwrap();
+        let images = folder
+            .open(&["x=a.img,clone=ephemeral", "d=b.img", "y=a.img,clone=ephemeral", "r=a.img,ro"])
+            .unwrap();
         assert_eq!(images.files().len(), 2);
         let places: Vec<_> = (0..5).map(|target| images.file_of(target)).collect();
         assert_eq!(places, [Some(0), Some(1), Some(0), Some(0), None]);
@@ -180,7 +191,9 @@ mod tests {
     fn a_golden_in_use_cannot_be_opened_for_writing() {
         let folder = Folder::new();
         std::os::unix::fs::symlink("a.img", folder.0.path().join("link.img")).unwrap();
-        for targets in [["x=a.img,clone=ephemeral", "d=a.img"], ["d=link.img", "x=a.img,ro"], ["d=a.img", "e=link.img"]] {
+        for targets in
+            [["x=a.img,clone=ephemeral", "d=a.img"], ["d=link.img", "x=a.img,ro"], ["d=a.img", "e=link.img"]]
+        {
             let error = folder.open(&targets).unwrap_err();
             assert!(matches!(error, ImageError::Conflict(_)), "{error}");
         }

@@ -45,7 +45,8 @@ impl<K: Ord + Clone> RateLimit<K> {
     /// Whether an event of this peer may be logged now.
     pub fn check(&mut self, peer: K, now_ns: u64) -> Allowance {
         if !self.peers.contains_key(&peer) && self.peers.len() >= PEERS_MAX {
-            let oldest = self.peers.iter().min_by_key(|(_, window)| window.began_ns).map(|(peer, _)| peer.clone());
+            let oldest =
+                self.peers.iter().min_by_key(|(_, window)| window.began_ns).map(|(peer, _)| peer.clone());
             if let Some(oldest) = oldest {
                 self.peers.remove(&oldest);
             }

@@ -61,7 +61,9 @@ impl Plan {
             let iqn = iscsi.iqn.as_str();
             let mut luns = Vec::new();
             for (number, index) in &iscsi.luns {
-                let (Some(entry), Some(file)) = (config.targets.get(*index), images.file_of(*index)) else { continue };
+                let (Some(entry), Some(file)) = (config.targets.get(*index), images.file_of(*index)) else {
+                    continue;
+                };
                 let Some(opened) = images.files().get(file) else { continue };
                 let identity = store.identity(iqn, *number, LunIdentity::derive(iqn, *number))?;
                 let backing = match entry.clone {
@@ -96,7 +98,8 @@ impl Plan {
         let lun = self.first_clone;
         self.first_clone = LunId(lun.0.saturating_add(1));
         let owner = ShardId(u16::try_from(lun.0 % u32::from(shards.max(1))).unwrap_or(0));
-        let mut device = DeviceConfig::new(identity.to_scsi(iqn, false), traits.len_bytes / u64::from(BLOCK_SIZE));
+        let mut device =
+            DeviceConfig::new(identity.to_scsi(iqn, false), traits.len_bytes / u64::from(BLOCK_SIZE));
         device.read_only = entry.ro;
         // A device's discard need not zero, so it is not offered as thin provisioning.
         device.thin = !entry.ro && !traits.device;
@@ -161,7 +164,8 @@ mod tests {
         assert_eq!(plan.targets.len(), 4);
         assert_eq!(plan.targets[0].policy.on_lost, OnLost::Fresh);
         assert_eq!(plan.targets[0].policy.hold_after_unclean, 3_600_000_000_000);
-        let owners: Vec<_> = plan.disks.iter().map(|disk| (disk.lun.0, disk.owner.0, disk.device.read_only)).collect();
+        let owners: Vec<_> =
+            plan.disks.iter().map(|disk| (disk.lun.0, disk.owner.0, disk.device.read_only)).collect();
         assert_eq!(owners, [(0, 0, false), (1, 1, false), (2, 0, true)]);
         assert_eq!(plan.first_clone, LunId(3));
         assert_eq!(plan.targets[2].luns.iter().map(|lun| lun.number).collect::<Vec<_>>(), [0, 4]);

@@ -118,7 +118,9 @@ impl Store {
             .create(&path);
         let database = opened.map_err(|error| match error {
             DatabaseError::DatabaseAlreadyOpen => StoreError::InUse { path: path.clone() },
-            DatabaseError::Storage(StorageError::Io(source)) if source.kind() != io::ErrorKind::InvalidData => {
+            DatabaseError::Storage(StorageError::Io(source))
+                if source.kind() != io::ErrorKind::InvalidData =>
+            {
                 bad_directory(source)
             }
             other => StoreError::Corrupted { path: path.clone(), why: other.to_string() },
@@ -131,7 +133,8 @@ impl Store {
     /// # Errors
     /// None are known.
     pub fn in_memory() -> Result<Self, StoreError> {
-        let database = Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(InMemoryBackend::new());
+        let database =
+            Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(InMemoryBackend::new());
         Self::begin(database.map_err(failed)?, None)
     }
 
@@ -296,7 +299,9 @@ mod tests {
         let store = Store::open(&dir.path().join("a/b")).unwrap();
         assert_eq!(store.run(), 1);
         store.apply(&[Change::PutEpoch(record("i1", 1)), Change::PutEpoch(record("i2", 2))]).unwrap();
-        store.apply(&[Change::PutEpoch(record("i1", 3)), Change::DeleteEpoch(record("i2", 2).key())]).unwrap();
+        store
+            .apply(&[Change::PutEpoch(record("i1", 3)), Change::DeleteEpoch(record("i2", 2).key())])
+            .unwrap();
         let first = LunIdentity::derive("iqn.t", 0);
         assert_eq!(store.identity("iqn.t", 0, first.clone()).unwrap(), first);
         drop(store);

@@ -13,7 +13,9 @@ fn ask(path: &Path, request: &Request) -> Result<Response, Failure> {
 }
 
 fn unexpected() -> Failure {
-    Failure::Runtime(anyhow!("the running stampede gave an answer to another question; is it of the same version?"))
+    Failure::Runtime(anyhow!(
+        "the running stampede gave an answer to another question; is it of the same version?"
+    ))
 }
 
 /// Prints, and does not mind when the reader of a pipe has gone.
@@ -48,7 +50,9 @@ pub(crate) fn clone_list(arguments: &StatusArgs) -> Result<(), Failure> {
 pub(crate) fn clone_reset(arguments: &ResetArgs) -> Result<(), Failure> {
     let request =
         Request::CloneReset { initiator: arguments.initiator.clone(), target: arguments.target.clone() };
-    let Response::Reset(outcomes) = ask(&arguments.socket.path(), &request)? else { return Err(unexpected()) };
+    let Response::Reset(outcomes) = ask(&arguments.socket.path(), &request)? else {
+        return Err(unexpected());
+    };
     let mut refused = false;
     let mut text = String::new();
     for outcome in outcomes {

@@ -3,8 +3,8 @@
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use stampede_control::config::{
-    ByteSize, ConfigError, Cores, LogFormat, Origin, Partial, PartialLimits, Period, TargetConfig, ValueError,
-    default_control_socket, read,
+    ByteSize, ConfigError, Cores, LogFormat, Origin, Partial, PartialLimits, Period, TargetConfig,
+    ValueError, default_control_socket, read,
 };
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -18,8 +18,10 @@ const LONG_VERSION: &str = concat!(
 /// An iSCSI target for boot storms: one host boots many diskless machines from a few golden images.
 #[derive(Debug, Parser)]
 #[command(name = "stampede", version, long_version = LONG_VERSION, arg_required_else_help = true)]
-#[command(after_help = "Exit codes: 0 done, 1 it failed while running, 2 the command line, the configuration or an \
-                        image is not right.")]
+#[command(
+    after_help = "Exit codes: 0 done, 1 it failed while running, 2 the command line, the configuration or an \
+                        image is not right."
+)]
 pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]

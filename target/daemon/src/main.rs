@@ -51,6 +51,19 @@ fn main() -> ExitCode {
         Err(Failure::Runtime(error)) => (error, 1),
         Err(Failure::Usage(error)) => (error, 2),
     };
-    eprintln!("stampede: {error:#}");
+    eprintln!("stampede: {}", chain(&error));
     ExitCode::from(code)
+}
+
+/// An error and its causes, as far as they say anything that was not said.
+fn chain(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }

@@ -92,7 +92,10 @@ fn check_pair(
     let fail = |what: String, help: String| Err(ConfigError::new(origin.clone(), what, help));
     if target.name == earlier.name {
         let what = format!("two targets of one name, `{}` (the other: {earlier_origin})", target.name);
-        return fail(what, "give each its own name; several LUNs of one target share an iqn= instead".to_owned());
+        return fail(
+            what,
+            "give each its own name; several LUNs of one target share an iqn= instead".to_owned(),
+        );
     }
     let iqn = target.target_iqn();
     if iqn != earlier.target_iqn() {
@@ -128,9 +131,14 @@ fn contradiction(a: &TargetConfig, b: &TargetConfig) -> Option<&'static str> {
 
 /// Checks the values that have a range.
 pub(super) fn values(config: &Config) -> Result<(), ConfigError> {
-    let fail = |key: &'static str, what: String, help: &str| Err(ConfigError::new(Origin::Setting(key), what, help));
+    let fail =
+        |key: &'static str, what: String, help: &str| Err(ConfigError::new(Origin::Setting(key), what, help));
     if config.arena.0 < ARENA_MIN && config.targets.iter().any(|t| t.clone == CloneKind::Ephemeral) {
-        return fail("arena", format!("{} is too small", config.arena), "give the clones at least 1M, usually 1G or more");
+        return fail(
+            "arena",
+            format!("{} is too small", config.arena),
+            "give the clones at least 1M, usually 1G or more",
+        );
     }
     if config.buffers.0 < BUFFERS_MIN {
         return fail("buffers", format!("{} is too small", config.buffers), "give each shard at least 4M");
@@ -139,15 +147,25 @@ pub(super) fn values(config: &Config) -> Result<(), ConfigError> {
         return fail("login-timeout", "0 gives nobody time to log in".to_owned(), "use 15s");
     }
     if !(1..=1 << 20).contains(&config.limits.connections) {
-        return fail("limits.connections", format!("{} is out of range", config.limits.connections), "use 1 to 1048576");
+        return fail(
+            "limits.connections",
+            format!("{} is out of range", config.limits.connections),
+            "use 1 to 1048576",
+        );
     }
     if !(1..=4096).contains(&config.limits.commands) {
-        return fail("limits.commands", format!("{} is out of range", config.limits.commands), "use 1 to 4096");
+        return fail(
+            "limits.commands",
+            format!("{} is out of range", config.limits.commands),
+            "use 1 to 4096",
+        );
     }
     if config.limits.clones == 0 {
         return fail("limits.clones", "0 lets nobody boot".to_owned(), "use 1 or more");
     }
-    if let Some(twice) = (1..config.listen.len()).find(|at| config.listen[..*at].contains(&config.listen[*at])) {
+    if let Some(twice) =
+        (1..config.listen.len()).find(|at| config.listen[..*at].contains(&config.listen[*at]))
+    {
         return fail("listen", format!("{} is given twice", config.listen[twice]), "give each address once");
     }
     if config.control.as_os_str().len() > SOCKET_PATH_MAX {
@@ -233,7 +251,8 @@ mod tests {
 
     #[test]
     fn flags_win_over_the_file_and_targets_add_up() {
-        let file = Partial { login_timeout: Some(Period::seconds(1)), cores: Some(Cores::Auto), ..flags(&["a=x"]) };
+        let file =
+            Partial { login_timeout: Some(Period::seconds(1)), cores: Some(Cores::Auto), ..flags(&["a=x"]) };
         let flags = Partial { login_timeout: Some(Period::seconds(2)), ..flags(&["b=y"]) };
         let config = file.merge(flags).finish().unwrap();
         assert_eq!(config.login_timeout, Period::seconds(2));

@@ -139,7 +139,11 @@ mod tests {
             ("[[target]]\nname = 'a'\n", 1, "missing field `path`"),
             ("[limits]\ncommands = 100000\n", 2, "invalid value"),
             ("a = = 2\n", 1, ""),
-            ("[[target]]\nname = 'a'\npath = 'a'\n\n[[target]]\nname = 'a'\npath = 'b'\n", 5, "two targets of one name"),
+            (
+                "[[target]]\nname = 'a'\npath = 'a'\n\n[[target]]\nname = 'a'\npath = 'b'\n",
+                5,
+                "two targets of one name",
+            ),
             ("[[target]]\nname = 'a'\npath = 'a'\nstage = 'os'\n", 1, "means nothing without clones"),
             ("[[target]]\nname = 'a'\npath = 'a'\niqn = 'IQN.x'\n", 4, "capital letter"),
         ] {

@@ -19,9 +19,7 @@ pub use error::{ConfigError, Origin};
 pub use file::read;
 pub use name::{IscsiName, NAMING_AUTHORITY};
 pub use target::{GRACE_DEFAULT, HOLD_DEFAULT, LUN_MAX, TargetConfig};
-pub use values::{
-    ByteSize, CORES_MAX, CloneKind, Cores, LogFormat, OnLost, Period, StageRule, ValueError,
-};
+pub use values::{ByteSize, CORES_MAX, CloneKind, Cores, LogFormat, OnLost, Period, StageRule, ValueError};
 
 use serde::{Deserialize, Serialize};
 use std::net::{Ipv4Addr, SocketAddr};

@@ -62,7 +62,9 @@ impl FromStr for IscsiName {
 /// The characters that RFC 3722 leaves of ASCII: lower-case letters, digits, dash, dot and colon.
 fn check_characters(text: &str) -> Result<(), String> {
     match text.chars().find(|c| !matches!(c, 'a'..='z' | '0'..='9' | '-' | '.' | ':')) {
-        Some(c) if c.is_ascii_uppercase() => Err(format!("`{c}` is a capital letter, names are in lower case")),
+        Some(c) if c.is_ascii_uppercase() => {
+            Err(format!("`{c}` is a capital letter, names are in lower case"))
+        }
         Some(c) => Err(format!("`{c}` is not a letter, digit, dash, dot or colon")),
         None => Ok(()),
     }

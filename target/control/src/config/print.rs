@@ -13,16 +13,25 @@ const COMMENTS: &[(&str, &str)] = &[
          Default: \"auto\".",
     ),
     ("control-core", "The core of the control thread. Default: any core without a shard."),
-    ("arena", "Memory for all ephemeral clones together; a full arena refuses further writes. Default: \"1G\"."),
+    (
+        "arena",
+        "Memory for all ephemeral clones together; a full arena refuses further writes. Default: \"1G\".",
+    ),
     ("buffers", "I/O buffers of each shard. Default: \"64M\"."),
-    ("state-dir", "Where boot epochs and identities are kept. Default: none, and they do not survive a restart."),
+    (
+        "state-dir",
+        "Where boot epochs and identities are kept. Default: none, and they do not survive a restart.",
+    ),
     (
         "control",
         "The socket of `stampede status`. Default: control.sock in state-dir; without one, in /run/stampede (root) \
          or $XDG_RUNTIME_DIR/stampede.",
     ),
     ("login-timeout", "From accepting a connection to the end of its login. Default: \"15s\"."),
-    ("drain-timeout", "At SIGTERM: how long initiators have until their sessions are closed. Default: \"10s\"."),
+    (
+        "drain-timeout",
+        "At SIGTERM: how long initiators have until their sessions are closed. Default: \"10s\".",
+    ),
     ("log", "Which events are logged: a level, or a filter as in RUST_LOG. Default: \"info\"."),
     ("log-format", "\"text\" or \"json\". Default: \"text\"."),
     ("connections", "Connections of one shard at once. Default: 4096."),
@@ -30,10 +39,16 @@ const COMMENTS: &[(&str, &str)] = &[
     ("clones", "Ephemeral clones of one target at once, in use or held. Default: 4096."),
     ("name", "What the target is called; its default IQN ends in it."),
     ("path", "The image: a raw file or a block device."),
-    ("clone", "\"none\": the image itself. \"ephemeral\": each boot gets a copy-on-write clone. Default: \"none\"."),
+    (
+        "clone",
+        "\"none\": the image itself. \"ephemeral\": each boot gets a copy-on-write clone. Default: \"none\".",
+    ),
     ("ro", "Whether writes are refused. Default: false."),
     ("lun", "LUN number beneath the IQN. Default: 0."),
-    ("iqn", "Default: iqn.2026-11.io.stampede:NAME. Targets of one IQN and different LUNs are one iSCSI target."),
+    (
+        "iqn",
+        "Default: iqn.2026-11.io.stampede:NAME. Targets of one IQN and different LUNs are one iSCSI target.",
+    ),
     ("stage", "How the stage of a login is told: \"auto\" (by its fingerprint), \"firmware\" or \"os\"."),
     ("on-lost", "What an operating system gets whose clone was lost: \"refuse\" (default) or \"fresh\"."),
     ("grace", "How long a clone lives after a clean logout. Default: \"1m\"."),
@@ -152,7 +167,11 @@ mod tests {
         let text = partial.finish().unwrap().to_toml();
         for (key, comment) in COMMENTS {
             assert!(text.contains(&format!("# {comment}\n")), "{key}");
-            assert!(text.contains(&format!("\n{key} = ")) || text.contains(&format!("# {key} = ")) || *key == "listen");
+            assert!(
+                text.contains(&format!("\n{key} = "))
+                    || text.contains(&format!("# {key} = "))
+                    || *key == "listen"
+            );
         }
         assert!(!text.contains("# \n"));
     }

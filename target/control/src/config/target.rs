@@ -91,7 +91,10 @@ impl TargetConfig {
             return Err(ValueError::new("the path is empty", "name an image file or a block device"));
         }
         if self.lun > LUN_MAX {
-            return Err(ValueError::new(format!("lun={} is too large", self.lun), format!("use 0 to {LUN_MAX}")));
+            return Err(ValueError::new(
+                format!("lun={} is too large", self.lun),
+                format!("use 0 to {LUN_MAX}"),
+            ));
         }
         if self.clone == CloneKind::Ephemeral {
             return match self.ro {
@@ -138,7 +141,10 @@ impl FromStr for TargetConfig {
         let parts = split_commas(text);
         let (first, options) = parts.split_first().expect("splitting gives at least one part");
         let (name, path) = first.split_once('=').ok_or_else(|| {
-            ValueError::new(format!("`{first}` names no image"), "write NAME=PATH[,OPTION]..., as in debian=golden.img")
+            ValueError::new(
+                format!("`{first}` names no image"),
+                "write NAME=PATH[,OPTION]..., as in debian=golden.img",
+            )
         })?;
         let mut target = Self::new(name, path);
         let mut seen: Vec<&str> = Vec::new();
@@ -160,8 +166,11 @@ impl FromStr for TargetConfig {
 
 impl TargetConfig {
     fn set(&mut self, key: &str, value: Option<&str>) -> Result<(), ValueError> {
-        let wanted =
-            || value.ok_or_else(|| ValueError::new(format!("`{key}` needs a value"), format!("write {key}=VALUE")));
+        let wanted = || {
+            value.ok_or_else(|| {
+                ValueError::new(format!("`{key}` needs a value"), format!("write {key}=VALUE"))
+            })
+        };
         match key {
             "clone" => self.clone = wanted()?.parse()?,
             "ro" => match value {

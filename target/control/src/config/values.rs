@@ -77,8 +77,12 @@ impl FromStr for ByteSize {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        let wrong =
-            || ValueError::new(format!("`{text}` is not a size"), "write bytes or a number with K, M, G or T, as in 64M");
+        let wrong = || {
+            ValueError::new(
+                format!("`{text}` is not a size"),
+                "write bytes or a number with K, M, G or T, as in 64M",
+            )
+        };
         let digits = text.bytes().take_while(u8::is_ascii_digit).count();
         let number: u64 = text[..digits].parse().map_err(|_| wrong())?;
         let unit = text[digits..].trim_start().to_ascii_uppercase();
@@ -88,7 +92,9 @@ impl FromStr for ByteSize {
             unit => SIZE_UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(wrong)?.1,
         };
         let bytes = number.checked_mul(1 << shift).filter(|bytes| *bytes <= i64::MAX as u64);
-        bytes.map(Self).ok_or_else(|| ValueError::new(format!("`{text}` is too large"), "sizes end at 8388607T"))
+        bytes
+            .map(Self)
+            .ok_or_else(|| ValueError::new(format!("`{text}` is too large"), "sizes end at 8388607T"))
     }
 }
 
@@ -130,7 +136,10 @@ impl FromStr for Period {
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
         let wrong = || {
-            ValueError::new(format!("`{text}` is not a period"), "write seconds or a number with ms, s, m or h, as in 15s")
+            ValueError::new(
+                format!("`{text}` is not a period"),
+                "write seconds or a number with ms, s, m or h, as in 15s",
+            )
         };
         let digits = text.bytes().take_while(u8::is_ascii_digit).count();
         let number: u64 = text[..digits].parse().map_err(|_| wrong())?;
@@ -204,15 +213,23 @@ impl FromStr for Cores {
                 ));
             };
             if first > last {
-                return Err(ValueError::new(format!("the range `{part}` runs backwards"), "write the lower core first"));
+                return Err(ValueError::new(
+                    format!("the range `{part}` runs backwards"),
+                    "write the lower core first",
+                ));
             }
             if list.len() + usize::from(last - first) >= CORES_MAX {
-                return Err(ValueError::new(format!("`{text}` is too many cores"), format!("{CORES_MAX} at most")));
+                return Err(ValueError::new(
+                    format!("`{text}` is too many cores"),
+                    format!("{CORES_MAX} at most"),
+                ));
             }
             list.extend(first..=last);
         }
         match (1..list.len()).find(|at| list[..*at].contains(&list[*at])) {
-            Some(at) => Err(ValueError::new(format!("core {} is listed twice", list[at]), "list each core once")),
+            Some(at) => {
+                Err(ValueError::new(format!("core {} is listed twice", list[at]), "list each core once"))
+            }
             None => Ok(Self::List(list)),
         }
     }
@@ -223,7 +240,8 @@ impl fmt::Display for Cores {
         let Self::List(list) = self else { return f.write_str("auto") };
         let mut rest = list.as_slice();
         while let Some(first) = rest.first() {
-            let run = rest.iter().zip(*first..).take_while(|(core, expected)| *core == expected).count().max(1);
+            let run =
+                rest.iter().zip(*first..).take_while(|(core, expected)| *core == expected).count().max(1);
             let comma = if run < rest.len() { "," } else { "" };
             match run {
                 1 => write!(f, "{first}{comma}")?,
@@ -317,9 +335,15 @@ mod tests {
 
     #[test]
     fn sizes_read_and_print() {
-        for (text, bytes) in
-            [("0", 0), ("512", 512), ("64K", 65_536), ("64MiB", 64 << 20), ("1G", 1 << 30), ("2t", 2 << 40), ("3 M", 3 << 20)]
-        {
+        for (text, bytes) in [
+            ("0", 0),
+            ("512", 512),
+            ("64K", 65_536),
+            ("64MiB", 64 << 20),
+            ("1G", 1 << 30),
+            ("2t", 2 << 40),
+            ("3 M", 3 << 20),
+        ] {
             let size: ByteSize = text.parse().unwrap();
             assert_eq!(size.0, bytes, "{text}");
             assert_eq!(size.to_string().parse(), Ok(size));
@@ -335,7 +359,9 @@ mod tests {
 
     #[test]
     fn periods_read_and_print() {
-        for (text, ms) in [("0", 0), ("15", 15_000), ("15s", 15_000), ("500ms", 500), ("2m", 120_000), ("4h", 14_400_000)] {
+        for (text, ms) in
+            [("0", 0), ("15", 15_000), ("15s", 15_000), ("500ms", 500), ("2m", 120_000), ("4h", 14_400_000)]
+        {
             let period: Period = text.parse().unwrap();
             assert_eq!(period.0.as_millis(), ms, "{text}");
             assert_eq!(period.to_string().parse(), Ok(period));
@@ -349,7 +375,9 @@ mod tests {
 
     #[test]
     fn cores_read_and_print() {
-        for (text, list) in [("0", vec![0]), ("0,1", vec![0, 1]), ("2-5", vec![2, 3, 4, 5]), ("7,0-1", vec![7, 0, 1])] {
+        for (text, list) in
+            [("0", vec![0]), ("0,1", vec![0, 1]), ("2-5", vec![2, 3, 4, 5]), ("7,0-1", vec![7, 0, 1])]
+        {
             let cores: Cores = text.parse().unwrap();
             assert_eq!(cores, Cores::List(list));
             assert_eq!(cores.to_string().parse(), Ok(cores));

@@ -108,10 +108,16 @@ impl Clones {
             Backing::Clone { device, .. } => {
                 let entry = clone?;
                 let (_, lun) = entry.luns.iter().find(|(n, _)| *n == number)?;
-                Some(LunAddress { lun: *lun, owner: entry.owner, block_size: device.block_size, is_clone: true })
+                Some(LunAddress {
+                    lun: *lun,
+                    owner: entry.owner,
+                    block_size: device.block_size,
+                    is_clone: true,
+                })
             }
         };
-        let luns = target.luns.iter().filter_map(|lun| Some((lun.number, address(lun.number, &lun.backing)?)));
+        let luns =
+            target.luns.iter().filter_map(|lun| Some((lun.number, address(lun.number, &lun.backing)?)));
         LunMap(luns.collect())
     }
 }

@@ -93,7 +93,8 @@ impl Registrar {
         if request.tsih == 0 {
             return Ok(None);
         }
-        let named = port.iter().filter_map(|id| self.sessions.find(*id)).find(|s| s.tsih == Some(request.tsih));
+        let named =
+            port.iter().filter_map(|id| self.sessions.find(*id)).find(|s| s.tsih == Some(request.tsih));
         match named {
             None => Err(LoginStatus::SessionDoesNotExist),
             Some(session) if session.cid != request.cid => Err(LoginStatus::TooManyConnections),
@@ -181,7 +182,8 @@ impl Registrar {
 
     fn golden_is_changed(&self, facts: &LoginFacts) -> bool {
         let luns = self.targets.get(facts.target.0 as usize).into_iter().flat_map(|target| &target.luns);
-        luns.into_iter().any(|lun| matches!(&lun.backing, Backing::Clone { golden, .. } if self.changed.contains(golden)))
+        luns.into_iter()
+            .any(|lun| matches!(&lun.backing, Backing::Clone { golden, .. } if self.changed.contains(golden)))
     }
 
     /// Takes back an epoch that has just begun and whose clone cannot be made.
@@ -215,7 +217,8 @@ impl Registrar {
     }
 
     fn admit_if_clear(&mut self, session: SessionId, out: &mut Outbox) {
-        let clear = |held: &Held| matches!(&held.reason, Reason::Waiting { for_sessions } if for_sessions.is_empty());
+        let clear =
+            |held: &Held| matches!(&held.reason, Reason::Waiting { for_sessions } if for_sessions.is_empty());
         if !self.held.get(&session).is_some_and(clear) {
             return;
         }
@@ -227,6 +230,7 @@ impl Registrar {
         let luns = Arc::new(self.clones.lun_map(target, entry.clone));
         out.notices.push(Notice {
             alert: false,
+            routine: true,
             event: "login",
             target: target.iqn.clone(),
             initiator: entry.initiator.clone(),
@@ -262,7 +266,14 @@ impl Registrar {
         self.held.insert(session, Held { until, tsih, reason });
     }
 
-    pub(super) fn probed(&mut self, rival: SessionId, alive: bool, last_heard: u64, now: u64, out: &mut Outbox) {
+    pub(super) fn probed(
+        &mut self,
+        rival: SessionId,
+        alive: bool,
+        last_heard: u64,
+        now: u64,
+        out: &mut Outbox,
+    ) {
         // A session that is gone says so once more when its I/O is over; that is what its rivals wait for.
         if last_heard == 0 {
             return;
@@ -310,7 +321,8 @@ impl Registrar {
     }
 
     pub(super) fn tick_held(&mut self, now: u64, out: &mut Outbox) {
-        let due: Vec<_> = self.held.iter().filter(|(_, held)| held.deadline() <= now).map(|(id, _)| *id).collect();
+        let due: Vec<_> =
+            self.held.iter().filter(|(_, held)| held.deadline() <= now).map(|(id, _)| *id).collect();
         for session in due {
             let Some(held) = self.held.get(&session) else { continue };
             if held.until > now {
@@ -327,6 +339,7 @@ impl Registrar {
         let Some(entry) = self.sessions.find(session) else { return };
         out.notices.push(Notice {
             alert: false,
+            routine: false,
             event: "login refused",
             target: self.targets[entry.target].iqn.clone(),
             initiator: entry.initiator.clone(),
@@ -339,6 +352,7 @@ impl Registrar {
     fn note_refusal(&self, request: &LoginRequest, target: usize, text: &str, out: &mut Outbox) {
         out.notices.push(Notice {
             alert: false,
+            routine: false,
             event: "login refused",
             target: self.targets[target].iqn.clone(),
             initiator: request.initiator.clone(),
@@ -351,6 +365,7 @@ impl Registrar {
         let clone = if fresh { "a fresh clone" } else { "the clone of its boot" };
         out.notices.push(Notice {
             alert: false,
+            routine: false,
             event: "clone attached",
             target: self.targets.get(facts.target.0 as usize).map(|t| t.iqn.clone()).unwrap_or_default(),
             initiator: facts.initiator.clone(),
@@ -363,6 +378,7 @@ impl Registrar {
         let Some(entry) = self.sessions.find(session) else { return };
         out.notices.push(Notice {
             alert: false,
+            routine: false,
             event: "login held too long",
             target: self.targets[entry.target].iqn.clone(),
             initiator: entry.initiator.clone(),

@@ -29,7 +29,8 @@ use login::Held;
 use sessions::Sessions;
 use stampede_engine::messages::{FromControl, GoldenId, LunAddress, LunId, SessionEnd, ShardId, ToControl};
 use stampede_image::epoch::{
-    CloneId, Effect, End, EpochRecord, Registry, ResetOutcome, SessionId as EpochSession, TargetId, TargetPolicy,
+    CloneId, Effect, End, EpochRecord, Registry, ResetOutcome, SessionId as EpochSession, TargetId,
+    TargetPolicy,
 };
 use stampede_scsi::DeviceConfig;
 use stampede_session::SessionId;
@@ -103,13 +104,15 @@ pub struct Outbox {
 pub struct Notice {
     /// Whether it is an alert: something to act upon.
     pub alert: bool,
+    /// Whether it is what happens all the time, and shards log it too.
+    pub routine: bool,
     /// What happened, in a word or two for filters.
     pub event: &'static str,
     /// The target concerned, if any.
     pub target: String,
     /// The initiator concerned, if any.
     pub initiator: String,
-    /// The peer that caused it; such notices are rate-limited.
+    /// The peer that caused it.
     pub peer: Option<SocketAddr>,
     /// The details.
     pub text: String,
@@ -196,6 +199,7 @@ impl Registrar {
             }
             out.notices.push(Notice {
                 alert: true,
+                routine: false,
                 event: "golden changed",
                 target: target.iqn.clone(),
                 initiator: String::new(),
@@ -266,6 +270,7 @@ impl Registrar {
         };
         out.notices.push(Notice {
             alert: false,
+            routine: true,
             event: "session ended",
             target: self.targets[entry.target].iqn.clone(),
             initiator: entry.initiator.clone(),
@@ -321,6 +326,7 @@ impl Registrar {
                 }
                 Effect::Alert { target, initiator, message, .. } => out.notices.push(Notice {
                     alert: true,
+                    routine: false,
                     event: "clone alert",
                     target: self.targets.get(target.0 as usize).map(|t| t.iqn.clone()).unwrap_or_default(),
                     initiator,

@@ -70,7 +70,9 @@ impl Sessions {
     /// The sessions between one initiator port and a target (RFC 7143 4.4.3: there should be one, but closed ones
     /// may linger until their I/O is over).
     pub(super) fn of_port(&self, target: usize, initiator: &str, isid: Isid) -> Vec<SessionId> {
-        let same = |entry: &SessionEntry| entry.target == target && entry.isid == isid && entry.initiator == initiator;
+        let same = |entry: &SessionEntry| {
+            entry.target == target && entry.isid == isid && entry.initiator == initiator
+        };
         self.by_id.iter().filter(|(_, entry)| same(entry)).map(|(id, _)| *id).collect()
     }
 

@@ -19,7 +19,11 @@ fn targets() -> Vec<Target> {
             luns: vec![lun(0, "os", cloned), lun(1, "shared", Backing::Plain(address))],
             policy: TargetPolicy::default(),
         },
-        Target { iqn: PLAIN.to_owned(), luns: vec![lun(0, "data", Backing::Plain(address))], policy: TargetPolicy::default() },
+        Target {
+            iqn: PLAIN.to_owned(),
+            luns: vec![lun(0, "data", Backing::Plain(address))],
+            policy: TargetPolicy::default(),
+        },
     ]
 }
 
@@ -52,7 +56,12 @@ impl World {
     }
 
     fn restored(records: Vec<EpochRecord>) -> Self {
-        Self { registrar: Registrar::new(targets(), records, LunId(10)), now: SECOND, out: Outbox::default(), sessions: 0 }
+        Self {
+            registrar: Registrar::new(targets(), records, LunId(10)),
+            now: SECOND,
+            out: Outbox::default(),
+            sessions: 0,
+        }
     }
 
     fn login(&mut self, login: &Login<'_>) -> SessionId {
@@ -103,7 +112,9 @@ impl World {
             FromControl::Admit { session: to, admission, luns } if *to == session => {
                 assert!(answer.is_none(), "answered twice");
                 answer = Some(match admission {
-                    Admission::Allow { tsih } => Ok((*tsih, luns.0.iter().map(|(n, a)| (*n, a.lun)).collect())),
+                    Admission::Allow { tsih } => {
+                        Ok((*tsih, luns.0.iter().map(|(n, a)| (*n, a.lun)).collect()))
+                    }
                     Admission::Refuse { status } => Err(*status),
                     Admission::Redirect { .. } => panic!("redirected"),
                 });
@@ -246,7 +257,8 @@ fn a_boot_keeps_its_clone_and_a_reset_gets_a_fresh_one() {
     let reset = w.login(&FIRMWARE);
     let fresh = w.admitted(reset).1;
     assert_ne!(fresh, first);
-    let drops: Vec<_> = w.messages().into_iter().filter(|m| matches!(m, FromControl::DropClone { .. })).collect();
+    let drops: Vec<_> =
+        w.messages().into_iter().filter(|m| matches!(m, FromControl::DropClone { .. })).collect();
     assert_eq!(drops.len(), 1, "the old overlay's memory is given back");
 }
 

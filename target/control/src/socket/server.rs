@@ -91,15 +91,23 @@ impl ControlSocket {
     }
 }
 
-impl Drop for ControlSocket {
-    fn drop(&mut self) {
+impl ControlSocket {
+    /// Removes the file, so that nobody asks any more, while [`ControlSocket::serve`] may still run.
+    pub fn remove(&self) {
         // If somebody removed it already, all is well.
         let _ = fs::remove_file(&self.path);
     }
 }
 
+impl Drop for ControlSocket {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}
+
 fn listen(path: &Path) -> io::Result<UnixListener> {
-    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    let socket =
+        rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     // On Linux the file takes its mode from the socket, so there is no moment at which others could open it.
     rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
     rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
@@ -119,7 +127,9 @@ fn remove_stale(path: &Path) -> Result<(), SocketError> {
         Err(error) => return Err(failed(error)),
     }
     match UnixStream::connect(path) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path).map_err(failed),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            fs::remove_file(path).map_err(failed)
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         // A full queue of clients also means that somebody is there.
         Ok(_) | Err(_) => Err(SocketError::InUse { path: path.to_owned() }),
@@ -154,7 +164,9 @@ fn read_line(stream: &mut UnixStream) -> io::Result<Result<Vec<u8>, String>> {
         let count = match stream.read(&mut chunk) {
             Ok(0) => return Ok(Err("the request ended before its newline".to_owned())),
             Ok(count) => count,
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => continue,
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                continue;
+            }
             Err(error) => return Err(error),
         };
         line.extend_from_slice(&chunk[..count]);
@@ -217,7 +229,10 @@ mod tests {
         let _socket = serving(&path);
         assert!(raw(&path, b"nonsense\n").contains("not understood"));
         assert!(raw(&path, b"{\"op\":\"explode\"}\n").contains("unknown variant"));
-        assert!(raw(&path, b"{\"op\":\"clone-reset\",\"initiator\":\"x\",\"force\":1}\n").contains("unknown field"));
+        assert!(
+            raw(&path, b"{\"op\":\"clone-reset\",\"initiator\":\"x\",\"force\":1}\n")
+                .contains("unknown field")
+        );
         let _ = raw(&path, &vec![b'x'; 200_000]);
         let _silent = UnixStream::connect(&path).unwrap();
         assert!(call(&path, &Request::Ping).is_ok(), "served after the silent one's time is up");

@@ -1,8 +1,8 @@
 //! From the shards' reports and the registrar's tables to a [`Status`].
 
 use super::{
-    AlertStatus, CloneStatus, FeatureStatus, Latency, LatencyPair, LunStatus, SessionStatus, ShardStatus, Status,
-    TargetStatus, Traffic, Usage,
+    AlertStatus, CloneStatus, FeatureStatus, Latency, LatencyPair, LunStatus, SessionStatus, ShardStatus,
+    Status, TargetStatus, Traffic, Usage,
 };
 use crate::registrar::{Backing, CloneView, Registrar};
 use hdrhistogram::Histogram;
@@ -126,7 +126,8 @@ fn shard_statuses(facts: &Facts, reports: &[ShardReport]) -> Vec<ShardStatus> {
 
 fn session_statuses(registrar: &Registrar, reports: &[ShardReport]) -> Vec<SessionStatus> {
     let known: BTreeMap<_, _> = registrar.sessions().collect();
-    let all = reports.iter().flat_map(|report| report.sessions.iter().map(move |session| (report.shard, session)));
+    let all =
+        reports.iter().flat_map(|report| report.sessions.iter().map(move |session| (report.shard, session)));
     all.map(|(shard, session)| {
         let entry = known.get(&session.session);
         let stage = entry.map(|entry| match entry.stage {
@@ -198,7 +199,8 @@ fn target_statuses(
                 (kind, Some(address.owner.0), report.into_iter().fold(Traffic::default(), add))
             }
             Backing::Clone { .. } => {
-                let own = clones.iter().filter(|(_, view)| view.target == iqn).flat_map(|(_, view)| &view.luns);
+                let own =
+                    clones.iter().filter(|(_, view)| view.target == iqn).flat_map(|(_, view)| &view.luns);
                 let own = own.filter(|(number, _)| *number == lun.number).filter_map(|(_, id)| luns.get(id));
                 ("clone", None, own.map(|(_, report)| *report).fold(Traffic::default(), add))
             }

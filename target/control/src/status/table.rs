@@ -146,8 +146,9 @@ fn shards(status: &Status, text: &mut String) {
 
 fn targets(status: &Status, text: &mut String) {
     text.push('\n');
-    let mut table =
-        Table::new(&["TARGET", "LUN", "NAME", "KIND", "SIZE", "SESSIONS", "CLONES", "READ", "WRITTEN", "FAILED"]);
+    let mut table = Table::new(&[
+        "TARGET", "LUN", "NAME", "KIND", "SIZE", "SESSIONS", "CLONES", "READ", "WRITTEN", "FAILED",
+    ]);
     for target in &status.targets {
         for lun in &target.luns {
             table.row(vec![
@@ -168,7 +169,8 @@ fn targets(status: &Status, text: &mut String) {
 }
 
 fn sessions(status: &Status, text: &mut String) {
-    let mut table = Table::new(&["INITIATOR", "PEER", "STAGE", "TARGET", "SHARD", "COMMANDS", "READ", "WRITTEN"]);
+    let mut table =
+        Table::new(&["INITIATOR", "PEER", "STAGE", "TARGET", "SHARD", "COMMANDS", "READ", "WRITTEN"]);
     for session in &status.sessions {
         let or_dash = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
         table.row(vec![
@@ -188,8 +190,17 @@ fn sessions(status: &Status, text: &mut String) {
 /// Clones as a table for people.
 #[must_use]
 pub fn clone_table(clones: &[CloneStatus]) -> String {
-    let mut table =
-        Table::new(&["CLONE OF", "TARGET", "EPOCH", "STAGE", "STATE", "OVERLAY", "READ", "WRITTEN", "EXPIRES IN"]);
+    let mut table = Table::new(&[
+        "CLONE OF",
+        "TARGET",
+        "EPOCH",
+        "STAGE",
+        "STATE",
+        "OVERLAY",
+        "READ",
+        "WRITTEN",
+        "EXPIRES IN",
+    ]);
     for clone in clones {
         table.row(vec![
             clone.initiator.clone(),
@@ -238,7 +249,10 @@ mod tests {
         assert_eq!(period(59), "59s");
         assert_eq!(period(3700), "1h 1m");
         assert_eq!(period(200_000), "2d 7h");
-        assert_eq!((us(12.4), us(1500.0), us(2_500_000.0)), ("12 us".into(), "1.5 ms".into(), "2.5 s".into()));
+        assert_eq!(
+            (us(12.4), us(1500.0), us(2_500_000.0)),
+            ("12 us".into(), "1.5 ms".into(), "2.5 s".into())
+        );
     }
 
     #[test]

@@ -219,7 +219,9 @@ impl ControlThread {
                 self.reset_clone(&initiator.to_ascii_lowercase(), target.as_deref(), now, out)
             }
             Request::Config => Response::Config(self.setup.config_toml.clone()),
-            Request::Ping => Response::Pong { version: self.setup.facts.version.clone(), pid: std::process::id() },
+            Request::Ping => {
+                Response::Pong { version: self.setup.facts.version.clone(), pid: std::process::id() }
+            }
         };
         // Whoever asked may have given up.
         let _ = answer.try_send(response);
@@ -228,7 +230,8 @@ impl ControlThread {
     fn reset_clone(&mut self, initiator: &str, target: Option<&str>, now: u64, out: &mut Outbox) -> Response {
         let outcomes = self.setup.registrar.reset_clone(initiator, target, now, out);
         if outcomes.is_empty() {
-            let place = target.map_or("no target knows".to_owned(), |target| format!("target {target} does not know"));
+            let place = target
+                .map_or("no target knows".to_owned(), |target| format!("target {target} does not know"));
             return Response::Error(format!(
                 "{place} the initiator {initiator}: `stampede clone list` shows those that are known"
             ));

@@ -4,18 +4,16 @@ use crate::logging::{Allowance, RateLimit};
 use crate::registrar::Notice;
 use crate::status::AlertStatus;
 use std::collections::VecDeque;
-use std::net::IpAddr;
 
 /// Alerts kept for status.
 const ALERTS_MAX: usize = 32;
-/// Lines that one peer, or one initiator's alerts, may cause in [`WINDOW_NS`].
-const BURST: u32 = 20;
+/// Lines that one initiator's alerts may cause in [`WINDOW_NS`]. Lines that name a peer are limited where all lines pass.
+const BURST: u32 = 5;
 /// Nanoseconds.
 const WINDOW_NS: u64 = 10_000_000_000;
 
 #[derive(Debug)]
 pub(super) struct Notices {
-    peers: RateLimit<IpAddr>,
     initiators: RateLimit<String>,
     alerts: VecDeque<Alert>,
 }
@@ -29,33 +27,27 @@ struct Alert {
 
 impl Default for Notices {
     fn default() -> Self {
-        Self {
-            peers: RateLimit::new(BURST, WINDOW_NS),
-            initiators: RateLimit::new(BURST, WINDOW_NS),
-            alerts: VecDeque::new(),
-        }
+        Self { initiators: RateLimit::new(BURST, WINDOW_NS), alerts: VecDeque::new() }
     }
 }
 
 impl Notices {
-    /// Writes a notice to the log, unless its peer has caused too many lying behind it.
+    /// Writes a notice to the log; an alert also to the list for status, where repetitions are counted.
     pub(super) fn log(&mut self, notice: Notice, now: u64) {
-        let allowance = match notice.peer {
-            Some(peer) => self.peers.check(peer.ip(), now),
-            None => self.initiators.check(notice.initiator.clone(), now),
-        };
-        if let Allowance::Write { left_out } = allowance {
+        if !notice.alert {
+            return write(&notice, 0);
+        }
+        if let Allowance::Write { left_out } = self.initiators.check(notice.initiator.clone(), now) {
             write(&notice, left_out);
         }
-        if notice.alert {
-            self.remember(notice, now);
-        }
+        self.remember(notice, now);
     }
 
     fn remember(&mut self, notice: Notice, now: u64) {
         let same = |alert: &Alert| {
             let other = &alert.notice;
-            (other.event, &other.target, &other.initiator) == (notice.event, &notice.target, &notice.initiator)
+            (other.event, &other.target, &other.initiator)
+                == (notice.event, &notice.target, &notice.initiator)
         };
         let before = self.alerts.iter().position(same).and_then(|at| self.alerts.remove(at));
         let count = before.map_or(1, |alert| alert.count.saturating_add(1));
@@ -80,11 +72,14 @@ impl Notices {
 
 fn write(notice: &Notice, left_out: u64) {
     let Notice { event, target, initiator, text, .. } = notice;
-    let peer = notice.peer.map(|peer| peer.to_string()).unwrap_or_default();
+    let peer = notice.peer.map(tracing::field::display);
     let left_out = (left_out > 0).then_some(left_out);
-    match notice.alert {
-        true => tracing::warn!(event, target, initiator, peer, left_out, "{text}"),
-        false => tracing::info!(event, target, initiator, peer, left_out, "{text}"),
+    if notice.alert {
+        tracing::warn!(event, target, initiator, peer, left_out, "{text}");
+    } else if notice.routine {
+        tracing::debug!(event, target, initiator, peer, "{text}");
+    } else {
+        tracing::info!(event, target, initiator, peer, "{text}");
     }
 }
 
@@ -95,6 +90,7 @@ mod tests {
     fn notice(initiator: &str) -> Notice {
         Notice {
             alert: true,
+            routine: false,
             event: "e",
             target: "t".to_owned(),
             initiator: initiator.to_owned(),

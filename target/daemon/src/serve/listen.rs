@@ -16,7 +16,8 @@ pub(crate) struct Listeners {
 /// # Errors
 /// An address cannot be listened on.
 pub(crate) fn listen(addresses: &[SocketAddr], shards: usize) -> Result<Listeners, ListenError> {
-    let mut listeners = Listeners { by_shard: (0..shards).map(|_| Vec::new()).collect(), addresses: Vec::new() };
+    let mut listeners =
+        Listeners { by_shard: (0..shards).map(|_| Vec::new()).collect(), addresses: Vec::new() };
     for address in addresses {
         let alone = open(*address, &ListenConfig::default())?;
         let local = alone.local_addr().map_err(|source| ListenError::Other {

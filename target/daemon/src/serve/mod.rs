@@ -29,11 +29,12 @@ use stampede_control::store::Store;
 use stampede_control::thread::{Command, ControlThread, Ended, Setup};
 use stampede_engine::messages::ToControl;
 use stampede_ring::clock::monotonic_ns;
+use stampede_ring::net::ListenError;
 use stampede_ring::{Pool, PoolConfig, cpu, limits, probe};
 use stampede_session::Settings;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Commands that may wait for the control thread.
 const COMMANDS_MAX: usize = 64;
@@ -41,6 +42,8 @@ const COMMANDS_MAX: usize = 64;
 const TO_CONTROL_MAX: usize = 4096;
 /// How long the control thread may take to answer the socket.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a killed predecessor's files and sockets may take to close.
+const PREDECESSOR_TIMEOUT: Duration = Duration::from_secs(2);
 /// Bytes of an overlay slot.
 const ARENA_SLOT: u32 = 4096;
 
@@ -53,7 +56,11 @@ pub(crate) fn serve(arguments: ServeArgs) -> Result<(), Failure> {
     let cores = resolve_cores(&config)?;
     if arguments.check_config {
         let images = Images::open(&config).map_err(Failure::usage)?;
-        println!("the configuration is right: {} targets, {} images", config.targets.len(), images.files().len());
+        println!(
+            "the configuration is right: {} targets, {} images",
+            config.targets.len(),
+            images.files().len()
+        );
         return Ok(());
     }
     let log = Log::start(&config)?;
@@ -71,7 +78,9 @@ fn resolve_cores(config: &Config) -> Result<Vec<u16>, Failure> {
     match config.control_core.filter(|core| !allowed.contains(core)) {
         Some(core) => {
             let allowed = stampede_control::config::Cores::List(allowed);
-            Err(Failure::Usage(anyhow!("control-core: this process may not run on core {core}: it may use {allowed}")))
+            Err(Failure::Usage(anyhow!(
+                "control-core: this process may not run on core {core}: it may use {allowed}"
+            )))
         }
         None => Ok(cores),
     }
@@ -81,11 +90,13 @@ fn run(config: &Config, cores: &[u16]) -> Result<(), Failure> {
     let started_ns = monotonic_ns();
     let kernel = probe_kernel()?;
     limits::raise_descriptors().context("cannot raise the limit of open files").map_err(Failure::Runtime)?;
-    let images = Images::open(config).map_err(Failure::usage)?;
+    let images = patiently(|| Images::open(config), |error| error.is_in_use()).map_err(Failure::usage)?;
     let store = open_store(config)?;
     let shard_count = u16::try_from(cores.len()).map_err(Failure::runtime)?;
     let plan = Plan::new(config, &images, &store, shard_count).map_err(Failure::runtime)?;
-    let listeners = listen::listen(&config.listen, cores.len()).map_err(Failure::runtime)?;
+    let in_use = |error: &ListenError| matches!(error, ListenError::InUse { .. });
+    let listeners =
+        patiently(|| listen::listen(&config.listen, cores.len()), in_use).map_err(Failure::runtime)?;
     let socket = Arc::new(ControlSocket::bind(&config.control).map_err(Failure::runtime)?);
     let arena = arena(config)?;
     let (to_control, from_shards) = bounded(TO_CONTROL_MAX);
@@ -111,13 +122,39 @@ fn run(config: &Config, cores: &[u16]) -> Result<(), Failure> {
         images: plan.images.clone(),
         kernel,
     };
-    let control = start_control(config, cores, plan, &images, store, arena, facts, from_shards, command_queue, &shards)?;
+    let control = start_control(
+        config,
+        cores,
+        plan,
+        &images,
+        store,
+        arena,
+        facts,
+        from_shards,
+        command_queue,
+        &shards,
+    )?;
     answer_socket(&socket, &commands)?;
     signals::watch(commands.clone(), config.drain_timeout.0).map_err(Failure::runtime)?;
     tracing::info!(?addresses, ?cores, control = %socket.path().display(), "ready");
     let _ = sd_notify::notify(&[NotifyState::Ready]);
     let ended = control.join().map_err(|_| Failure::Runtime(anyhow!("the control thread broke")))?;
+    socket.remove();
     finish(ended, shards)
+}
+
+/// Tries again for a while when something is in use: the kernel takes a moment to close the files and sockets of a
+/// ring whose process was killed, and the next stampede may be started before that.
+fn patiently<T, E>(attempt: impl Fn() -> Result<T, E>, in_use: impl Fn(&E) -> bool) -> Result<T, E> {
+    let deadline = Instant::now() + PREDECESSOR_TIMEOUT;
+    loop {
+        match attempt() {
+            Err(error) if in_use(&error) && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(20))
+            }
+            result => return result,
+        }
+    }
 }
 
 /// Tries what the kernel can do.
@@ -185,7 +222,11 @@ fn start_control(
     shards: &Running,
 ) -> Result<JoinHandle<Ended>, Failure> {
     let records = store.epochs().map_err(Failure::runtime)?;
-    tracing::info!(epochs = records.len(), run = store.run(), "boot epochs of earlier runs, their clones are gone");
+    tracing::info!(
+        epochs = records.len(),
+        run = store.run(),
+        "boot epochs of earlier runs, their clones are gone"
+    );
     let goldens = plan.goldens.iter().filter_map(|(id, file)| Some((*id, images.files().get(*file)?)));
     let goldens = goldens.map(|(id, file)| Ok((id, file.try_clone()?))).collect::<std::io::Result<_>>();
     let setup = Setup {
@@ -226,7 +267,11 @@ fn answer_socket(socket: &Arc<ControlSocket>, commands: &Sender<Command>) -> Res
         if commands.send_timeout(Command::Ask(request, sender), ANSWER_TIMEOUT).is_err() {
             return Response::Error("stampede is stopping, or overloaded".to_owned());
         }
-        let late = |_| Response::Error("the control thread does not answer: stampede is stopping, or overloaded".to_owned());
+        let late = |_| {
+            Response::Error(
+                "the control thread does not answer: stampede is stopping, or overloaded".to_owned(),
+            )
+        };
         receiver.recv_timeout(ANSWER_TIMEOUT).unwrap_or_else(late)
     };
     let thread = std::thread::Builder::new().name("socket".to_owned()).spawn(move || socket.serve(answer));
@@ -240,7 +285,9 @@ fn finish(ended: Ended, shards: Running) -> Result<(), Failure> {
             tracing::info!("stopped: all sessions closed, all files flushed");
             Ok(())
         }
-        Ended::Drained => Err(Failure::Runtime(anyhow!("a shard did not stop; all files were flushed before"))),
+        Ended::Drained => {
+            Err(Failure::Runtime(anyhow!("a shard did not stop; all files were flushed before")))
+        }
         Ended::DrainTimeout => {
             Err(Failure::Runtime(anyhow!("stopping took too long: some writes may not have been flushed")))
         }

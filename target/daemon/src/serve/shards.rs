@@ -118,7 +118,8 @@ pub(crate) fn start(
     for ((mesh, listeners), number) in parts {
         let queue = Arc::new(ArrayQueue::new(FROM_CONTROL_MAX));
         let control = ControlLink::new(to_control.clone(), Arc::clone(&queue));
-        let parts = make_parts(blueprint, ShardId(number), mesh, control, listeners).map_err(Failure::Runtime)?;
+        let parts =
+            make_parts(blueprint, ShardId(number), mesh, control, listeners).map_err(Failure::Runtime)?;
         let (hello, hello_receiver) = bounded(1);
         let (peers, peers_receiver) = bounded(1);
         let commands = commands.clone();
@@ -145,7 +146,8 @@ pub(crate) fn start(
 
 fn greet(hello: &Receiver<Hello>) -> Result<Reach, Failure> {
     let said = hello.recv_timeout(START_TIMEOUT);
-    said.map_err(|_| Failure::Runtime(anyhow!("a shard does not start")))?.map_err(|why| Failure::Runtime(anyhow!(why)))
+    said.map_err(|_| Failure::Runtime(anyhow!("a shard does not start")))?
+        .map_err(|why| Failure::Runtime(anyhow!(why)))
 }
 
 fn make_parts(
@@ -174,7 +176,8 @@ fn make_parts(
         shard: ShardConfig {
             shard: id,
             settings: Arc::clone(settings),
-            memory: IoMemory::new(config.buffers.0).context("cannot reserve I/O buffers: give smaller --buffers")?,
+            memory: IoMemory::new(config.buffers.0)
+                .context("cannot reserve I/O buffers: give smaller --buffers")?,
             headers: Pool::new(headers).context("cannot reserve memory for headers")?,
             arena: Arc::clone(arena),
             connections_max: connections,
@@ -225,7 +228,9 @@ fn set_up(
     pools.push(Arc::clone(&parts.shard.arena));
     let mut ring = UringRing::new(&parts.ring, &pools)?;
     report(&ring, parts.shard.shard);
-    let reach = |ring: &UringRing| Ok::<_, std::io::Error>(Reach { waker: ring.waker(), handle: ring.peer_handle()? });
+    let reach = |ring: &UringRing| {
+        Ok::<_, std::io::Error>(Reach { waker: ring.waker(), handle: ring.peer_handle()? })
+    };
     hello.send(Ok(reach(&ring)?)).context("nobody waits for this shard")?;
     for (peer, handle) in peers.recv_timeout(START_TIMEOUT).context("the other shards did not start")? {
         ring.connect_peer(peer, handle);
@@ -259,7 +264,8 @@ fn alignment(traits: &FileTraits) -> Alignment {
 
 fn report(ring: &UringRing, shard: ShardId) {
     let report = ring.report();
-    let reasons = [&report.unregistered_reason, &report.unregistered_files_reason, &report.worker_cores_reason];
+    let reasons =
+        [&report.unregistered_reason, &report.unregistered_files_reason, &report.worker_cores_reason];
     for reason in reasons.into_iter().flatten() {
         tracing::info!(shard = shard.0, "{reason}");
     }

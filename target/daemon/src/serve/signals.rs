@@ -23,7 +23,11 @@ pub(crate) fn watch(commands: Sender<Command>, drain_timeout: Duration) -> io::R
                 std::process::exit(1);
             }
             first = false;
-            tracing::info!(signal, limit_s = drain_timeout.as_secs_f64(), "stopping: asking initiators to log out");
+            tracing::info!(
+                signal,
+                limit_s = drain_timeout.as_secs_f64(),
+                "stopping: asking initiators to log out"
+            );
             let _ = sd_notify::notify(&[NotifyState::Stopping]);
             let limit_ns = u64::try_from(drain_timeout.as_nanos()).unwrap_or(u64::MAX);
             let deadline_ns = monotonic_ns().saturating_add(limit_ns);

@@ -1,0 +1,274 @@
+//! The control thread between a test that plays a shard and a test that plays the control socket.
+
+use crossbeam::channel::{Receiver, Sender, bounded};
+use crossbeam::queue::ArrayQueue;
+use hdrhistogram::Histogram;
+use stampede_control::config::{Origin, Partial};
+use stampede_control::identity::LunIdentity;
+use stampede_control::images::Images;
+use stampede_control::plan::Plan;
+use stampede_control::registrar::Registrar;
+use stampede_control::socket::{Request, Response};
+use stampede_control::status::{Facts, render};
+use stampede_control::store::Store;
+use stampede_control::thread::{Command, ControlThread, Ended, Setup, ShardLink};
+use stampede_engine::messages::{
+    FromControl, LunReport, SessionEnd, SessionReport, ShardId, ShardReport, ToControl,
+};
+use stampede_engine::stats::Counters;
+use stampede_ring::clock::monotonic_ns;
+use stampede_ring::{Pool, PoolConfig};
+use stampede_session::{Admission, LoginRequest, LoginStage, LoginStatus, SessionId};
+use stampede_wire::Isid;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+const IQN: &str = "iqn.2026-11.io.stampede:os";
+
+struct World {
+    to_control: Sender<ToControl>,
+    commands: Sender<Command>,
+    queue: Arc<ArrayQueue<FromControl>>,
+    woken: Receiver<()>,
+    thread: JoinHandle<Ended>,
+    folder: tempfile::TempDir,
+}
+
+impl World {
+    fn new(folder: tempfile::TempDir) -> Self {
+        std::fs::write(folder.path().join("golden.img"), vec![0; 1 << 20]).unwrap();
+        let target = format!("os={},clone=ephemeral", folder.path().join("golden.img").display());
+        let targets = vec![(Origin::Flag("--target"), target.parse().unwrap())];
+        let config = Partial { targets, ..Partial::default() }.finish().unwrap();
+        let images = Images::open(&config).unwrap();
+        let store = Store::open(&folder.path().join("state")).unwrap();
+        let plan = Plan::new(&config, &images, &store, 1).unwrap();
+        let queue = Arc::new(ArrayQueue::new(64));
+        let (wake, woken) = bounded(1024);
+        let (to_control, from_shards) = bounded(64);
+        let (commands, command_queue) = bounded(64);
+        let goldens = plan.goldens.iter().map(|(id, file)| (*id, images.files()[*file].try_clone().unwrap()));
+        let setup = Setup {
+            goldens: goldens.collect(),
+            registrar: Registrar::new(plan.targets, store.epochs().unwrap(), plan.first_clone),
+            store,
+            from_shards,
+            shards: vec![ShardLink::new(
+                Arc::clone(&queue),
+                Box::new(move || wake.try_send(()).unwrap_or(())),
+            )],
+            commands: command_queue,
+            arena: Pool::new(PoolConfig { slot_len: 4096, slots: 256 }).unwrap(),
+            facts: Facts { version: "7".to_owned(), cores: vec![3], images: plan.images, ..Facts::default() },
+            config_toml: config.to_toml(),
+            clock: monotonic_ns,
+        };
+        let thread = std::thread::spawn(move || ControlThread::new(setup).run());
+        Self { to_control, commands, queue, woken, thread, folder }
+    }
+
+    fn next(&self) -> FromControl {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        loop {
+            if let Some(message) = self.queue.pop() {
+                return message;
+            }
+            assert!(Instant::now() < deadline, "no message");
+            let _ = self.woken.recv_timeout(Duration::from_millis(50));
+        }
+    }
+
+    fn ask(&self, request: Request) -> Receiver<Response> {
+        let (sender, receiver) = bounded(1);
+        self.commands.send(Command::Ask(request, sender)).unwrap();
+        receiver
+    }
+
+    fn login(&self, session: u64, stage: LoginStage) {
+        let request = LoginRequest {
+            session: SessionId(session),
+            initiator: "iqn.2026-11.test:i".to_owned(),
+            alias: None,
+            target: IQN.to_owned(),
+            isid: Isid([0, 0, 0, 0, 0, 1]),
+            tsih: 0,
+            cid: 0,
+            stage,
+            fingerprint: "test",
+            peer: SocketAddr::from(([10, 0, 0, 1], 1000)),
+            local: SocketAddr::from(([10, 0, 0, 2], 3260)),
+        };
+        self.to_control.send(ToControl::Login { shard: ShardId(0), request }).unwrap();
+    }
+
+    /// Answers a request for a report as a shard with one session and one clone would.
+    fn report(&self, request: u64, lun: stampede_engine::messages::LunId) {
+        let mut latency = Histogram::new_with_bounds(100, 60_000_000_000, 3).unwrap();
+        latency.record(250_000).unwrap();
+        let session = SessionReport {
+            session: SessionId(1),
+            initiator: "iqn.2026-11.test:i".to_owned(),
+            target: IQN.to_owned(),
+            peer: SocketAddr::from(([10, 0, 0, 1], 1000)),
+            commands: 5,
+            read_bytes: 4096,
+            written_bytes: 8192,
+            tasks: 0,
+        };
+        let lun = LunReport {
+            lun,
+            reads: 1,
+            writes: 2,
+            read_bytes: 4096,
+            written_bytes: 8192,
+            overlay_bytes: 8192,
+            failed: 0,
+        };
+        let report = ShardReport {
+            request,
+            shard: ShardId(0),
+            counters: Counters { commands: 5, ..Counters::default() },
+            read_latency_ns: latency.clone(),
+            write_latency_ns: latency,
+            sessions: vec![session],
+            luns: vec![lun],
+            buffers_bytes: (1, 2),
+        };
+        self.to_control.send(ToControl::Report(Box::new(report))).unwrap();
+    }
+
+    fn kill(self) -> tempfile::TempDir {
+        let why = "test".to_owned();
+        self.commands.send(Command::ShardFailed { shard: ShardId(0), why }).unwrap();
+        assert!(matches!(self.thread.join().unwrap(), Ended::Failed(_)));
+        self.folder
+    }
+}
+
+#[test]
+fn a_login_is_admitted_shown_and_remembered() {
+    let world = World::new(tempfile::tempdir().unwrap());
+    world.login(1, LoginStage::Os);
+    let FromControl::CreateClone { lun, device, .. } = world.next() else { panic!() };
+    assert_eq!(device.identity.naa, LunIdentity::derive(IQN, 0).of_clone("iqn.2026-11.test:i").naa);
+    let FromControl::Admit { admission: Admission::Allow { .. }, luns, .. } = world.next() else { panic!() };
+    assert_eq!(luns.0[0].1.lun, lun);
+
+    let answer = world.ask(Request::Status);
+    let FromControl::Report { request } = world.next() else { panic!() };
+    world.report(request, lun);
+    let Response::Status(status) = answer.recv_timeout(Duration::from_secs(5)).unwrap() else { panic!() };
+    assert_eq!((status.shards[0].core, status.shards[0].answered), (3, true));
+    assert_eq!(status.shards[0].counters["commands"], 5);
+    assert_eq!(status.clones[0].state, "attached");
+    assert_eq!((status.clones[0].overlay_bytes, status.clones[0].traffic.written_bytes), (8192, 8192));
+    assert_eq!((status.targets[0].clones, status.targets[0].luns[0].kind.as_str()), (1, "clone"));
+    assert_eq!(status.sessions[0].stage, "os");
+    assert!((200.0..300.0).contains(&status.latency.read.p50_us));
+    let text = render(&status);
+    for part in ["iqn.2026-11.test:i", "attached", "8.00 KiB", "250 us"] {
+        assert!(text.contains(part), "{text}");
+    }
+    let json = serde_json::to_string(&status).unwrap();
+    assert_eq!(serde_json::from_str::<stampede_control::status::Status>(&json).unwrap(), *status);
+
+    // After a kill -9 the running system is refused: its clone is gone.
+    let world = World::new(world.kill());
+    world.login(1, LoginStage::Os);
+    let FromControl::Admit { admission: Admission::Refuse { status }, .. } = world.next() else { panic!() };
+    assert_eq!(status, LoginStatus::AuthorizationFailure);
+    world.login(2, LoginStage::Firmware);
+    assert!(matches!(world.next(), FromControl::CreateClone { .. }));
+    world.kill();
+}
+
+#[test]
+fn a_silent_shard_is_shown_as_such() {
+    let world = World::new(tempfile::tempdir().unwrap());
+    let answer = world.ask(Request::CloneList);
+    assert!(matches!(world.next(), FromControl::Report { .. }));
+    let second = world.ask(Request::Status);
+    let Response::Clones(clones) = answer.recv_timeout(Duration::from_secs(5)).unwrap() else { panic!() };
+    assert!(clones.is_empty());
+    let Response::Status(status) = second.recv_timeout(Duration::from_secs(5)).unwrap() else { panic!() };
+    assert!(!status.shards[0].answered);
+    assert!(render(&status).contains("does not answer"));
+    world.kill();
+}
+
+#[test]
+fn small_requests_are_answered_at_once() {
+    let world = World::new(tempfile::tempdir().unwrap());
+    let answer = |request| world.ask(request).recv_timeout(Duration::from_secs(1)).unwrap();
+    let Response::Config(toml) = answer(Request::Config) else { panic!() };
+    assert!(toml.contains("[[target]]"));
+    assert!(matches!(answer(Request::Ping), Response::Pong { version, .. } if version == "7"));
+    let reset = |target: Option<&str>| {
+        answer(Request::CloneReset { initiator: "iqn.X".to_owned(), target: target.map(str::to_owned) })
+    };
+    let Response::Error(text) = reset(None) else { panic!() };
+    assert!(text.starts_with("no target knows the initiator iqn.x: `stampede clone list`"), "{text}");
+    let Response::Error(text) = reset(Some("os")) else { panic!() };
+    assert!(text.starts_with("target os does not know"), "{text}");
+    world.kill();
+}
+
+#[test]
+fn a_clone_is_reset_through_the_socket() {
+    let world = World::new(tempfile::tempdir().unwrap());
+    world.login(1, LoginStage::Os);
+    let (FromControl::CreateClone { lun, .. }, FromControl::Admit { .. }) = (world.next(), world.next())
+    else {
+        panic!()
+    };
+    let reset = || {
+        let request = Request::CloneReset { initiator: "iqn.2026-11.test:i".to_owned(), target: None };
+        let Response::Reset(outcomes) = world.ask(request).recv_timeout(Duration::from_secs(1)).unwrap()
+        else {
+            panic!()
+        };
+        outcomes[0].clone()
+    };
+    let in_use = reset();
+    assert!(!in_use.reset && in_use.in_use_by == Some([10, 0, 0, 1].into()));
+    let (shard, session) = (ShardId(0), SessionId(1));
+    world.to_control.send(ToControl::SessionEnded { shard, session, end: SessionEnd::Dropped }).unwrap();
+    // Both queues are read in one batch, messages first; wait until this one is surely in an earlier batch.
+    world.ask(Request::Ping).recv_timeout(Duration::from_secs(1)).unwrap();
+    assert!(reset().reset);
+    assert!(matches!(world.next(), FromControl::DropClone { lun: dropped } if dropped == lun));
+    world.kill();
+}
+
+#[test]
+fn a_drain_waits_for_the_shards() {
+    let world = World::new(tempfile::tempdir().unwrap());
+    let deadline_ns = monotonic_ns() + 1_000_000_000;
+    world.commands.send(Command::Drain { deadline_ns }).unwrap();
+    assert!(matches!(world.next(), FromControl::Drain { deadline_ns: d } if d == deadline_ns));
+    std::thread::sleep(Duration::from_millis(50));
+    assert!(!world.thread.is_finished());
+    world.to_control.send(ToControl::Drained { shard: ShardId(0) }).unwrap();
+    assert!(matches!(world.next(), FromControl::Stop));
+    assert_eq!(world.thread.join().unwrap(), Ended::Drained);
+}
+
+#[test]
+fn a_golden_written_to_behind_our_back_makes_no_more_clones() {
+    let world = World::new(tempfile::tempdir().unwrap());
+    let golden: PathBuf = world.folder.path().join("golden.img");
+    let mut file = std::fs::OpenOptions::new().append(true).open(golden).unwrap();
+    file.write_all(&[1; 512]).unwrap();
+    world.login(1, LoginStage::Firmware);
+    let FromControl::Admit { admission: Admission::Refuse { status }, .. } = world.next() else { panic!() };
+    assert_eq!(status, LoginStatus::ServiceUnavailable);
+    let answer = world.ask(Request::Status);
+    assert!(matches!(world.next(), FromControl::Report { .. }));
+    let Response::Status(status) = answer.recv_timeout(Duration::from_secs(5)).unwrap() else { panic!() };
+    assert!(status.alerts[0].text.contains("was changed while in use"), "{:?}", status.alerts);
+    world.kill();
+}

@@ -1,0 +1,186 @@
+//! Real initiators against a running target: libiscsi's tools and QEMU's block driver.
+//!
+//! A tool that is not installed skips its test with a loud message; with STAMPEDE_TESTS_STRICT set it fails it.
+
+mod common;
+
+use common::Target;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// Every tool can hang against a target that does not behave: then `timeout` ends it.
+fn client(arguments: &[&str]) -> Output {
+    Command::new("timeout").arg("60").args(arguments).stdin(Stdio::null()).output().unwrap()
+}
+
+/// Whether a tool is there.
+fn have(tool: &str) -> bool {
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&paths).any(|path| path.join(tool).is_file());
+    if !found {
+        assert!(std::env::var_os("STAMPEDE_TESTS_STRICT").is_none(), "{tool} is not installed");
+        eprintln!(
+            "=== SKIPPED: {tool} is not installed (apt-get install libiscsi-bin qemu-utils qemu-block-extra) ==="
+        );
+    }
+    found
+}
+
+/// Expects that it works, and gives back what it printed.
+fn works(arguments: &[&str]) -> String {
+    let output = client(arguments);
+    let text =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{arguments:?}: {}: {text}", output.status);
+    text
+}
+
+#[test]
+fn libiscsi_tools_see_the_disks() {
+    if !have("iscsi-ls") {
+        return;
+    }
+    let target = Target::start(&["data=disk.img", "os=golden.img,clone=ephemeral", "ro=other.img,ro"]);
+    let list = works(&["iscsi-ls", "-s", &format!("iscsi://{}", target.address())]);
+    for name in ["data", "os", "ro"] {
+        assert!(
+            list.contains(&format!("iqn.2026-11.io.stampede:{name} Portal:{}", target.address())),
+            "{list}"
+        );
+    }
+    assert_eq!(list.matches("DIRECT_ACCESS").count(), 3, "{list}");
+    let inquiry = works(&["iscsi-inq", &target.url("data")]);
+    assert!(inquiry.contains("STAMPEDE"), "{inquiry}");
+    assert!(works(&["iscsi-inq", &target.url("os")]).contains("GOLDEN CLONE"));
+    assert!(works(&["iscsi-readcapacity16", &target.url("data")]).contains("Total size:67108864"));
+    assert!(works(&["iscsi-swp", &target.url("data")]).contains("SWP:0"));
+    target.stop();
+}
+
+#[test]
+fn an_image_goes_in_and_comes_out_unchanged() {
+    if !have("qemu-img") {
+        return;
+    }
+    let target = Target::start(&["data=disk.img"]);
+    let source = target.folder().join("source.img");
+    let content: Vec<u8> = (0..4u32 << 20).flat_map(|n| n.wrapping_mul(0x9e37_79b9).to_le_bytes()).collect();
+    fs::write(&source, &content).unwrap();
+    fs::OpenOptions::new().write(true).open(&source).unwrap().set_len(64 << 20).unwrap();
+    let (source, back) = (source.to_str().unwrap().to_owned(), target.folder().join("back.img"));
+    let url = target.url("data");
+    works(&["qemu-img", "convert", "-n", "-f", "raw", "-O", "raw", &source, &url]);
+    assert!(works(&["qemu-img", "compare", "-f", "raw", "-F", "raw", &source, &url]).contains("identical"));
+    works(&["qemu-img", "convert", "-f", "raw", "-O", "raw", &url, back.to_str().unwrap()]);
+    assert_eq!(fs::read(&source).unwrap(), fs::read(&back).unwrap());
+    let status = target.status_value();
+    let traffic = &status["targets"][0]["luns"][0]["traffic"];
+    assert!(traffic["written_bytes"].as_u64().unwrap() >= 16 << 20, "{traffic}");
+    assert_eq!(traffic["failed"], 0);
+    let disk = fs::File::open(target.folder().join("disk.img")).unwrap();
+    let source = fs::read(&source).unwrap();
+    target.stop();
+    let mut written = Vec::new();
+    (&disk).read_to_end(&mut written).unwrap();
+    assert!(written == source, "what is in the file after the stop is not what was written");
+}
+
+#[test]
+fn a_clone_takes_writes_and_the_golden_stays() {
+    if !have("qemu-img") {
+        return;
+    }
+    let target = Target::start(&["os=golden.img,clone=ephemeral"]);
+    let golden = target.folder().join("golden.img");
+    let before = fs::read(&golden).unwrap();
+    let url = target.url("os");
+    assert!(
+        works(&["qemu-img", "compare", "-f", "raw", "-F", "raw", golden.to_str().unwrap(), &url])
+            .contains("identical")
+    );
+    if have("qemu-io") {
+        let said =
+            works(&["qemu-io", "-f", "raw", "-c", "write -P 0xa5 1M 64k", "-c", "read -P 0xa5 1M 64k", &url]);
+        assert!(!said.contains("verification failed"), "{said}");
+    }
+    assert_eq!(fs::read(&golden).unwrap(), before);
+    target.stop();
+}
+
+#[test]
+fn garbage_and_silence_disturb_nobody() {
+    let target = Target::start_with(&["data=disk.img"], &["--login-timeout", "1s"]);
+    let mut garbage = TcpStream::connect(target.address()).unwrap();
+    garbage.write_all(&[0xff; 4096]).unwrap();
+    let mut half = TcpStream::connect(target.address()).unwrap();
+    half.write_all(&[0x43, 0x81, 0, 0, 0, 0xff, 0xff, 0xff, 0, 0]).unwrap();
+    let silent = TcpStream::connect(target.address()).unwrap();
+    let began = Instant::now();
+    for mut stream in [garbage, half, silent] {
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        // A reset is as good an end as a FIN.
+        let end = stream.read(&mut [0; 4096]);
+        assert!(!matches!(&end, Err(e) if e.kind() == std::io::ErrorKind::WouldBlock), "still open");
+    }
+    assert!(began.elapsed() < Duration::from_secs(8));
+    if have("iscsi-inq") {
+        assert!(works(&["iscsi-inq", &target.url("data")]).contains("DIRECT_ACCESS"));
+    }
+    target.stop();
+}
+
+#[test]
+fn kill_9_keeps_what_was_flushed_and_refuses_a_lost_clone() {
+    if !have("qemu-io") {
+        return;
+    }
+    let mut target = Target::start(&["data=disk.img", "os=golden.img,clone=ephemeral"]);
+    let url = target.url("data");
+    works(&["qemu-io", "-f", "raw", "-c", "write -P 0x5a 2M 1M", "-c", "flush", &url]);
+    // A session that never logs out: its epoch is on record when the target dies.
+    let mut child = Command::new("timeout")
+        .args(["60", "qemu-io", "-f", "raw", &target.url("os")])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let attached = |target: &Target| {
+        let status = target.status_value();
+        status["clones"].as_array().unwrap().iter().any(|clone| clone["state"] == "attached")
+    };
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !attached(&target) {
+        assert!(Instant::now() < deadline, "{}", target.log());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    target.kill_and_restart(&[]);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(target.status_value()["clones"][0]["state"], "lost");
+    let said = works(&["qemu-io", "-f", "raw", "-c", "read -P 0x5a 2M 1M", &url]);
+    assert!(!said.contains("verification failed"), "{said}");
+    let refused = client(&["qemu-img", "info", &target.url("os")]);
+    assert!(!refused.status.success(), "a running system got a blank disk");
+    let initiator = target.status_value()["clones"][0]["initiator"].as_str().unwrap().to_owned();
+    let reset = target.ask(&["clone", "reset", &initiator]);
+    assert!(reset.status.success(), "{}", String::from_utf8_lossy(&reset.stderr));
+    works(&["qemu-img", "info", &target.url("os")]);
+    target.stop();
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let mut target = Target::start(&["data=disk.img"]);
+    // A client that neither logs out nor goes holds the drain up until its limit.
+    let _held = TcpStream::connect(target.address()).unwrap();
+    target.signal("TERM");
+    std::thread::sleep(Duration::from_millis(300));
+    target.signal("TERM");
+    let began = Instant::now();
+    target.wait();
+    assert!(began.elapsed() < Duration::from_secs(3));
+}
