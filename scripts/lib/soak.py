@@ -49,7 +49,7 @@ class Initiator:
         self.model[at:at + len(data)] = data
 
     def step(self):
-        kind = self.random.choices(tuple(self.counts), weights=(40, 40, 4, 4, 1, 1, 1))[0]
+        kind = self.random.choices(tuple(self.counts), weights=(400, 400, 40, 40, 10, 10, 1))[0]
         getattr(self, kind)()
         self.counts[kind] += 1
 
@@ -83,7 +83,10 @@ class Initiator:
         self.connect()
 
     def reinstate(self):
-        """RFC 7143, 6.3.5: the same ISID logs in while the old connection still stands."""
+        """RFC 7143, 6.3.5: the same ISID logs in while the old connection still stands.
+
+        Seldom: a target may first see whether the old one still answers, as two machines may share one name.
+        """
         old = self.session
         self.connect()
         old.close()

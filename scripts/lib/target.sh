@@ -11,8 +11,14 @@ TARGET_PID='' TARGET_PORT='' TARGET_LOG='' TARGET_LUN=0 TARGET_DIR='' TARGET_STA
 target_iqn() { printf 'iqn.2026-11.io.stampede:%s' "$1"; }
 target_url() { printf 'iscsi://127.0.0.1:%s/%s/%s' "$TARGET_PORT" "$(target_iqn "$1")" "$TARGET_LUN"; }
 
-# TARGET_STATE_DIR and TARGET_PORT, when set before, are kept: that is how a restart is tested.
+# TARGET_DIR and TARGET_PORT, when set before, are kept: that is how a restart is tested.
 target_start() {
+    target_try_start "$@" && return 0
+    tail -n 20 "$TARGET_LOG" >&2
+    die "$TARGET_KIND did not start: $TARGET_LOG"
+}
+
+target_try_start() {
     [ -n "$TARGET_DIR" ] || new_dir TARGET_DIR
     TARGET_STATE=$TARGET_DIR/state
     mkdir -p "$TARGET_STATE"
@@ -36,10 +42,7 @@ stampede_start() {
         --control "$TARGET_CONTROL" ${STAMPEDE_OPTIONS:-} "${arguments[@]}" >>"$TARGET_LOG" 2>&1 &
     TARGET_PID=$!
     clean_pid $TARGET_PID
-    if ! wait_port "$TARGET_PORT" "$TARGET_PID" 15; then
-        tail -n 20 "$TARGET_LOG" >&2
-        die "stampede did not start: $TARGET_LOG"
-    fi
+    wait_port "$TARGET_PORT" "$TARGET_PID" 15
 }
 
 # tgt has no clones: a spec with clone=ephemeral gets one sparse copy of the image, for whoever logs in.
@@ -53,7 +56,7 @@ tgt_start() {
     taskset -c "$TARGET_CORES" tgtd -f -C "$control" --iscsi "portal=127.0.0.1:$TARGET_PORT" >>"$TARGET_LOG" 2>&1 &
     TARGET_PID=$!
     clean_pid $TARGET_PID
-    wait_port "$TARGET_PORT" "$TARGET_PID" 15 || die "tgtd did not start: $TARGET_LOG"
+    wait_port "$TARGET_PORT" "$TARGET_PID" 15 || return 1
     for spec in "$@"; do
         tid=$((tid + 1)) name=${spec%%=*} file=${spec#*=}
         file=$(realpath "${file%%,*}")
