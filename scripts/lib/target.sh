@@ -87,6 +87,12 @@ target_stop() {
 target_kill9() {
     kill -KILL "$TARGET_PID"
     wait "$TARGET_PID" 2>/dev/null || true
+    # The kernel takes a killed process's rings down a moment later, and its listener with them.
+    local left=100
+    while [ $left -gt 0 ] && (exec 3<>"/dev/tcp/127.0.0.1/$TARGET_PORT") 2>/dev/null; do
+        sleep 0.05
+        left=$((left - 1))
+    done
 }
 
 # target_status: the JSON of `stampede status`, or {} for another target.
