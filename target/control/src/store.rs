@@ -290,7 +290,7 @@ mod tests {
 
     fn record(initiator: &str, epoch: u64) -> EpochRecord {
         let (target, initiator) = ("iqn.t".to_owned(), initiator.to_owned());
-        EpochRecord { target, initiator, epoch, stage: LoginStage::Os, firmware: epoch % 2 == 0 }
+        EpochRecord { target, initiator, epoch, stage: LoginStage::Os, firmware: epoch.is_multiple_of(2) }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The control thread between a test that plays a shard and a test that plays the control socket.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail the test")]
+
 use crossbeam::channel::{Receiver, Sender, bounded};
 use crossbeam::queue::ArrayQueue;
 use hdrhistogram::Histogram;

@@ -66,11 +66,11 @@ impl Log {
             format: config.log_format,
         };
         let registry = tracing_subscriber::registry().with(filter).with(limit);
-        let layer = tracing_subscriber::fmt::layer().with_writer(writer);
+        let layer = tracing_subscriber::fmt::layer().with_writer(writer).with_target(false);
         let installed = match config.log_format {
             LogFormat::Text => {
                 let terminal = io::IsTerminal::is_terminal(&io::stderr());
-                registry.with(layer.with_ansi(terminal).with_target(false)).try_init()
+                registry.with(layer.with_ansi(terminal)).try_init()
             }
             LogFormat::Json => registry.with(layer.json().flatten_event(true)).try_init(),
         };

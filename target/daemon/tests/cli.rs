@@ -1,5 +1,7 @@
 //! The command line: configuration, errors, exit codes.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail the test")]
+
 mod common;
 
 use common::{Target, free_address, stampede};

@@ -2,6 +2,8 @@
 //!
 //! A tool that is not installed skips its test with a loud message; with STAMPEDE_TESTS_STRICT set it fails it.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail the test")]
+
 mod common;
 
 use common::Target;

@@ -76,6 +76,7 @@ impl Registrar {
             stage: request.stage,
             peer: request.peer,
             clone: None,
+            boot: None,
             closing: false,
         };
         self.sessions.insert(session, entry);
@@ -149,8 +150,8 @@ impl Registrar {
                 self.clones.attach(clone, session);
                 if let Some(entry) = self.sessions.find_mut(session) {
                     entry.clone = Some(clone);
+                    entry.boot = Some((epoch, fresh));
                 }
-                self.note_attach(&facts, fresh, epoch, out);
                 self.replace(session, until, tsih, replaced, out);
             }
             Decision::Refuse(refusal) => {
@@ -228,14 +229,20 @@ impl Registrar {
         let Some(tsih) = tsih else { return refuse(entry.shard, session, LoginStatus::OutOfResources, out) };
         let target = &self.targets[entry.target];
         let luns = Arc::new(self.clones.lun_map(target, entry.clone));
+        let clone = match entry.boot {
+            Some((epoch, true)) => format!(": {:?} stage, a fresh clone, epoch {epoch}", entry.stage),
+            Some((epoch, false)) => {
+                format!(": {:?} stage, the clone of its boot, epoch {epoch}", entry.stage)
+            }
+            None => String::new(),
+        };
         out.notices.push(Notice {
             alert: false,
-            routine: true,
             event: "login",
             target: target.iqn.clone(),
             initiator: entry.initiator.clone(),
             peer: Some(entry.peer),
-            text: format!("admitted with TSIH {tsih} on shard {}", entry.shard.0),
+            text: format!("admitted with TSIH {tsih} on shard {}{clone}", entry.shard.0),
         });
         let admission = Admission::Allow { tsih };
         out.messages.push((entry.shard, FromControl::Admit { session, admission, luns }));
@@ -339,7 +346,6 @@ impl Registrar {
         let Some(entry) = self.sessions.find(session) else { return };
         out.notices.push(Notice {
             alert: false,
-            routine: false,
             event: "login refused",
             target: self.targets[entry.target].iqn.clone(),
             initiator: entry.initiator.clone(),
@@ -352,7 +358,6 @@ impl Registrar {
     fn note_refusal(&self, request: &LoginRequest, target: usize, text: &str, out: &mut Outbox) {
         out.notices.push(Notice {
             alert: false,
-            routine: false,
             event: "login refused",
             target: self.targets[target].iqn.clone(),
             initiator: request.initiator.clone(),
@@ -361,24 +366,10 @@ impl Registrar {
         });
     }
 
-    fn note_attach(&self, facts: &LoginFacts, fresh: bool, epoch: u64, out: &mut Outbox) {
-        let clone = if fresh { "a fresh clone" } else { "the clone of its boot" };
-        out.notices.push(Notice {
-            alert: false,
-            routine: false,
-            event: "clone attached",
-            target: self.targets.get(facts.target.0 as usize).map(|t| t.iqn.clone()).unwrap_or_default(),
-            initiator: facts.initiator.clone(),
-            peer: None,
-            text: format!("{} login gets {clone}, epoch {epoch}", facts.stage),
-        });
-    }
-
     fn note_held_too_long(&self, session: SessionId, out: &mut Outbox) {
         let Some(entry) = self.sessions.find(session) else { return };
         out.notices.push(Notice {
             alert: false,
-            routine: false,
             event: "login held too long",
             target: self.targets[entry.target].iqn.clone(),
             initiator: entry.initiator.clone(),

@@ -104,8 +104,6 @@ pub struct Outbox {
 pub struct Notice {
     /// Whether it is an alert: something to act upon.
     pub alert: bool,
-    /// Whether it is what happens all the time, and shards log it too.
-    pub routine: bool,
     /// What happened, in a word or two for filters.
     pub event: &'static str,
     /// The target concerned, if any.
@@ -199,7 +197,6 @@ impl Registrar {
             }
             out.notices.push(Notice {
                 alert: true,
-                routine: false,
                 event: "golden changed",
                 target: target.iqn.clone(),
                 initiator: String::new(),
@@ -270,7 +267,6 @@ impl Registrar {
         };
         out.notices.push(Notice {
             alert: false,
-            routine: true,
             event: "session ended",
             target: self.targets[entry.target].iqn.clone(),
             initiator: entry.initiator.clone(),
@@ -326,7 +322,6 @@ impl Registrar {
                 }
                 Effect::Alert { target, initiator, message, .. } => out.notices.push(Notice {
                     alert: true,
-                    routine: false,
                     event: "clone alert",
                     target: self.targets.get(target.0 as usize).map(|t| t.iqn.clone()).unwrap_or_default(),
                     initiator,

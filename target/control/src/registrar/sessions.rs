@@ -28,6 +28,8 @@ pub struct SessionEntry {
     pub peer: SocketAddr,
     /// The clone it uses, if any.
     pub clone: AttachedClone,
+    /// The boot epoch it belongs to, and whether its clone was made for it.
+    pub boot: Option<(u64, bool)>,
     /// Whether we asked its shard to end it.
     pub closing: bool,
 }

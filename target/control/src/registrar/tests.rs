@@ -472,6 +472,7 @@ fn all_tsihs_in_use_is_out_of_resources() {
         stage: LoginStage::Os,
         peer: SocketAddr::from(([10, 0, 0, 1], 1)),
         clone: None,
+        boot: None,
         closing: false,
     };
     for id in 0..u64::from(u16::MAX) {

@@ -5,7 +5,6 @@ use rustix::fs::Mode;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use std::fs;
 use std::io::{self, Read, Write};
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -112,7 +111,7 @@ fn listen(path: &Path) -> io::Result<UnixListener> {
     rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
     rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
     rustix::net::listen(&socket, BACKLOG)?;
-    Ok(UnixListener::from(OwnedFd::from(socket)))
+    Ok(UnixListener::from(socket))
 }
 
 /// Removes a socket that nobody listens on.

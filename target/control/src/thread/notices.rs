@@ -76,8 +76,6 @@ fn write(notice: &Notice, left_out: u64) {
     let left_out = (left_out > 0).then_some(left_out);
     if notice.alert {
         tracing::warn!(event, target, initiator, peer, left_out, "{text}");
-    } else if notice.routine {
-        tracing::debug!(event, target, initiator, peer, "{text}");
     } else {
         tracing::info!(event, target, initiator, peer, "{text}");
     }
@@ -90,7 +88,6 @@ mod tests {
     fn notice(initiator: &str) -> Notice {
         Notice {
             alert: true,
-            routine: false,
             event: "e",
             target: "t".to_owned(),
             initiator: initiator.to_owned(),

@@ -224,9 +224,9 @@ fn set_up(
     peers: &Receiver<Vec<(PeerId, PeerHandle)>>,
 ) -> anyhow::Result<Shard<UringRing>> {
     cpu::pin_current_thread(usize::from(parts.core))?;
-    let mut pools = parts.shard.memory.pools().to_vec();
-    pools.push(Arc::clone(&parts.shard.arena));
-    let mut ring = UringRing::new(&parts.ring, &pools)?;
+    // The arena is not registered: nothing in it is read from or written to files, and registering would take all of
+    // its memory at once.
+    let mut ring = UringRing::new(&parts.ring, parts.shard.memory.pools())?;
     report(&ring, parts.shard.shard);
     let reach = |ring: &UringRing| {
         Ok::<_, std::io::Error>(Reach { waker: ring.waker(), handle: ring.peer_handle()? })
