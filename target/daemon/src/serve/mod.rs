@@ -222,11 +222,13 @@ fn start_control(
     shards: &Running,
 ) -> Result<JoinHandle<Ended>, Failure> {
     let records = store.epochs().map_err(Failure::runtime)?;
-    tracing::info!(
-        epochs = records.len(),
-        run = store.run(),
-        "boot epochs of earlier runs, their clones are gone"
-    );
+    if !records.is_empty() {
+        tracing::warn!(
+            epochs = records.len(),
+            run = store.run(),
+            "the clones of an earlier run are gone: machines that still run on them are refused until they reboot"
+        );
+    }
     let goldens = plan.goldens.iter().filter_map(|(id, file)| Some((*id, images.files().get(*file)?)));
     let goldens = goldens.map(|(id, file)| Ok((id, file.try_clone()?))).collect::<std::io::Result<_>>();
     let setup = Setup {
