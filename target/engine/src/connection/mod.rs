@@ -95,6 +95,8 @@ pub(crate) struct Conn {
     /// It waits in the shard's list of connections to send on.
     pub(crate) dirty: bool,
     managing: Vec<Managing>,
+    /// Reads that wait until the client has taken what it asked for before.
+    pub(crate) waiting: std::collections::VecDeque<TaskKey>,
     pub(crate) commands: u64,
     pub(crate) read_bytes: u64,
     pub(crate) written_bytes: u64,
@@ -128,6 +130,7 @@ impl Conn {
             probe: None,
             dirty: false,
             managing: Vec::new(),
+            waiting: std::collections::VecDeque::new(),
             commands: 0,
             read_bytes: 0,
             written_bytes: 0,

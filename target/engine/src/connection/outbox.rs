@@ -37,6 +37,8 @@ pub(crate) struct Outbox {
     /// An empty list to fill next.
     spare: Option<SendList>,
     in_flight: bool,
+    /// Bytes of the list that is being sent.
+    in_flight_bytes: u64,
     header_digest: bool,
     data_digest: bool,
 }
@@ -137,6 +139,7 @@ impl Outbox {
             }
             if !list.is_empty() {
                 self.in_flight = true;
+                self.in_flight_bytes = list.bytes();
                 return Some(list);
             }
             self.spare = Some(list);
@@ -146,6 +149,7 @@ impl Outbox {
     /// A send has completed: what is left of its list goes first.
     pub(crate) fn sent(&mut self, result: Result<u32, Errno>, mut list: SendList) -> Result<u32, Errno> {
         self.in_flight = false;
+        self.in_flight_bytes = 0;
         let sent = result.inspect_err(|_| list.clear());
         if let Ok(sent) = sent {
             list.advance(u64::from(sent));
@@ -178,5 +182,10 @@ impl Outbox {
     /// Whether something waits to be sent.
     pub(crate) fn is_pending(&self) -> bool {
         self.lists.iter().any(|list| !list.is_empty())
+    }
+
+    /// Bytes that wait to be sent or are being sent.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.in_flight_bytes + self.lists.iter().map(SendList::bytes).sum::<u64>()
     }
 }

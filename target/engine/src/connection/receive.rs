@@ -140,16 +140,27 @@ impl Receiver {
         front: &mut Front<'_>,
     ) -> Result<bool, Broken> {
         let header = self.framer.header();
-        let granted = grant(header.bhs(), side, front);
-        self.stalled = granted.is_none();
-        let Some(granted) = granted else { return Ok(false) };
-        let grant = DataGrant { wanted: granted.len() as u32 };
-        side.granted = granted;
+        let grant = grant(header.bhs(), side, front);
+        self.stalled = matches!(grant, Grant::Wait);
+        let wanted = match grant {
+            Grant::Wait => return Ok(false),
+            Grant::Refuse => {
+                side.refusing = true;
+                0
+            }
+            Grant::Memory(payload) => {
+                let wanted = payload.len() as u32;
+                side.granted = payload;
+                wanted
+            }
+        };
+        let grant = DataGrant { wanted };
         self.got = 0;
         let now_ns = front.now_ns;
         let begun = session.begin_pdu(header, grant, now_ns, &mut Sink { key, side, front });
         // A command that was dropped (a duplicate, say) has not taken its memory.
         side.granted = Payload::default();
+        side.refusing = false;
         self.disposition = begun.map_err(Broken::Session)?;
         Ok(true)
     }
@@ -197,25 +208,38 @@ impl Receiver {
     }
 }
 
-/// Memory for the data that a command wants: empty for every other PDU, `None` when there is not enough now.
-fn grant(header: &Bhs, side: &Side, front: &Front<'_>) -> Option<Payload> {
+/// What a command gets for the data it wants to send.
+enum Grant {
+    /// This memory; none for every other PDU.
+    Memory(Payload),
+    /// None for now, and it may wait: the connection holds no memory, so nobody waits for what is behind it.
+    Wait,
+    /// None: the connection holds memory for commands whose data may be behind this one in the stream, so reading
+    /// must go on. The command is answered TASK SET FULL.
+    Refuse,
+}
+
+fn grant(header: &Bhs, side: &Side, front: &Front<'_>) -> Grant {
     if header.opcode() != Ok(Opcode::ScsiCommand) {
-        return Some(Payload::default());
+        return Grant::Memory(Payload::default());
     }
+    let none = || Grant::Memory(Payload::default());
     let command = header.view::<ScsiCommand>();
     let lun = command.lun().decode().and_then(|number| side.luns.find(number));
-    let (true, Some(address)) = (command.flags().contains(CommandFlags::WRITE), lun) else {
-        return Some(Payload::default());
-    };
+    let (true, Some(address)) = (command.flags().contains(CommandFlags::WRITE), lun) else { return none() };
     let wanted = match cdb::data_direction_and_len(command.cdb(), address.block_size) {
         cdb::Transfer::Out(bytes) => bytes.min(u64::from(command.expected_data_transfer_length())),
         _ => 0,
     };
     match u32::try_from(wanted) {
         Ok(wanted) if u64::from(wanted) <= front.connection_bytes_max => {
-            side.take_memory(lun, command.cdb(), wanted, front)
+            match side.take_memory(lun, command.cdb(), wanted, front) {
+                Some(payload) => Grant::Memory(payload),
+                None if side.held_bytes == 0 => Grant::Wait,
+                None => Grant::Refuse,
+            }
         }
         // The device server refuses what is longer than it said; nothing of it is wanted.
-        _ => Some(Payload::default()),
+        _ => none(),
     }
 }

@@ -46,6 +46,10 @@ pub(crate) struct Slot {
     pub(crate) block_size: u32,
     /// When its command came, in monotonic nanoseconds.
     pub(crate) started_ns: u64,
+    /// There was no memory for its data: it is answered TASK SET FULL.
+    pub(crate) refused: bool,
+    /// Bytes of data-in that it will bring, while it runs.
+    pub(crate) reading_bytes: u64,
 }
 
 /// See the module.
@@ -56,8 +60,12 @@ pub(crate) struct Side {
     slots: Vec<Option<Slot>>,
     /// Memory for the command whose header is being handed to the session.
     pub(super) granted: Payload,
+    /// There was no memory for that command.
+    pub(super) refusing: bool,
+    /// Bytes of data-in that running commands will bring.
+    pub(crate) reading_bytes: u64,
     /// Bytes of data-out in all slots.
-    pub(super) held_bytes: u64,
+    pub(crate) held_bytes: u64,
     /// Digests that the framer shall expect from the next PDU on.
     pub(super) digests: Option<(bool, bool)>,
     /// Longest data segment that the framer shall take from the next PDU on, in bytes.
@@ -72,6 +80,8 @@ impl Side {
             outbox: Outbox::default(),
             slots: std::iter::repeat_with(|| None).take(tasks).collect(),
             granted: Payload::default(),
+            refusing: false,
+            reading_bytes: 0,
             held_bytes: 0,
             digests: None,
             data_segment_max: None,
@@ -100,8 +110,16 @@ impl Side {
         }
         let data = std::mem::take(&mut self.granted);
         self.held_bytes += data.len();
-        self.slots[index] =
-            Some(Slot { task, data, reply: Data::NONE, running: None, block_size: 512, started_ns: now_ns });
+        self.slots[index] = Some(Slot {
+            task,
+            data,
+            reply: Data::NONE,
+            running: None,
+            block_size: 512,
+            started_ns: now_ns,
+            refused: std::mem::take(&mut self.refusing),
+            reading_bytes: 0,
+        });
     }
 
     /// Lets go of a task's memory.
@@ -109,8 +127,9 @@ impl Side {
         if let Some(slot) = self.slots.get_mut(usize::from(task.index))
             && slot.as_ref().is_some_and(|slot| slot.task == task)
         {
-            let data = slot.take().map_or(0, |slot| slot.data.len());
+            let (data, reading) = slot.take().map_or((0, 0), |slot| (slot.data.len(), slot.reading_bytes));
             self.held_bytes = self.held_bytes.saturating_sub(data);
+            self.reading_bytes = self.reading_bytes.saturating_sub(reading);
         }
     }
 
@@ -122,7 +141,8 @@ impl Side {
     }
 
     /// Memory for `wanted` bytes of data-out of a command: whole slots of the arena where its overlay can adopt
-    /// them, I/O buffers otherwise. `None` when there is not enough for now.
+    /// them, I/O buffers otherwise. `None` when there is not enough for now. Data that is still being gathered gets
+    /// at most half of the I/O buffers, so that commands which run always find some.
     pub(super) fn take_memory(
         &self,
         lun: Option<LunAddress>,
@@ -140,7 +160,19 @@ impl Side {
         {
             return Some(payload);
         }
+        let (all, used) = front.memory.usage_bytes();
+        // The shard's buffer of zeros is always in use. A transfer beyond half of a small memory has it alone.
+        let others = used > u64::from(stampede_ring::IoMemory::BUFFER_MAX);
+        if others && used + u64::from(wanted) > all / 2 {
+            return None;
+        }
         Payload::take(front.memory, wanted)
+    }
+
+    /// Whether a command that reads so many bytes may run now: what a client has asked for and not taken is bounded.
+    pub(crate) fn may_read(&self, bytes: u64, most: u64) -> bool {
+        let held = self.reading_bytes + self.outbox.bytes();
+        held == 0 || held + bytes <= most
     }
 }
 

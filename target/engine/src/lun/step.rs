@@ -168,6 +168,8 @@ impl Job {
                 Went::Done if self.step == Step::End => return Run::Ended(self.outcome()),
                 Went::Done => {}
                 Went::Transfers | Went::Locked => return Run::Waits,
+                // A job that holds buffers must not wait for more: jobs would wait for each other.
+                Went::Starved if !self.read.0.is_empty() => self.error = Some(MediaError::Busy),
                 Went::Starved => return Run::Starved,
                 Went::Failed(error) => self.error = Some(error),
             }

@@ -7,8 +7,9 @@ use crate::messages::{LunAddress, ToControl};
 use crate::request::{Answer, Clearing, Data, Manager, Message, Origin, Outcome, Request};
 use crate::token::Key;
 use stampede_ring::Ring;
-use stampede_scsi::{Status, TransportId};
+use stampede_scsi::{Status, TransportId, cdb};
 use stampede_session::{Close, ManagementRequest, ManagementResponse, TaskAttribute, TaskKey};
+use std::collections::VecDeque;
 
 /// REPORT LUNS (SPC-4 6.33): a question to the target, not to one unit.
 const REPORT_LUNS: u8 = 0xa0;
@@ -79,14 +80,71 @@ impl<R: Ring> Shard<R> {
             return;
         }
         let Some(address) = address else { return };
-        self.send_command(key, task, (cdb, attribute, expected_out), address);
+        let expected_in = u64::from(state.expected_len());
+        let reads = match cdb::data_direction_and_len(&cdb, address.block_size) {
+            cdb::Transfer::In(bytes) => bytes.min(expected_in),
+            _ => 0,
+        };
+        let Some(slot) = conn.side.slot_mut(task) else { return };
+        if slot.refused {
+            let reply = stampede_scsi::Reply::status(Status::TaskSetFull);
+            conn.answer_locally(key, task, reply, &mut front!(self));
+            self.mark(key);
+            return;
+        }
+        let may_read = conn.waiting.is_empty() && conn.side.may_read(reads, self.config.connection_bytes_max);
+        if reads > 0 && !may_read {
+            if let Some(slot) = conn.side.slot_mut(task) {
+                slot.running = Some(address);
+                slot.block_size = address.block_size;
+                slot.started_ns = self.now_ns;
+            }
+            conn.waiting.push_back(task);
+            return;
+        }
+        self.send_command(key, task, (cdb, attribute, expected_out, reads), address);
+    }
+
+    /// Starts reads that waited for the client to take what it asked for before; ends those that were killed.
+    pub(super) fn retry_waiting(&mut self, key: Key) {
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        if conn.waiting.is_empty() {
+            return;
+        }
+        let waiting = std::mem::take(&mut conn.waiting);
+        let (alive, killed): (VecDeque<TaskKey>, VecDeque<TaskKey>) =
+            waiting.into_iter().partition(|task| conn.session.task(*task).is_some_and(|task| !task.killed()));
+        conn.waiting = alive;
+        for task in killed {
+            conn.answer(key, task, Outcome::Aborted, &mut front!(self));
+        }
+        while let Some(conn) = self.conns.get_mut(key)
+            && let Some(task) = conn.waiting.front().copied()
+        {
+            let Some((address, state)) =
+                conn.side.slot_mut(task).and_then(|slot| slot.running).zip(conn.session.task(task))
+            else {
+                conn.waiting.pop_front();
+                continue;
+            };
+            let (cdb, attribute) = (*state.cdb(), state.attribute());
+            let reads = match cdb::data_direction_and_len(&cdb, address.block_size) {
+                cdb::Transfer::In(bytes) => bytes.min(u64::from(state.expected_len())),
+                _ => 0,
+            };
+            if !conn.side.may_read(reads, self.config.connection_bytes_max) {
+                return;
+            }
+            conn.waiting.pop_front();
+            self.send_command(key, task, (cdb, attribute, 0, reads), address);
+        }
     }
 
     fn send_command(
         &mut self,
         key: Key,
         task: TaskKey,
-        (cdb, attribute, expected_out): ([u8; 16], TaskAttribute, u32),
+        (cdb, attribute, expected_out, reads): ([u8; 16], TaskAttribute, u32, u64),
         address: LunAddress,
     ) {
         let Some(conn) = self.conns.get_mut(key) else { return };
@@ -97,6 +155,8 @@ impl<R: Ring> Shard<R> {
         slot.running = Some(address);
         slot.block_size = address.block_size;
         slot.started_ns = now_ns;
+        slot.reading_bytes = reads;
+        conn.side.reading_bytes += reads;
         let origin = Origin { shard: self.config.shard, connection: key, task };
         let request =
             Request { origin, nexus: conn.nexus(), lun: address.lun, cdb, attribute, expected_out, data };
@@ -241,6 +301,7 @@ impl<R: Ring> Shard<R> {
         let nexus = conn.nexus();
         conn.manage(key, id, tasks, clearings.len() as u32, &mut front!(self));
         self.mark(key);
+        self.retry_waiting(key);
         let manager = Manager { shard: self.config.shard, connection: key, id };
         for (address, clearing) in clearings {
             self.to_shard(address.owner, Message::Clear { manager, lun: address.lun, nexus, clearing });

@@ -74,6 +74,7 @@ pub struct Shard<R> {
     probes: Vec<Key>,
     draining: Option<Draining>,
     stopping: bool,
+    next_reaping_ns: u64,
     next_session: u64,
     zeros: Buffer,
     now_ns: u64,
@@ -140,6 +141,7 @@ impl<R: Ring> Shard<R> {
             probes: Vec::new(),
             draining: None,
             stopping: false,
+            next_reaping_ns: 0,
             next_session: 1,
             zeros,
             now_ns: 0,
@@ -190,7 +192,9 @@ impl<R: Ring> Shard<R> {
         self.settle();
         self.send_all();
         self.flush_links();
-        let busy = full || more || self.pusher.is_waiting() || !self.happenings.is_empty();
+        let unsettled =
+            !self.happenings.is_empty() || !self.backend.results.is_empty() || !self.dirty.is_empty();
+        let busy = full || more || unsettled || self.pusher.is_waiting();
         Turn { wait: if busy { Wait::No } else { self.next_deadline() }, stopped: self.is_stopped() }
     }
 
@@ -243,6 +247,8 @@ impl<R: Ring> Shard<R> {
         for key in std::mem::take(&mut self.dirty) {
             let Some(conn) = self.conns.get_mut(key) else { continue };
             conn.dirty = false;
+            self.retry_waiting(key);
+            let Some(conn) = self.conns.get_mut(key) else { continue };
             if matches!(conn.life, Life::Open | Life::Finishing) {
                 let socket = conn.socket;
                 if let Some(list) = conn.outbox().next() {
@@ -312,6 +318,7 @@ impl<R: Ring> Shard<R> {
         if self.backend.is_starved() {
             self.backend.retry(&mut io!(self));
         }
+        self.reap_debtors();
         for _ in 0..self.stalled.len() {
             let Some(key) = self.stalled.pop_front() else { break };
             if !self.resume(key) {
@@ -321,6 +328,28 @@ impl<R: Ring> Shard<R> {
         }
         for key in std::mem::take(&mut self.starved) {
             self.arm_receive(key);
+        }
+    }
+
+    /// Drops connections that hold memory for write data which they do not send, while others wait for memory.
+    fn reap_debtors(&mut self) {
+        /// Silence after which a debtor is dropped: a sender that is alive is heard within a round trip.
+        const SILENCE_NS: u64 = 15_000_000_000;
+        /// How often to look.
+        const PERIOD_NS: u64 = 1_000_000_000;
+        if self.stalled.is_empty() || self.now_ns < self.next_reaping_ns {
+            return;
+        }
+        self.next_reaping_ns = self.now_ns + PERIOD_NS;
+        let debtors: Vec<Key> = self
+            .conns
+            .iter()
+            .filter(|(_, conn)| conn.side.held_bytes > 0)
+            .filter(|(_, conn)| self.now_ns.saturating_sub(conn.session.last_heard_ns()) > SILENCE_NS)
+            .map(|(key, _)| key)
+            .collect();
+        for key in debtors {
+            self.drop_conn(key, &"it owes write data and is silent while others wait for memory");
         }
     }
 
