@@ -31,8 +31,9 @@ impl Initiator {
         let (immediate, burst) = self.unsolicited(task.out.len());
         let more = burst > immediate;
         let first = 0x01 | if command.immediate { IMMEDIATE } else { 0 };
-        // Simple task attribute; F unless unsolicited Data-Out follows.
-        let mut header = Header::new(first, direction | 1 | if more { 0 } else { FINAL }, tag.0);
+        // F unless unsolicited Data-Out follows.
+        let attribute = command.attribute & 7;
+        let mut header = Header::new(first, direction | attribute | if more { 0 } else { FINAL }, tag.0);
         header.set_lun(command.lun);
         header.set(20, expected);
         self.number(&mut header, command.immediate);

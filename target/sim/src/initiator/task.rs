@@ -26,12 +26,14 @@ pub struct Command {
     pub transfer: Transfer,
     /// Whether it has the I bit: outside the CmdSN order.
     pub immediate: bool,
+    /// The task attribute (RFC 7143 11.3.1): 0 untagged, 1 simple, 2 ordered, 3 head of queue.
+    pub attribute: u8,
 }
 
 impl Command {
     /// An ordinary command.
     pub fn new(lun: u16, cdb: [u8; 16], transfer: Transfer) -> Self {
-        Self { lun, cdb, transfer, immediate: false }
+        Self { lun, cdb, transfer, immediate: false, attribute: 1 }
     }
 }
 

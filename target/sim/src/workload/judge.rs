@@ -8,8 +8,8 @@ const RESERVATION_CONFLICT: u8 = 0x18;
 const TASK_SET_FULL: u8 = 0x28;
 const TASK_ABORTED: u8 = 0x40;
 const UNIT_ATTENTION: u8 = 6;
-/// Sense codes of a unit attention that say that this nexus' commands were dropped: reset; commands cleared.
-const DROPPED: [u8; 2] = [0x29, 0x2f];
+/// ABORT TASKs under way at once for commands that got no answer.
+const INQUIRIES_MAX: usize = 4;
 
 impl Workload {
     /// Polls one initiator and judges what it reports.
@@ -21,6 +21,7 @@ impl Workload {
         for report in reports {
             self.judge(index, report)?;
         }
+        self.inquire(index);
         match self.actors[index].initiator.take_violations().into_iter().next() {
             Some(violation) => Err(Failure::Protocol { initiator: index, violation }),
             None => Ok(()),
@@ -34,8 +35,18 @@ impl Workload {
                 self.counts.aborted += 1;
                 self.give_up(index, tag);
             }
-            Report::Rejected { tag: Some(tag), .. } => self.give_up(index, tag),
+            Report::Rejected { tag: Some(tag), .. } => match self.actors[index].inquiries.remove(&tag) {
+                Some(suspect) => self.actors[index].suspects.push(suspect),
+                None => self.give_up(index, tag),
+            },
+            Report::TaskManagement { tag, response } => {
+                if let Some(suspect) = self.actors[index].inquiries.remove(&tag) {
+                    self.inquired(index, suspect, response);
+                }
+            }
             Report::Disconnected { outstanding } => {
+                self.actors[index].suspects.clear();
+                self.actors[index].inquiries.clear();
                 for tag in outstanding {
                     self.lose(index, tag);
                 }
@@ -89,10 +100,9 @@ impl Workload {
 
     fn judge_done(&mut self, index: usize, done: Done) -> Result<(), Failure> {
         let sense = done.sense_code();
-        if let (2, Some((UNIT_ATTENTION, code, _))) = (done.status, sense)
-            && DROPPED.contains(&code)
-        {
-            self.drop_earlier(index, done.tag);
+        // Reset, or commands cleared by another initiator. 29h/00h greets a new nexus, of which nothing was dropped.
+        if let (2, Some((UNIT_ATTENTION, 0x29, 1..) | (UNIT_ATTENTION, 0x2f, _))) = (done.status, sense) {
+            self.suspect_earlier(index, done.tag);
         }
         let Some(purpose) = self.take(index, done.tag) else { return Ok(()) };
         if done.is_good() {
@@ -141,14 +151,42 @@ impl Workload {
         Ok(())
     }
 
-    /// A unit attention said that this nexus' commands were dropped: those sent before the one that got it.
-    fn drop_earlier(&mut self, index: usize, tag: Tag) {
-        let order = &self.actors[index].order;
-        let earlier: Vec<Tag> = order.iter().copied().take_while(|other| *other != tag).collect();
-        for tag in earlier {
-            self.counts.aborted += 1;
-            self.actors[index].initiator.forget(tag);
-            self.give_up(index, tag);
+    /// A unit attention said that this nexus' commands were dropped. Those sent before the one that got it may be
+    /// among them, or may have come later than what dropped them: only asking tells.
+    fn suspect_earlier(&mut self, index: usize, tag: Tag) {
+        let actor = &mut self.actors[index];
+        let asked: Vec<Tag> = actor.inquiries.values().chain(&actor.suspects).copied().collect();
+        let earlier = actor.order.iter().copied().take_while(|other| *other != tag);
+        actor.suspects.extend(earlier.filter(|other| !asked.contains(other)));
+    }
+
+    /// Asks after suspects by ABORT TASK, as initiators do whose commands get no answer.
+    fn inquire(&mut self, index: usize) {
+        let lun = self.config.lun;
+        let actor = &mut self.actors[index];
+        while actor.inquiries.len() < INQUIRIES_MAX
+            && let Some(tag) = actor.suspects.pop()
+        {
+            if actor.waiting.contains_key(&tag)
+                && let Some(function) = actor.initiator.task_management(1, lun, Some(tag))
+            {
+                actor.inquiries.insert(function, tag);
+            }
+        }
+    }
+
+    /// What became of a suspect.
+    fn inquired(&mut self, index: usize, tag: Tag, response: u8) {
+        match response {
+            // It was aborted now, which was reported, or does not exist: either way it does nothing more.
+            0 | 1 => {
+                self.actors[index].initiator.forget(tag);
+                if self.actors[index].waiting.contains_key(&tag) {
+                    self.counts.aborted += 1;
+                    self.give_up(index, tag);
+                }
+            }
+            _ => self.actors[index].suspects.push(tag),
         }
     }
 }

@@ -44,6 +44,10 @@ pub struct WorkloadConfig {
     pub aborts: u32,
     /// Steps that send a LOGICAL UNIT RESET.
     pub resets: u32,
+    /// Steps that send ABORT TASK SET, CLEAR TASK SET or TARGET WARM RESET.
+    pub task_sets: u32,
+    /// Commands that are ORDERED or HEAD OF QUEUE, of a thousand.
+    pub ordered: u32,
     /// Steps that lose a connection: by FIN, RST, or silence.
     pub drops: u32,
     /// Steps that log out.
@@ -66,6 +70,8 @@ impl Default for WorkloadConfig {
             unmaps: 20,
             aborts: 5,
             resets: 3,
+            task_sets: 0,
+            ordered: 0,
             drops: 4,
             logouts: 2,
             nops: 5,
@@ -125,6 +131,8 @@ pub struct WorkloadCounts {
     pub failed: u64,
     /// Commands ended by task management.
     pub aborted: u64,
+    /// Resets and functions over a task set that were sent.
+    pub task_management: u64,
     /// Commands whose connection was lost.
     pub lost: u64,
     /// Logins that succeeded.
@@ -149,6 +157,10 @@ struct Actor {
     order: Vec<Tag>,
     /// Writes whose connection was lost, until the next login.
     limbo: Vec<WriteId>,
+    /// Commands that a unit attention may have dropped: an ABORT TASK will tell.
+    suspects: Vec<Tag>,
+    /// ABORT TASKs under way for suspects: function to command.
+    inquiries: BTreeMap<Tag, Tag>,
     /// When it last got an answer or had nothing to wait for, in the world's nanoseconds.
     content: u64,
 }
@@ -178,6 +190,8 @@ impl Workload {
                 waiting: BTreeMap::new(),
                 order: Vec::new(),
                 limbo: Vec::new(),
+                suspects: Vec::new(),
+                inquiries: BTreeMap::new(),
                 content: world.now(),
             })
             .collect();
@@ -303,6 +317,8 @@ impl Workload {
             actor.waiting.clear();
             actor.order.clear();
             actor.limbo.clear();
+            actor.suspects.clear();
+            actor.inquiries.clear();
             actor.initiator.reset();
             actor.content = self.world.now();
         }
@@ -331,6 +347,7 @@ impl Workload {
             config.drops,
             config.logouts,
             config.nops,
+            config.task_sets,
         ];
         let mut draw = rng.u32(..1000.max(weights.iter().sum()));
         let action = weights.iter().position(|weight| {
@@ -352,7 +369,8 @@ impl Workload {
             Some(5) => self.abort(index, rng),
             Some(6) => {
                 let lun = self.config.lun;
-                self.actors[index].initiator.task_management(5, lun, None);
+                let sent = self.actors[index].initiator.task_management(5, lun, None);
+                self.counts.task_management += u64::from(sent.is_some());
             }
             Some(7) => self.drop_connection(index, rng),
             Some(8) => {
@@ -360,6 +378,12 @@ impl Workload {
             }
             Some(9) => {
                 self.actors[index].initiator.nop(b"are you there?");
+            }
+            Some(10) => {
+                let function = [2, 4, 6][rng.usize(..3)];
+                let lun = self.config.lun;
+                let sent = self.actors[index].initiator.task_management(function, lun, None);
+                self.counts.task_management += u64::from(sent.is_some());
             }
             _ => {}
         }
@@ -426,8 +450,12 @@ impl Workload {
         }
     }
 
-    fn send(&mut self, index: usize, command: Command, purpose: Purpose) -> bool {
+    fn send(&mut self, index: usize, mut command: Command, purpose: Purpose) -> bool {
         let now = self.world.now();
+        let mut draw = fastrand::Rng::with_seed(self.counts.sent);
+        if draw.u32(..1000) < self.config.ordered {
+            command.attribute = draw.u8(2..4);
+        }
         let actor = &mut self.actors[index];
         if !actor.is_waiting() {
             actor.content = now;
