@@ -158,6 +158,30 @@ fn a_second_instance_is_kept_from_state_and_image() {
     first.stop();
 }
 
+#[test]
+fn systemd_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify.sock");
+    let notify = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    notify.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+    let next = || {
+        let mut text = [0; 256];
+        let count = notify.recv(&mut text).unwrap();
+        String::from_utf8_lossy(&text[..count]).trim().to_owned()
+    };
+    let target = Target::start_in(tempfile::tempdir().unwrap(), &["data=disk.img"], &[], Some(&path));
+    assert_eq!(next(), "READY=1");
+    target.stop();
+    assert_eq!(next(), "STOPPING=1");
+}
+
+#[test]
+fn print_config_without_targets_is_a_template() {
+    let output = run(&["serve", "--print-config"]);
+    assert!(output.status.success());
+    assert!(String::from_utf8(output.stdout).unwrap().contains("# [[target]]"));
+}
+
 fn fails_any(arguments: &[&str]) -> String {
     let output = run(arguments);
     assert!(!output.status.success(), "{arguments:?}");

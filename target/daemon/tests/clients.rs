@@ -6,7 +6,7 @@
 
 mod common;
 
-use common::Target;
+use common::{Holder, Target};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -143,25 +143,10 @@ fn kill_9_keeps_what_was_flushed_and_refuses_a_lost_clone() {
     let url = target.url("data");
     works(&["qemu-io", "-f", "raw", "-c", "write -P 0x5a 2M 1M", "-c", "flush", &url]);
     // A session that never logs out: its epoch is on record when the target dies.
-    let mut child = Command::new("timeout")
-        .args(["60", "qemu-io", "-f", "raw", &target.url("os")])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let attached = |target: &Target| {
-        let status = target.status_value();
-        status["clones"].as_array().unwrap().iter().any(|clone| clone["state"] == "attached")
-    };
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !attached(&target) {
-        assert!(Instant::now() < deadline, "{}", target.log());
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    let holder = Holder::open(&target.url("os"));
+    wait_attached(&target);
     target.kill_and_restart(&[]);
-    child.kill().unwrap();
-    child.wait().unwrap();
+    drop(holder);
     assert_eq!(target.status_value()["clones"][0]["state"], "lost");
     let said = works(&["qemu-io", "-f", "raw", "-c", "read -P 0x5a 2M 1M", &url]);
     assert!(!said.contains("verification failed"), "{said}");
@@ -172,6 +157,82 @@ fn kill_9_keeps_what_was_flushed_and_refuses_a_lost_clone() {
     assert!(reset.status.success(), "{}", String::from_utf8_lossy(&reset.stderr));
     works(&["qemu-img", "info", &target.url("os")]);
     target.stop();
+}
+
+/// Waits until some clone is in use.
+fn wait_attached(target: &Target) {
+    let attached = || {
+        let status = target.status_value();
+        status["clones"].as_array().unwrap().iter().any(|clone| clone["state"] == "attached")
+    };
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !attached() {
+        assert!(Instant::now() < deadline, "{}", target.log());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn two_machines_of_one_name_do_not_share_a_clone() {
+    if !have("qemu-io") {
+        return;
+    }
+    let target = Target::start(&["os=golden.img,clone=ephemeral"]);
+    let _first = Holder::open(&target.url("os"));
+    wait_attached(&target);
+    let second = client(&["qemu-img", "info", &target.url("os")]);
+    assert!(!second.status.success());
+    let status = target.status_value();
+    assert_eq!(status["clones"][0]["state"], "attached");
+    assert!(status["alerts"][0]["text"].as_str().unwrap().contains("two machines"), "{}", status["alerts"]);
+    let initiator = status["clones"][0]["initiator"].as_str().unwrap();
+    let reset = target.ask(&["clone", "reset", initiator]);
+    assert_eq!(reset.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&reset.stdout).contains("shut that machine down first"));
+    let list = String::from_utf8(target.ask(&["clone", "list"]).stdout).unwrap();
+    assert!(list.contains(initiator) && list.contains("attached"), "{list}");
+}
+
+#[test]
+fn a_full_arena_fails_its_writer_alone() {
+    if !have("qemu-io") {
+        return;
+    }
+    let target = Target::start_with(&["os=golden.img,clone=ephemeral", "data=disk.img"], &["--arena", "1M"]);
+    let golden = fs::read(target.folder().join("golden.img")).unwrap();
+    let url = target.url("os");
+    let full = client(&["qemu-io", "-f", "raw", "-c", "write -P 1 0 4M", "-c", "read 32M 1M", &url]);
+    let said = format!("{}{}", String::from_utf8_lossy(&full.stdout), String::from_utf8_lossy(&full.stderr));
+    assert!(said.contains("write failed: No space left on device"), "{said}");
+    assert!(said.contains("read 1048576/1048576"), "reads go on: {said}");
+    let said = works(&["qemu-io", "-f", "raw", "-c", "write -P 2 0 4M", &target.url("data")]);
+    assert!(said.contains("wrote 4194304/4194304"), "{said}");
+    assert!(fs::read(target.folder().join("golden.img")).unwrap() == golden);
+    target.stop();
+}
+
+#[test]
+fn a_lun_is_reached_from_another_shard() {
+    let cores = std::thread::available_parallelism().unwrap().get();
+    if !have("qemu-img") || cores < 2 {
+        return;
+    }
+    let target = Target::start_with(&["a=disk.img", "b=golden.img,ro"], &["--cores", "0-1"]);
+    let golden = target.folder().join("golden.img").to_str().unwrap().to_owned();
+    // Connections land on either shard: some of these cross from one to the other.
+    for _ in 0..8 {
+        works(&["qemu-img", "convert", "-n", "-f", "raw", "-O", "raw", &golden, &target.url("a")]);
+        for name in ["a", "b"] {
+            let said = works(&["qemu-img", "compare", "-f", "raw", "-F", "raw", &golden, &target.url(name)]);
+            assert!(said.contains("identical"), "{said}");
+        }
+        let status = target.status_value();
+        let forwarded = |shard: &serde_json::Value| shard["counters"]["forwarded"].as_u64().unwrap();
+        if status["shards"].as_array().unwrap().iter().any(|shard| forwarded(shard) > 0) {
+            return target.stop();
+        }
+    }
+    panic!("no command was ever forwarded");
 }
 
 #[test]

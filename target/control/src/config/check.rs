@@ -60,15 +60,20 @@ pub fn iscsi_targets(targets: &[TargetConfig]) -> Vec<IscsiTarget> {
     found
 }
 
-/// Checks each target and all of them together.
-pub(super) fn targets(targets: &[(Origin, TargetConfig)]) -> Result<(), ConfigError> {
-    if targets.is_empty() {
-        return Err(ConfigError::new(
+/// Without targets there is nothing to do.
+pub(super) fn something_to_serve(targets: &[(Origin, TargetConfig)]) -> Result<(), ConfigError> {
+    match targets.is_empty() {
+        true => Err(ConfigError::new(
             Origin::Flag("--target"),
             "there is nothing to serve",
             "give at least one --target NAME=PATH, or [[target]] in the file of --config",
-        ));
+        )),
+        false => Ok(()),
     }
+}
+
+/// Checks each target and all of them together.
+pub(super) fn targets(targets: &[(Origin, TargetConfig)]) -> Result<(), ConfigError> {
     for (at, (origin, target)) in targets.iter().enumerate() {
         target.check().map_err(|error| ConfigError::at(origin, error))?;
         for (earlier_origin, earlier) in &targets[..at] {

@@ -147,6 +147,15 @@ impl Partial {
     /// # Errors
     /// The first mistake found, with its place.
     pub fn finish(self) -> Result<Config, ConfigError> {
+        check::something_to_serve(&self.targets)?;
+        self.effective()
+    }
+
+    /// The same, but there need not be any target.
+    ///
+    /// # Errors
+    /// As [`Partial::finish`].
+    pub fn effective(self) -> Result<Config, ConfigError> {
         check::targets(&self.targets)?;
         let listen = match self.listen.is_empty() {
             true => vec![SocketAddr::from((Ipv4Addr::LOCALHOST, ISCSI_PORT))],

@@ -112,8 +112,26 @@ impl Config {
             p.heading("[[target]]");
             print_target(&mut p, target);
         }
+        if self.targets.is_empty() {
+            p.0.push_str(&sample_target());
+        }
         p.0
     }
+}
+
+/// Every key of a target, commented out.
+fn sample_target() -> String {
+    let mut p = Printer(String::new());
+    p.heading("[[target]]");
+    let mut sample = TargetConfig::new("debian", "/srv/images/debian.img");
+    sample.clone = CloneKind::Ephemeral;
+    print_target(&mut p, &sample);
+    let commented = p.0.lines().map(|line| match line {
+        "" => "\n".to_owned(),
+        line if line.starts_with('#') => format!("{line}\n"),
+        line => format!("# {line}\n"),
+    });
+    commented.collect()
 }
 
 fn print_target(p: &mut Printer, target: &TargetConfig) {
@@ -156,6 +174,16 @@ mod tests {
         assert_eq!((again.listen, again.cores, again.limits), (config.listen, config.cores, config.limits));
         assert_eq!(again.targets[0].hold, config.targets[0].hold);
         assert_eq!(again.state_dir, config.state_dir);
+    }
+
+    #[test]
+    fn without_targets_a_sample_is_shown() {
+        let text = Partial::default().effective().unwrap().to_toml();
+        assert!(
+            text.contains("\n# [[target]]\n") && text.contains("\n# path = \"/srv/images/debian.img\"\n"),
+            "{text}"
+        );
+        assert!(toml::from_str::<toml::Table>(&text).unwrap().get("target").is_none());
     }
 
     #[test]

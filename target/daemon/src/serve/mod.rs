@@ -48,11 +48,12 @@ const PREDECESSOR_TIMEOUT: Duration = Duration::from_secs(2);
 const ARENA_SLOT: u32 = 4096;
 
 pub(crate) fn serve(arguments: ServeArgs) -> Result<(), Failure> {
-    let config = arguments.partial().and_then(|partial| partial.finish()).map_err(Failure::usage)?;
+    let partial = arguments.partial().map_err(Failure::usage)?;
     if arguments.print_config {
-        print!("{}", config.to_toml());
+        print!("{}", partial.effective().map_err(Failure::usage)?.to_toml());
         return Ok(());
     }
+    let config = partial.finish().map_err(Failure::usage)?;
     let cores = resolve_cores(&config)?;
     if arguments.check_config {
         let images = Images::open(&config).map_err(Failure::usage)?;

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::Read;
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long a target may take to start or to stop.
@@ -40,7 +40,16 @@ impl Target {
 
     /// The same with further flags.
     pub(crate) fn start_with(targets: &[&str], flags: &[&str]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::start_in(tempfile::tempdir().unwrap(), targets, flags, None)
+    }
+
+    /// The same in a folder that is there already, telling a systemd of the test's own.
+    pub(crate) fn start_in(
+        folder: tempfile::TempDir,
+        targets: &[&str],
+        flags: &[&str],
+        notify: Option<&Path>,
+    ) -> Self {
         for target in targets {
             let path = folder.path().join(target.split_once('=').unwrap().1.split(',').next().unwrap());
             let file = File::create(&path).unwrap();
@@ -56,7 +65,7 @@ impl Target {
             .map(|target| target.replacen('=', &format!("={}/", folder.path().display()), 1))
             .collect();
         let address = free_address();
-        let child = spawn(&folder, &address, &targets, flags);
+        let child = spawn(&folder, &address, &targets, flags, notify);
         let mut target = Self { child, address, targets, folder };
         target.wait_ready();
         target
@@ -76,7 +85,7 @@ impl Target {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
         std::fs::remove_file(self.folder.path().join("log")).unwrap();
-        self.child = spawn(&self.folder, &self.address, &self.targets, flags);
+        self.child = spawn(&self.folder, &self.address, &self.targets, flags, None);
         self.wait_ready();
     }
 
@@ -154,6 +163,34 @@ impl Target {
     }
 }
 
+/// A `qemu-io` that keeps a LUN open until it is dropped. It answers pings, and never logs out.
+pub(crate) struct Holder {
+    child: Child,
+    _input: ChildStdin,
+}
+
+impl Holder {
+    /// Opens a LUN.
+    pub(crate) fn open(url: &str) -> Self {
+        let mut child = Command::new("qemu-io")
+            .args(["-f", "raw", url])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let input = child.stdin.take().unwrap();
+        Self { child, _input: input }
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 impl Drop for Target {
     fn drop(&mut self) {
         let _ = self.child.kill();
@@ -161,13 +198,22 @@ impl Drop for Target {
     }
 }
 
-fn spawn(folder: &tempfile::TempDir, address: &str, targets: &[String], flags: &[&str]) -> Child {
+fn spawn(
+    folder: &tempfile::TempDir,
+    address: &str,
+    targets: &[String],
+    flags: &[&str],
+    notify: Option<&Path>,
+) -> Child {
     let log = File::create(folder.path().join("log")).unwrap();
     let mut command = stampede();
-    command
-        .args(["serve", "--listen", address, "--cores", "0", "--state-dir"])
-        .arg(folder.path().join("state"));
-    command.args(flags);
+    command.args(["serve", "--listen", address, "--state-dir"]).arg(folder.path().join("state")).args(flags);
+    if !flags.contains(&"--cores") {
+        command.args(["--cores", "0"]);
+    }
+    if let Some(socket) = notify {
+        command.env("NOTIFY_SOCKET", socket);
+    }
     for target in targets {
         command.args(["--target", target]);
     }
