@@ -246,3 +246,66 @@ fn a_drain_flushes_and_reports() {
     assert_eq!(house.drained, 1);
     assert!(world.peek_durable(disk, 0, 4096) == pattern(4096, 9));
 }
+
+/// Data of the first writes lies behind the commands of the last ones in the stream, so a target that stops
+/// reading for want of memory waits for ever.
+#[test]
+fn more_writes_than_there_is_memory_for_all_end() {
+    const TASK_SET_FULL: u8 = 0x28;
+    let (world, disk) = world_with_disk(512);
+    let mut house = house(&world, &Plan::new(disk));
+    let mut host = initiator(&world, 9, |config| {
+        config.initial_r2t = true;
+        config.immediate_data = false;
+        config.queue_depth = 32;
+    });
+    login(&mut house, &mut host);
+    let blocks = 1024;
+    for _ in 0..20 {
+        let data = Transfer::Out(pattern(blocks as usize * 512, 1));
+        host.command(Command::new(0, cdb::write_16(0, blocks, false), data)).expect("room");
+    }
+    let (mut good, mut full) = (0, 0);
+    for _ in 0..200_000 {
+        for report in host.poll() {
+            match report {
+                Report::Done(done) if done.is_good() => good += 1,
+                Report::Done(done) if done.status == TASK_SET_FULL => full += 1,
+                report => panic!("{report:?}"),
+            }
+        }
+        if good + full == 20 {
+            break;
+        }
+        assert!(house.step(), "{good} good, {full} task set full, and nothing will ever happen");
+    }
+    assert_eq!(good + full, 20);
+    assert!(good >= 4 && full > 0, "{good} good, {full} task set full");
+    assert_eq!(world.misuses(), Vec::<String>::new());
+}
+
+#[test]
+fn a_client_that_never_takes_its_answers_does_not_hold_all_memory() {
+    let (world, disk) = world_with_disk(512);
+    let mut house = house(&world, &Plan::new(disk));
+    let mut greedy = initiator(&world, 8, |_| {});
+    let mut host = initiator(&world, 9, |_| {});
+    login(&mut house, &mut greedy);
+    login(&mut house, &mut host);
+    for _ in 0..24 {
+        let data = Transfer::In(2048 * 512);
+        greedy.command(Command::new(0, cdb::read_16(0, 2048), data)).expect("room");
+    }
+    for _ in 0..50 {
+        assert!(read(&mut house, &mut host, 1000, 256).len() == 256 * 512);
+    }
+    let mut done = 0;
+    for _ in 0..400_000 {
+        done += greedy.poll().len();
+        if done == 24 {
+            break;
+        }
+        assert!(house.step(), "{done} done, and nothing will ever happen");
+    }
+    assert_eq!(done, 24, "what it asked for is there once it takes it");
+}
