@@ -1,3 +1,5 @@
+//! The registrar alone: messages in, decisions out.
+
 use super::*;
 use stampede_session::{Admission, LoginRequest, LoginStage, LoginStatus};
 use stampede_wire::Isid;
