@@ -43,9 +43,9 @@ impl SimWorld {
         self.state().faults.clone()
     }
 
-    /// Changes how often faults strike from now on.
-    pub fn set_faults(&self, plan: FaultPlan) {
-        self.state().config.faults = plan;
+    /// Changes how often faults strike from now on; returns how often they did.
+    pub fn set_faults(&self, plan: FaultPlan) -> FaultPlan {
+        std::mem::replace(&mut self.state().config.faults, plan)
     }
 
     /// The hash of everything that crossed the seam so far.

@@ -3,16 +3,16 @@
 use crossbeam::channel::{Receiver, unbounded};
 use crossbeam::queue::ArrayQueue;
 use stampede_engine::messages::{
-    FromControl, GoldenId, LunAddress, LunId, LunMap, SessionEnd, ShardId, ToControl,
+    FromControl, GoldenId, LunAddress, LunId, LunMap, SessionEnd, ShardId, ShardReport, ToControl,
 };
 use stampede_engine::setup::{DiskSetup, GoldenSetup, ShardConfig};
 use stampede_engine::{ControlLink, MeshEnd, Shard};
 use stampede_image::align::Alignment;
 use stampede_ring::{FileId, IoMemory, Pool, PoolConfig, Ring, SocketId};
 use stampede_scsi::{DeviceConfig, Identity};
-use stampede_session::{Admission, Directory, LoginStage, SessionId, Settings};
+use stampede_session::{Admission, Directory, LoginStage, LoginStatus, SessionId, Settings};
 use stampede_sim::{DiskId, SimRing, SimWorld};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -50,25 +50,60 @@ struct Known {
     nexus: (String, [u8; 6]),
 }
 
+/// A shard's memory, to see whether all of it comes back.
+pub(crate) struct Memory {
+    pub(crate) buffers: IoMemory,
+    pub(crate) headers: Arc<Pool>,
+}
+
+/// A login that waits for the sessions it replaces.
+struct Newcomer {
+    session: SessionId,
+    shard: ShardId,
+    replaces: BTreeSet<SessionId>,
+}
+
+/// A clone that is being replaced by a fresh one.
+struct Reset {
+    /// `None` until the old one's sessions have ended.
+    dropping: Option<LunId>,
+    /// Who owns the fresh one.
+    owner: ShardId,
+}
+
 /// The shards of one process, and who controls them.
 pub(crate) struct House<R> {
     pub(crate) world: SimWorld,
     pub(crate) shards: Vec<Shard<R>>,
+    pub(crate) memory: Vec<Memory>,
+    pub(crate) arena: Arc<Pool>,
+    device: DeviceConfig,
+    two_owners: bool,
     to_shards: Vec<Arc<ArrayQueue<FromControl>>>,
     from_shards: Receiver<ToControl>,
     /// What every session sees.
     pub(crate) luns: LunMap,
     sessions: BTreeMap<SessionId, Known>,
-    /// Logins that wait for the session they replace.
-    waiting: Vec<(SessionId, SessionId, ShardId)>,
+    waiting: Vec<Newcomer>,
+    reset: Option<Reset>,
     next_tsih: u16,
     pub(crate) ended: Vec<(SessionId, SessionEnd)>,
     pub(crate) drained: usize,
+    pub(crate) reports: Vec<ShardReport>,
+    pub(crate) probed: u64,
+    /// Clones that were replaced by fresh ones.
+    pub(crate) resets: u64,
+    /// Logins of so many thousand are refused.
+    pub(crate) refusals: u32,
+    /// A planted bug: a login does not wait for the session it replaces.
+    pub(crate) hasty: bool,
+    rng: fastrand::Rng,
 }
 
 /// Makes each shard's ring, opening the disks and the listener on it.
 pub(crate) type MakeRing<'a, R> = &'a mut dyn FnMut(SimRing) -> R;
 
+#[derive(Clone)]
 pub(crate) struct Plan {
     pub(crate) shards: u16,
     pub(crate) disk: DiskId,
@@ -83,6 +118,12 @@ pub(crate) struct Plan {
     /// Messages that a queue between shards holds.
     pub(crate) queue: usize,
     pub(crate) window: u16,
+    /// Bytes that one connection may hold.
+    pub(crate) connection_bytes: u64,
+    /// Silence after which initiators are pinged, in nanoseconds; 0 for never.
+    pub(crate) ping_interval_ns: u64,
+    /// A planted bug: every shard owns the disk for its own sessions.
+    pub(crate) two_owners: bool,
 }
 
 impl Plan {
@@ -97,6 +138,9 @@ impl Plan {
             memory: 8 << 20,
             queue: 64,
             window: 32,
+            connection_bytes: 4 << 20,
+            ping_interval_ns: 0,
+            two_owners: false,
         }
     }
 }
@@ -107,10 +151,13 @@ impl<R: Ring> House<R> {
         let arena = Pool::new(PoolConfig { slot_len: 4096, slots: plan.arena_slots }).unwrap();
         let mut settings = Settings::new(Arc::new(OneTarget));
         settings.window = plan.window;
+        settings.ping_interval_ns = plan.ping_interval_ns;
+        settings.ping_timeout_ns = 1_000_000_000;
         let settings = Arc::new(settings);
         let mut to_shards = Vec::new();
-        let mut shards = Vec::new();
+        let (mut shards, mut memory) = (Vec::new(), Vec::new());
         let blocks = world.disk_len(plan.disk) / 512;
+        let device = DeviceConfig::new(Identity::default(), blocks);
         let alignment = Alignment { memory: plan.alignment, offset: plan.alignment };
         for (number, mesh) in (0..plan.shards).zip(MeshEnd::mesh(plan.shards, plan.queue)) {
             let mut ring = world.ring(number);
@@ -125,20 +172,20 @@ impl<R: Ring> House<R> {
                 headers: Pool::new(PoolConfig { slot_len: 4096, slots: 1024 }).unwrap(),
                 arena: Arc::clone(&arena),
                 connections_max: 64,
-                connection_bytes_max: 4 << 20,
+                connection_bytes_max: plan.connection_bytes,
                 tombstone_runs_max: 1024,
             };
+            memory.push(Memory { buffers: config.memory.clone(), headers: Arc::clone(&config.headers) });
             let control = ControlLink::new(sender.clone(), from);
             let mut shard = Shard::new(make(ring), config, mesh, control).unwrap();
             shard.add_listener(listener);
-            let device = DeviceConfig::new(Identity::default(), blocks);
             if plan.clone {
                 shard.add_golden(GoldenSetup { golden: GOLDEN, file, alignment });
-            } else if number == plan.owner {
+            } else if number == plan.owner || plan.two_owners {
                 shard.add_disk(DiskSetup { lun: LunId(1), file, alignment, device: device.clone() });
             }
             if plan.clone && number == plan.owner {
-                let device = Box::new(device);
+                let device = Box::new(device.clone());
                 let create = FromControl::CreateClone { lun: LunId(1), golden: GOLDEN, device };
                 to_shards[usize::from(number)].push(create).unwrap();
             }
@@ -149,14 +196,25 @@ impl<R: Ring> House<R> {
         Self {
             world: world.clone(),
             shards,
+            memory,
+            arena,
+            device,
+            two_owners: plan.two_owners,
             to_shards,
             from_shards,
             luns: LunMap(vec![(0, address)]),
             sessions: BTreeMap::new(),
             waiting: Vec::new(),
+            reset: None,
             next_tsih: 1,
             ended: Vec::new(),
             drained: 0,
+            reports: Vec::new(),
+            probed: 0,
+            resets: 0,
+            refusals: 0,
+            hasty: false,
+            rng: world.fork_rng(7),
         }
     }
 
@@ -171,43 +229,116 @@ impl<R: Ring> House<R> {
             match message {
                 ToControl::Login { shard, request } => {
                     let nexus = (request.initiator.clone(), request.isid.0);
-                    let old = self
-                        .sessions
-                        .iter()
-                        .find(|(id, known)| known.nexus == nexus && **id != request.session)
-                        .map(|(id, known)| (*id, known.shard));
-                    self.sessions.insert(request.session, Known { shard, nexus });
-                    match old {
-                        Some((old, old_shard)) => {
-                            self.waiting.push((request.session, old, shard));
-                            self.tell(old_shard, FromControl::CloseSession { session: old });
-                        }
-                        None => self.admit(request.session, shard),
-                    }
+                    self.login(request.session, shard, nexus);
                 }
                 ToControl::SessionEnded { session, end, .. } => {
                     self.sessions.remove(&session);
                     self.ended.push((session, end));
-                    let (over, waiting) = std::mem::take(&mut self.waiting)
-                        .into_iter()
-                        .partition(|(_, old, _)| *old == session);
-                    self.waiting = waiting;
-                    let over: Vec<(SessionId, SessionId, ShardId)> = over;
-                    for (new, _, shard) in over {
-                        self.admit(new, shard);
+                    self.waiting.retain(|newcomer| newcomer.session != session);
+                    for newcomer in &mut self.waiting {
+                        newcomer.replaces.remove(&session);
                     }
                 }
                 ToControl::Drained { .. } => self.drained += 1,
-                _ => {}
+                ToControl::Report(report) => self.reports.push(*report),
+                ToControl::Probed { .. } => self.probed += 1,
+                ToControl::CloneDropped { lun } => self.dropped(lun),
             }
+        }
+        self.go_on_resetting();
+        self.let_in();
+    }
+
+    fn login(&mut self, session: SessionId, shard: ShardId, nexus: (String, [u8; 6])) {
+        let mut replaces = BTreeSet::new();
+        for (old, known) in self.sessions.iter().filter(|(_, known)| known.nexus == nexus) {
+            self.tell(known.shard, FromControl::CloseSession { session: *old });
+            replaces.insert(*old);
+        }
+        if self.hasty {
+            replaces.clear();
+        }
+        self.sessions.insert(session, Known { shard, nexus });
+        self.waiting.push(Newcomer { session, shard, replaces });
+    }
+
+    /// Lets those in who wait for nobody any more.
+    fn let_in(&mut self) {
+        if self.reset.is_some() {
+            return;
+        }
+        let waiting = std::mem::take(&mut self.waiting);
+        let (ready, waiting): (Vec<_>, Vec<_>) =
+            waiting.into_iter().partition(|newcomer| newcomer.replaces.is_empty());
+        self.waiting = waiting;
+        for Newcomer { session, shard, .. } in ready {
+            self.admit(session, shard);
         }
     }
 
     fn admit(&mut self, session: SessionId, shard: ShardId) {
-        let tsih = self.next_tsih;
-        self.next_tsih = self.next_tsih.checked_add(1).unwrap_or(1);
-        let luns = Arc::new(self.luns.clone());
-        self.tell(shard, FromControl::Admit { session, admission: Admission::Allow { tsih }, luns });
+        let admission = if self.rng.u32(..1000) < self.refusals {
+            Admission::Refuse { status: LoginStatus::ServiceUnavailable }
+        } else {
+            let tsih = self.next_tsih;
+            self.next_tsih = self.next_tsih.checked_add(1).unwrap_or(1);
+            Admission::Allow { tsih }
+        };
+        let mut luns = self.luns.clone();
+        if self.two_owners {
+            luns.0[0].1.owner = shard;
+        }
+        self.tell(shard, FromControl::Admit { session, admission, luns: Arc::new(luns) });
+    }
+
+    /// Begins to replace the clone by a fresh one, owned by this shard: ends its sessions, holds logins, drops it.
+    pub(crate) fn reset_clone(&mut self, owner: ShardId) {
+        if self.reset.is_some() {
+            return;
+        }
+        self.reset = Some(Reset { dropping: None, owner });
+        for (session, known) in &self.sessions {
+            if self.waiting.iter().all(|newcomer| newcomer.session != *session) {
+                self.tell(known.shard, FromControl::CloseSession { session: *session });
+            }
+        }
+    }
+
+    pub(crate) fn is_resetting(&self) -> bool {
+        self.reset.is_some()
+    }
+
+    fn go_on_resetting(&mut self) {
+        let (owner, lun) = (self.luns.0[0].1.owner, self.luns.0[0].1.lun);
+        let only_newcomers = self.sessions.len() == self.waiting.len();
+        if let Some(reset) = &mut self.reset
+            && reset.dropping.is_none()
+            && only_newcomers
+        {
+            reset.dropping = Some(lun);
+            self.tell(owner, FromControl::DropClone { lun });
+        }
+    }
+
+    fn dropped(&mut self, lun: LunId) {
+        let Some(reset) = self.reset.take_if(|reset| reset.dropping == Some(lun)) else { return };
+        self.resets += 1;
+        let fresh = LunId(lun.0 + 1);
+        let device = Box::new(self.device.clone());
+        self.tell(reset.owner, FromControl::CreateClone { lun: fresh, golden: GOLDEN, device });
+        let address = &mut self.luns.0[0].1;
+        (address.lun, address.owner) = (fresh, reset.owner);
+    }
+
+    /// A live session, drawn at random.
+    pub(crate) fn any_session(&mut self) -> Option<(SessionId, ShardId)> {
+        let sessions: Vec<_> = self.sessions.iter().map(|(id, known)| (*id, known.shard)).collect();
+        self.rng.choice(sessions)
+    }
+
+    /// Sessions that have asked for admission and have not ended.
+    pub(crate) fn sessions_len(&self) -> usize {
+        self.sessions.len()
     }
 
     /// One turn of one shard, as its loop would do it.

@@ -2,3 +2,6 @@
 
 mod basics;
 mod house;
+mod life;
+mod storm;
+mod variation;

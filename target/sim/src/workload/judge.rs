@@ -141,7 +141,7 @@ impl Workload {
         let durable = matches!(purpose, Purpose::Flush { .. } | Purpose::Write { fua: true, .. });
         self.counts.durable += u64::from(durable);
         match purpose {
-            Purpose::Write { write, fua } => self.model.finish_write(write, fua),
+            Purpose::Write { write, fua, .. } => self.model.finish_write(write, fua),
             Purpose::Flush { flush } => self.model.finish_flush(flush),
             Purpose::Read { read, lba, sectors } => {
                 let wrong = |error| Failure::Wrong { initiator: index, lba, sectors, error };

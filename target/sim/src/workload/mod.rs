@@ -116,36 +116,69 @@ pub enum Failure {
     },
 }
 
-/// How often things ended, in which way.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct WorkloadCounts {
+/// Declares the counts once: the struct, their names and their sum come from this list.
+macro_rules! counts {
+    ($($(#[doc = $doc:literal])* $name:ident,)*) => {
+        /// How often things ended, in which way.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct WorkloadCounts { $($(#[doc = $doc])* pub $name: u64,)* }
+
+        impl WorkloadCounts {
+            /// Adds another run's counts.
+            pub fn add(&mut self, other: &Self) {
+                $(self.$name += other.$name;)*
+            }
+
+            /// Each count's name and value.
+            pub fn each(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($name), self.$name),)*].into_iter()
+            }
+        }
+    };
+}
+
+counts! {
     /// Commands sent.
-    pub sent: u64,
+    sent,
+    /// Of these, reads.
+    reads,
+    /// Writes, with FUA or not.
+    writes,
+    /// SYNCHRONIZE CACHEs.
+    flushes,
+    /// WRITE SAMEs and UNMAPs.
+    zeroes,
     /// Commands with status GOOD.
-    pub good: u64,
+    good,
     /// Of these, flushes and writes with FUA: a crash right after one is worth the most.
-    pub durable: u64,
+    durable,
     /// Commands refused untouched: unit attention, BUSY, TASK SET FULL.
-    pub refused: u64,
+    refused,
     /// Commands that failed otherwise.
-    pub failed: u64,
+    failed,
     /// Commands ended by task management.
-    pub aborted: u64,
+    aborted,
     /// Resets and functions over a task set that were sent.
-    pub task_management: u64,
+    task_management,
+    /// ABORT TASKs sent.
+    aborts,
     /// Commands whose connection was lost.
-    pub lost: u64,
+    lost,
+    /// Connections dropped by the initiator: by FIN, RST or silence.
+    disconnects,
+    /// Logouts sent.
+    logouts,
     /// Logins that succeeded.
-    pub logins: u64,
+    logins,
     /// Logins that were refused.
-    pub refused_logins: u64,
+    refused_logins,
 }
 
 /// What a command was for.
 #[derive(Clone, Copy, Debug)]
 enum Purpose {
     Read { read: ReadId, lba: u64, sectors: u64 },
-    Write { write: WriteId, fua: bool },
+    Write { write: WriteId, fua: bool, zeroes: bool },
     Flush { flush: FlushId },
 }
 
@@ -269,6 +302,14 @@ impl Workload {
         Ok(())
     }
 
+    /// Lets every initiator send and receive, but begin nothing new, not even a connection.
+    ///
+    /// # Errors
+    /// What one saw is wrong.
+    pub fn poll_all(&mut self) -> Result<(), Failure> {
+        (0..self.actors.len()).try_for_each(|index| self.poll(index))
+    }
+
     /// Whether every initiator is logged in and waits for nothing.
     pub fn is_settled(&self) -> bool {
         self.actors.iter().all(|actor| {
@@ -374,7 +415,8 @@ impl Workload {
             }
             Some(7) => self.drop_connection(index, rng),
             Some(8) => {
-                self.actors[index].initiator.logout();
+                let sent = self.actors[index].initiator.logout();
+                self.counts.logouts += u64::from(sent.is_some());
             }
             Some(9) => {
                 self.actors[index].initiator.nop(b"are you there?");
@@ -411,7 +453,7 @@ impl Workload {
         let data = Stamp::write(lba, sectors, writer, generation);
         let command =
             Command::new(self.config.lun, cdb::write_16(lba, sectors as u32, fua), Transfer::Out(data));
-        if !self.send(index, command, Purpose::Write { write, fua }) {
+        if !self.send(index, command, Purpose::Write { write, fua, zeroes: false }) {
             self.model.refuse_write(write);
         }
     }
@@ -426,7 +468,7 @@ impl Workload {
             let command = Command::new(lun, same, Transfer::Out(vec![0; 512]));
             (self.model.begin_write(lba, sectors, Value::Zero), command)
         };
-        if !self.send(index, command, Purpose::Write { write, fua: false }) {
+        if !self.send(index, command, Purpose::Write { write, fua: false, zeroes: true }) {
             self.model.refuse_write(write);
         }
     }
@@ -435,11 +477,13 @@ impl Workload {
         let lun = self.config.lun;
         let actor = &mut self.actors[index];
         if let Some(tag) = rng.choice(actor.waiting.keys().copied().collect::<Vec<_>>()) {
-            actor.initiator.task_management(1, lun, Some(tag));
+            let sent = actor.initiator.task_management(1, lun, Some(tag));
+            self.counts.aborts += u64::from(sent.is_some());
         }
     }
 
     fn drop_connection(&mut self, index: usize, rng: &mut fastrand::Rng) {
+        self.counts.disconnects += 1;
         let initiator = &mut self.actors[index].initiator;
         match rng.u8(..3) {
             0 => initiator.close(),
@@ -464,6 +508,12 @@ impl Workload {
         actor.waiting.insert(tag, purpose);
         actor.order.push(tag);
         self.counts.sent += 1;
+        match purpose {
+            Purpose::Read { .. } => self.counts.reads += 1,
+            Purpose::Flush { .. } => self.counts.flushes += 1,
+            Purpose::Write { zeroes: true, .. } => self.counts.zeroes += 1,
+            Purpose::Write { .. } => self.counts.writes += 1,
+        }
         true
     }
 }
