@@ -288,12 +288,9 @@ impl IoMemory {
         self.pools.iter().filter(|pool| pool.slot_len() >= len).find_map(|pool| pool.take())
     }
 
-    /// Bytes of all buffers, and of those in use now.
-    pub fn usage_bytes(&self) -> (u64, u64) {
-        self.pools.iter().fold((0, 0), |(all, used), pool| {
-            let len = u64::from(pool.slot_len());
-            (all + len * u64::from(pool.slots()), used + len * u64::from(pool.in_use()))
-        })
+    /// Bytes of all buffers.
+    pub fn bytes(&self) -> u64 {
+        self.pools.iter().map(|pool| u64::from(pool.slot_len()) * u64::from(pool.slots())).sum()
     }
 
     /// The pools, by ascending slot length.

@@ -41,6 +41,8 @@ pub(crate) struct Front<'a> {
     pub(crate) happenings: &'a mut std::collections::VecDeque<Happening>,
     /// Now, in monotonic nanoseconds.
     pub(crate) now_ns: u64,
+    /// Bytes of write data that all connections of the shard are gathering.
+    pub(crate) gathered_bytes: &'a mut u64,
     /// Bytes of write data that one connection may hold.
     pub(crate) connection_bytes_max: u64,
 }
@@ -92,6 +94,8 @@ pub(crate) struct Conn {
     pub(crate) attached: bool,
     /// A sign of life is wanted: since when, and until when.
     pub(crate) probe: Option<(u64, u64)>,
+    /// Since when a send is under way, if one is.
+    pub(crate) sending_since_ns: Option<u64>,
     /// It waits in the shard's list of connections to send on.
     pub(crate) dirty: bool,
     managing: Vec<Managing>,
@@ -128,6 +132,7 @@ impl Conn {
             closed_by_control: false,
             attached: false,
             probe: None,
+            sending_since_ns: None,
             dirty: false,
             managing: Vec::new(),
             waiting: std::collections::VecDeque::new(),
@@ -171,7 +176,7 @@ impl Conn {
             }
             _ => self.session.forget(task),
         }
-        self.side.free(task);
+        self.side.free(task, front.gathered_bytes);
         self.task_over(key, task, front);
     }
 

@@ -13,6 +13,9 @@ use std::sync::Arc;
 /// Segments that one PDU may need besides its payload: header, padding and digest.
 const SEGMENTS_SPARE: usize = 4;
 
+/// Bytes after which a list takes no further PDU: a send's completion is the sign that the client takes its data.
+const LIST_BYTES_MAX: u64 = 1 << 20;
+
 /// The data segment of a PDU to send.
 pub(super) enum PduData<'a> {
     /// None.
@@ -56,7 +59,8 @@ impl Outbox {
             PduData::Payload(payload, ..) => payload.0.len(),
             _ => 0,
         };
-        if !self.lists.back().is_some_and(|list| list.has_room(pieces + SEGMENTS_SPARE)) {
+        let room = |list: &SendList| list.bytes() < LIST_BYTES_MAX && list.has_room(pieces + SEGMENTS_SPARE);
+        if !self.lists.back().is_some_and(room) {
             self.lists.push_back(self.spare.take().unwrap_or_default());
             self.headers = None;
         }

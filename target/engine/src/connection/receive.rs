@@ -121,7 +121,7 @@ impl Conn {
                         return Ok(false);
                     }
                 }
-                Some(Frame::Data(bytes)) => receiver.take_payload(bytes, side),
+                Some(Frame::Data(bytes)) => receiver.take_payload(bytes, side, front.now_ns),
                 Some(Frame::End { data_digest_ok }) => {
                     receiver.end(key, data_digest_ok, session, side, front)?
                 }
@@ -175,12 +175,13 @@ impl Receiver {
         }
     }
 
-    fn take_payload(&mut self, bytes: &[u8], side: &mut Side) {
+    fn take_payload(&mut self, bytes: &[u8], side: &mut Side, now_ns: u64) {
         let at = self.got;
         self.got += bytes.len() as u32;
         match self.disposition {
             Disposition::Task { task, offset, len } if at < len => {
                 let take = bytes.len().min((len - at) as usize);
+                side.owing_ns = now_ns;
                 if let Some(slot) = side.slot_mut(task) {
                     slot.data.fill(u64::from(offset) + u64::from(at), &bytes[..take]);
                 }

@@ -40,6 +40,8 @@ pub(crate) struct Slot {
     pub(crate) data: Payload,
     /// Data-in, while it is sent.
     pub(crate) reply: Data,
+    /// Bytes of I/O buffers in `data`, while it is gathered.
+    gathered_bytes: u64,
     /// Where it runs, if it does.
     pub(crate) running: Option<LunAddress>,
     /// Logical block length of its logical unit.
@@ -66,6 +68,8 @@ pub(crate) struct Side {
     pub(crate) reading_bytes: u64,
     /// Bytes of data-out in all slots.
     pub(crate) held_bytes: u64,
+    /// When the last byte of write data came, or the first command that owes some.
+    pub(super) owing_ns: u64,
     /// Digests that the framer shall expect from the next PDU on.
     pub(super) digests: Option<(bool, bool)>,
     /// Longest data segment that the framer shall take from the next PDU on, in bytes.
@@ -83,6 +87,7 @@ impl Side {
             refusing: false,
             reading_bytes: 0,
             held_bytes: 0,
+            owing_ns: 0,
             digests: None,
             data_segment_max: None,
         }
@@ -103,13 +108,20 @@ impl Side {
         self.slots.iter().flatten()
     }
 
-    fn open(&mut self, task: TaskKey, now_ns: u64) {
+    fn open(&mut self, task: TaskKey, front: &mut Front<'_>) {
+        let now_ns = front.now_ns;
         let index = usize::from(task.index);
         if self.slots.len() <= index {
             self.slots.resize_with(index + 1, || None);
         }
         let data = std::mem::take(&mut self.granted);
+        if self.held_bytes == 0 {
+            self.owing_ns = now_ns;
+        }
         self.held_bytes += data.len();
+        let from_arena = data.0.first().is_some_and(|piece| Arc::ptr_eq(piece.buffer.pool(), front.arena));
+        let gathered_bytes = if from_arena { 0 } else { data.len() };
+        *front.gathered_bytes += gathered_bytes;
         self.slots[index] = Some(Slot {
             task,
             data,
@@ -117,32 +129,35 @@ impl Side {
             running: None,
             block_size: 512,
             started_ns: now_ns,
+            gathered_bytes,
             refused: std::mem::take(&mut self.refusing),
             reading_bytes: 0,
         });
     }
 
     /// Lets go of a task's memory.
-    pub(crate) fn free(&mut self, task: TaskKey) {
-        if let Some(slot) = self.slots.get_mut(usize::from(task.index))
-            && slot.as_ref().is_some_and(|slot| slot.task == task)
-        {
-            let (data, reading) = slot.take().map_or((0, 0), |slot| (slot.data.len(), slot.reading_bytes));
-            self.held_bytes = self.held_bytes.saturating_sub(data);
-            self.reading_bytes = self.reading_bytes.saturating_sub(reading);
+    pub(crate) fn free(&mut self, task: TaskKey, gathered_bytes: &mut u64) {
+        if self.slot_mut(task).is_none() {
+            return;
+        }
+        drop(self.take_data(task, gathered_bytes));
+        if let Some(slot) = self.slots[usize::from(task.index)].take() {
+            self.reading_bytes = self.reading_bytes.saturating_sub(slot.reading_bytes);
         }
     }
 
     /// Takes a task's data-out, for its execution.
-    pub(crate) fn take_data(&mut self, task: TaskKey) -> Payload {
-        let data = self.slot_mut(task).map(|slot| std::mem::take(&mut slot.data)).unwrap_or_default();
+    pub(crate) fn take_data(&mut self, task: TaskKey, gathered_bytes: &mut u64) -> Payload {
+        let Some(slot) = self.slot_mut(task) else { return Payload::default() };
+        let data = std::mem::take(&mut slot.data);
+        *gathered_bytes = gathered_bytes.saturating_sub(std::mem::take(&mut slot.gathered_bytes));
         self.held_bytes = self.held_bytes.saturating_sub(data.len());
         data
     }
 
     /// Memory for `wanted` bytes of data-out of a command: whole slots of the arena where its overlay can adopt
     /// them, I/O buffers otherwise. `None` when there is not enough for now. Data that is still being gathered gets
-    /// at most half of the I/O buffers, so that commands which run always find some.
+    /// at most three eighths of the I/O buffers: the largest are half of all, so commands that run always find some.
     pub(super) fn take_memory(
         &self,
         lun: Option<LunAddress>,
@@ -160,13 +175,17 @@ impl Side {
         {
             return Some(payload);
         }
-        let (all, used) = front.memory.usage_bytes();
-        // The shard's buffer of zeros is always in use. A transfer beyond half of a small memory has it alone.
-        let others = used > u64::from(stampede_ring::IoMemory::BUFFER_MAX);
-        if others && used + u64::from(wanted) > all / 2 {
+        // A transfer beyond the limit of a small memory has it alone.
+        let gathered = *front.gathered_bytes;
+        if gathered > 0 && gathered + u64::from(wanted) > front.memory.bytes() / 8 * 3 {
             return None;
         }
         Payload::take(front.memory, wanted)
+    }
+
+    /// Since when the initiator has sent none of the write data it owes, if it owes some.
+    pub(crate) fn owing_since_ns(&self) -> Option<u64> {
+        (self.held_bytes > 0).then_some(self.owing_ns)
     }
 
     /// Whether a command that reads so many bytes may run now: what a client has asked for and not taken is bounded.
@@ -235,7 +254,7 @@ impl Output for Sink<'_, '_> {
     }
 
     fn accept(&mut self, task: TaskKey) {
-        self.side.open(task, self.front.now_ns);
+        self.side.open(task, self.front);
     }
 
     fn command(&mut self, task: TaskKey) {
@@ -247,7 +266,7 @@ impl Output for Sink<'_, '_> {
     }
 
     fn release(&mut self, task: TaskKey) {
-        self.side.free(task);
+        self.side.free(task, self.front.gathered_bytes);
     }
 
     fn digests(&mut self, header: bool, data: bool) {

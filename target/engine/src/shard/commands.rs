@@ -148,7 +148,7 @@ impl<R: Ring> Shard<R> {
         address: LunAddress,
     ) {
         let Some(conn) = self.conns.get_mut(key) else { return };
-        let data = conn.side.take_data(task);
+        let data = conn.side.take_data(task, &mut self.gathered_bytes);
         let now_ns = self.now_ns;
         // A task without write data has its place here too: whether it runs, since when.
         let Some(slot) = conn.side.slot_mut(task) else { return };

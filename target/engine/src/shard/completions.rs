@@ -175,6 +175,8 @@ impl<R: Ring> Shard<R> {
         }
         let fed = conn.resume(key, &mut front!(self));
         if matches!(fed, Fed::Stalled) {
+            // It may have got further before it stalled again, and have something to send.
+            self.mark(key);
             return false;
         }
         self.fed(key, fed);
@@ -185,6 +187,7 @@ impl<R: Ring> Shard<R> {
     fn sent(&mut self, key: Key, result: Result<u32, Errno>, list: SendList) {
         self.counters.sends += 1;
         let Some(conn) = self.conns.get_mut(key) else { return };
+        conn.sending_since_ns = None;
         match conn.outbox().sent(result, list) {
             Ok(sent) => self.counters.sent_bytes += u64::from(sent),
             Err(error) if matches!(conn.life, Life::Open | Life::Finishing) => self.drop_conn(key, &error),

@@ -14,6 +14,7 @@ mod closing;
 mod commands;
 mod completions;
 mod control;
+mod pressure;
 mod report;
 
 use crate::connection::{Conn, Happening, Life};
@@ -74,7 +75,9 @@ pub struct Shard<R> {
     probes: Vec<Key>,
     draining: Option<Draining>,
     stopping: bool,
-    next_reaping_ns: u64,
+    pressure: pressure::Pressure,
+    /// Bytes of write data that connections are gathering.
+    gathered_bytes: u64,
     next_session: u64,
     zeros: Buffer,
     now_ns: u64,
@@ -104,6 +107,7 @@ macro_rules! front {
             headers: &$shard.config.headers,
             happenings: &mut $shard.happenings,
             now_ns: $shard.now_ns,
+            gathered_bytes: &mut $shard.gathered_bytes,
             connection_bytes_max: $shard.config.connection_bytes_max,
         }
     };
@@ -141,7 +145,8 @@ impl<R: Ring> Shard<R> {
             probes: Vec::new(),
             draining: None,
             stopping: false,
-            next_reaping_ns: 0,
+            pressure: pressure::Pressure::default(),
+            gathered_bytes: 0,
             next_session: 1,
             zeros,
             now_ns: 0,
@@ -252,6 +257,7 @@ impl<R: Ring> Shard<R> {
             if matches!(conn.life, Life::Open | Life::Finishing) {
                 let socket = conn.socket;
                 if let Some(list) = conn.outbox().next() {
+                    conn.sending_since_ns = Some(self.now_ns);
                     self.pusher.push(token(Kind::Send, key, 0), Operation::Send { socket, list });
                 }
             }
@@ -313,50 +319,11 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    /// Goes on with what waited for memory, where some may be free now.
-    fn retry_memory(&mut self) {
-        if self.backend.is_starved() {
-            self.backend.retry(&mut io!(self));
-        }
-        self.reap_debtors();
-        for _ in 0..self.stalled.len() {
-            let Some(key) = self.stalled.pop_front() else { break };
-            if !self.resume(key) {
-                self.stalled.push_front(key);
-                break;
-            }
-        }
-        for key in std::mem::take(&mut self.starved) {
-            self.arm_receive(key);
-        }
-    }
-
-    /// Drops connections that hold memory for write data which they do not send, while others wait for memory.
-    fn reap_debtors(&mut self) {
-        /// Silence after which a debtor is dropped: a sender that is alive is heard within a round trip.
-        const SILENCE_NS: u64 = 15_000_000_000;
-        /// How often to look.
-        const PERIOD_NS: u64 = 1_000_000_000;
-        if self.stalled.is_empty() || self.now_ns < self.next_reaping_ns {
-            return;
-        }
-        self.next_reaping_ns = self.now_ns + PERIOD_NS;
-        let debtors: Vec<Key> = self
-            .conns
-            .iter()
-            .filter(|(_, conn)| conn.side.held_bytes > 0)
-            .filter(|(_, conn)| self.now_ns.saturating_sub(conn.session.last_heard_ns()) > SILENCE_NS)
-            .map(|(key, _)| key)
-            .collect();
-        for key in debtors {
-            self.drop_conn(key, &"it owes write data and is silent while others wait for memory");
-        }
-    }
-
     fn next_deadline(&self) -> Wait {
-        /// Memory comes back with other shards' completions too, which wake nobody here.
+        /// Memory comes back with other shards' completions too, and peers take from full queues: neither wakes
+        /// anybody here.
         const RETRY_NS: u64 = 1_000_000;
-        let waiting = !self.stalled.is_empty() || self.backend.is_starved() || !self.windows.is_empty();
+        let waiting = !self.stalled.is_empty() || self.backend.is_starved() || self.mesh.keeps();
         let deadlines = [
             self.timers.first().map(|(at, _)| *at),
             self.rearm_accept.iter().map(|(_, at)| *at).min(),

@@ -309,3 +309,44 @@ fn a_client_that_never_takes_its_answers_does_not_hold_all_memory() {
     }
     assert_eq!(done, 24, "what it asked for is there once it takes it");
 }
+
+/// Each may hold as much as one connection may; together they hold all there is.
+fn others_go_on_beside(greedy: fn() -> Command, why: &str) {
+    let (world, disk) = world_with_disk(512);
+    let mut house = house(&world, &Plan::new(disk));
+    let mut crowd: Vec<Initiator> = (20..26)
+        .map(|number| {
+            initiator(&world, number, |config| {
+                config.initial_r2t = true;
+                config.immediate_data = false;
+            })
+        })
+        .collect();
+    for host in &mut crowd {
+        login(&mut house, host);
+    }
+    let mut host = initiator(&world, 9, |_| {});
+    login(&mut house, &mut host);
+    for one in &mut crowd {
+        for _ in 0..16 {
+            one.command(greedy()).expect("room");
+        }
+    }
+    for lba in 0..20 {
+        let bytes = pattern(512 * 1024, lba as u8);
+        write(&mut house, &mut host, lba * 8, &bytes);
+        assert!(read(&mut house, &mut host, lba * 8, 1024) == bytes, "{why}");
+    }
+    assert_eq!(world.misuses(), Vec::<String>::new());
+}
+
+#[test]
+fn clients_that_never_take_their_answers_do_not_stop_the_others() {
+    others_go_on_beside(|| Command::new(0, cdb::read_16(0, 1024), Transfer::In(1024 * 512)), "takers");
+}
+
+#[test]
+fn clients_that_never_send_their_data_do_not_stop_the_others() {
+    let write = || Command::new(0, cdb::write_16(4096, 1024, false), Transfer::Out(vec![7; 1024 * 512]));
+    others_go_on_beside(write, "senders");
+}

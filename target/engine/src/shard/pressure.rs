@@ -1,0 +1,80 @@
+//! Memory pressure: nobody may hold for nothing what others wait for.
+
+use super::{Shard, io};
+use crate::connection::Conn;
+use crate::token::Key;
+use stampede_ring::Ring;
+
+/// How long commands must have waited for memory before anybody is dropped for it.
+const PRESSURE_NS: u64 = 1_000_000_000;
+
+/// How long a connection may hold memory and neither send the data it owes nor take the data it asked for: an
+/// initiator that is alive does either within a round trip. Shorter than the patience of those that wait, whose NOPs
+/// go unanswered meanwhile.
+const IDLE_NS: u64 = 5_000_000_000;
+
+/// When commands began to wait for memory, and who is dropped for it.
+#[derive(Debug, Default)]
+pub(super) struct Pressure {
+    since_ns: Option<u64>,
+}
+
+impl<R: Ring> Shard<R> {
+    /// Goes on with what waited for memory, where some may be free now.
+    pub(super) fn retry_memory(&mut self) {
+        // In turns, for each of the two can use up all that becomes free.
+        if self.counters.turns.is_multiple_of(2) {
+            self.retry_stalled();
+            self.retry_starved();
+        } else {
+            self.retry_starved();
+            self.retry_stalled();
+        }
+        self.relieve();
+        for key in std::mem::take(&mut self.starved) {
+            self.arm_receive(key);
+        }
+    }
+
+    fn retry_starved(&mut self) {
+        if self.backend.is_starved() {
+            self.backend.retry(&mut io!(self));
+        }
+    }
+
+    fn retry_stalled(&mut self) {
+        for _ in 0..self.stalled.len() {
+            let Some(key) = self.stalled.pop_front() else { break };
+            if !self.resume(key) {
+                self.stalled.push_front(key);
+                break;
+            }
+        }
+    }
+
+    /// Drops connections that hold memory and do nothing with it, if others have waited for some.
+    fn relieve(&mut self) {
+        if self.stalled.is_empty() && !self.backend.is_starved() {
+            self.pressure.since_ns = None;
+            return;
+        }
+        let now_ns = self.now_ns;
+        let since_ns = *self.pressure.since_ns.get_or_insert(now_ns);
+        if now_ns.saturating_sub(since_ns) < PRESSURE_NS {
+            return;
+        }
+        self.pressure.since_ns = Some(now_ns);
+        let idle = |since_ns: Option<u64>| since_ns.is_some_and(|ns| now_ns.saturating_sub(ns) >= IDLE_NS);
+        let keys = |idles: &dyn Fn(&Conn) -> bool| -> Vec<Key> {
+            self.conns.iter().filter(|(_, conn)| idles(conn)).map(|(key, _)| key).collect()
+        };
+        let senders = keys(&|conn| idle(conn.side.owing_since_ns()));
+        let takers = keys(&|conn| idle(conn.sending_since_ns));
+        for key in senders {
+            self.drop_conn(key, &"it owes write data and sends none while others wait for memory");
+        }
+        for key in takers {
+            self.drop_conn(key, &"it takes none of the data it asked for while others wait for memory");
+        }
+    }
+}
