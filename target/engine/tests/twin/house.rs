@@ -57,6 +57,7 @@ pub(crate) struct Memory {
 }
 
 /// A login that waits for the sessions it replaces.
+#[derive(Debug)]
 struct Newcomer {
     session: SessionId,
     shard: ShardId,
@@ -103,7 +104,7 @@ pub(crate) struct House<R> {
 /// Makes each shard's ring, opening the disks and the listener on it.
 pub(crate) type MakeRing<'a, R> = &'a mut dyn FnMut(SimRing) -> R;
 
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) shards: u16,
     pub(crate) disk: DiskId,
@@ -334,6 +335,11 @@ impl<R: Ring> House<R> {
     pub(crate) fn any_session(&mut self) -> Option<(SessionId, ShardId)> {
         let sessions: Vec<_> = self.sessions.iter().map(|(id, known)| (*id, known.shard)).collect();
         self.rng.choice(sessions)
+    }
+
+    /// Prints who is in and who waits.
+    pub(crate) fn explain(&self) {
+        println!("sessions {:#?}\nnewcomers {:#?}", self.sessions, self.waiting);
     }
 
     /// Sessions that have asked for admission and have not ended.

@@ -109,6 +109,8 @@ pub(crate) struct Life {
     rng: fastrand::Rng,
     events: Events,
     steps: u64,
+    /// Steps since anything happened.
+    idle: u32,
 }
 
 /// Lives a life to its end.
@@ -117,7 +119,12 @@ pub(crate) struct Life {
 /// What went wrong.
 pub(crate) fn live(config: LifeConfig) -> Result<Outcome, String> {
     let mut life = Life::new(config, SimConfig::storm(config.seed));
-    life.run()?;
+    if let Err(failure) = life.run() {
+        if std::env::var_os("STORM_EXPLAIN").is_some() {
+            life.explain(&failure);
+        }
+        return Err(failure);
+    }
     Ok(life.outcome())
 }
 
@@ -134,7 +141,26 @@ impl Life {
         let model = ModelDisk::new(SECTORS, initial(variation.plan.clone));
         let workload = Workload::new(world.clone(), variation.workload.clone(), model, initiators);
         let house = build(&world, &variation, config);
-        Self { config, world, variation, house, workload, rng, events: Events::default(), steps: 0 }
+        Self { config, world, variation, house, workload, rng, events: Events::default(), steps: 0, idle: 0 }
+    }
+
+    /// Prints what the life was made from and where it stands.
+    fn explain(&mut self, failure: &str) {
+        println!("seed {}: {failure} at {} ns, step {}", self.config.seed, self.world.now(), self.steps);
+        println!("{:#?}\n{:#?}", self.variation, self.workload.counts());
+        for shard in 0..self.config.shards {
+            let wait = self.world.wait_of(shard);
+            println!("shard {shard} waits {wait:?}, {} in flight", self.world.in_flight(shard));
+        }
+        self.ask_reports();
+        for _ in 0..10_000 {
+            let _ = self.world_turn();
+        }
+        for (report, memory) in self.house.reports.iter().zip(&self.house.memory) {
+            println!("{report:#?}\n{:?} {:?}", memory.buffers, memory.headers);
+        }
+        println!("{:?} resetting {}", self.house.arena, self.house.is_resetting());
+        self.house.explain();
     }
 
     fn outcome(&mut self) -> Outcome {
@@ -178,17 +204,30 @@ impl Life {
         let ready: Vec<usize> =
             (0..self.house.shards.len()).filter(|shard| self.world.is_ready(*shard as u16)).collect();
         match self.rng.choice(ready) {
-            Some(shard) if self.rng.u8(..4) != 0 => self.house.turn(shard),
-            _ => {
-                if !self.world.advance() {
-                    self.control();
-                    self.world.advance_by(10_000);
-                }
+            Some(shard) if self.rng.u8(..4) != 0 => {
+                self.idle = 0;
+                self.house.turn(shard);
             }
+            _ => self.pass_time(),
         }
         match self.world.misuses().into_iter().next() {
             Some(misuse) => Err(misuse),
             None => Ok(()),
+        }
+    }
+
+    /// The next thing happens. Where nothing is on its way but a time limit, the initiators get some time first.
+    fn pass_time(&mut self) {
+        if self.world.next_event().is_some() {
+            self.idle = 0;
+            self.world.advance();
+            return;
+        }
+        self.idle += 1;
+        if self.idle < 100 {
+            self.world.advance_by(10_000);
+        } else if !self.world.advance() {
+            self.world.advance_by(1_000_000);
         }
     }
 

@@ -20,6 +20,7 @@ pub(crate) static GOLDEN_BYTES: LazyLock<Vec<u8>> = LazyLock::new(|| match GOLDE
 });
 
 /// Everything that is drawn from the seed before anything happens.
+#[derive(Debug)]
 pub(crate) struct Variation {
     pub(crate) plan: Plan,
     pub(crate) workload: WorkloadConfig,

@@ -121,7 +121,8 @@ impl Initiator {
         self.check(header.0[8..14] == isid, Login, || "another ISID came back".to_owned());
         self.check(class != 0 || stage == wanted, Login, || format!("stage {stage} in stage {wanted}"));
         self.check(header.0[3] == 0, Login, || format!("active version {}", header.0[3]));
-        self.check(first || stat_sn == expected, StatSn, || {
+        // StatSN means nothing in a refusal (RFC 7143 11.13.4).
+        self.check(first || class != 0 || stat_sn == expected, StatSn, || {
             format!("StatSN {stat_sn} where {expected} is next")
         });
         if class == 0 {

@@ -1,7 +1,7 @@
 //! What an initiator's reports mean for the model.
 
 use super::{Failure, Purpose, Workload};
-use crate::initiator::{Done, Report, Tag};
+use crate::initiator::{Command, Done, Report, Tag, Transfer, cdb};
 
 const BUSY: u8 = 0x08;
 const RESERVATION_CONFLICT: u8 = 0x18;
@@ -10,18 +10,23 @@ const TASK_ABORTED: u8 = 0x40;
 const UNIT_ATTENTION: u8 = 6;
 /// ABORT TASKs under way at once for commands that got no answer.
 const INQUIRIES_MAX: usize = 4;
+/// Silence after which an initiator that waits sends another command, in nanoseconds.
+const QUIET_NS: u64 = 20_000_000;
 
 impl Workload {
     /// Polls one initiator and judges what it reports.
     pub(super) fn poll(&mut self, index: usize) -> Result<(), Failure> {
-        let reports = self.actors[index].initiator.poll();
-        if !reports.is_empty() || !self.actors[index].is_waiting() {
-            self.actors[index].content = self.world.now();
+        let actor = &mut self.actors[index];
+        let reports = actor.initiator.poll();
+        let is_knock = |report: &Report| matches!(report, Report::Done(done) if Some(done.tag) == actor.knock);
+        if !reports.iter().all(is_knock) || !actor.is_waiting() {
+            actor.content = self.world.now();
         }
         for report in reports {
             self.judge(index, report)?;
         }
         self.inquire(index);
+        self.knock(index);
         match self.actors[index].initiator.take_violations().into_iter().next() {
             Some(violation) => Err(Failure::Protocol { initiator: index, violation }),
             None => Ok(()),
@@ -47,6 +52,7 @@ impl Workload {
             Report::Disconnected { outstanding } => {
                 self.actors[index].suspects.clear();
                 self.actors[index].inquiries.clear();
+                self.actors[index].knock = None;
                 for tag in outstanding {
                     self.lose(index, tag);
                 }
@@ -71,6 +77,9 @@ impl Workload {
 
     /// The command ended without GOOD, and does nothing more.
     fn give_up(&mut self, index: usize, tag: Tag) {
+        if self.actors[index].knock == Some(tag) {
+            self.actors[index].knock = None;
+        }
         match self.take(index, tag) {
             Some(Purpose::Read { read, .. }) => self.model.abandon_read(read),
             Some(Purpose::Write { write, .. }) => self.model.abandon_write(write),
@@ -103,6 +112,9 @@ impl Workload {
         // Reset, or commands cleared by another initiator. 29h/00h greets a new nexus, of which nothing was dropped.
         if let (2, Some((UNIT_ATTENTION, 0x29, 1..) | (UNIT_ATTENTION, 0x2f, _))) = (done.status, sense) {
             self.suspect_earlier(index, done.tag);
+        }
+        if self.actors[index].knock == Some(done.tag) {
+            self.actors[index].knock = None;
         }
         let Some(purpose) = self.take(index, done.tag) else { return Ok(()) };
         if done.is_good() {
@@ -158,6 +170,20 @@ impl Workload {
         let asked: Vec<Tag> = actor.inquiries.values().chain(&actor.suspects).copied().collect();
         let earlier = actor.order.iter().copied().take_while(|other| *other != tag);
         actor.suspects.extend(earlier.filter(|other| !asked.contains(other)));
+    }
+
+    /// Where nothing comes, a unit attention may wait for a command that can fetch it: initiators with a full queue
+    /// would never hear that their commands were dropped.
+    fn knock(&mut self, index: usize) {
+        let (now, lun) = (self.world.now(), self.config.lun);
+        let actor = &mut self.actors[index];
+        let quiet = now.saturating_sub(actor.content.max(actor.knocked)) > QUIET_NS;
+        if quiet && actor.is_waiting() && actor.knock.is_none() {
+            let mut command = Command::new(lun, cdb::test_unit_ready(), Transfer::None);
+            command.immediate = true;
+            actor.knock = actor.initiator.command(command);
+            actor.knocked = now;
+        }
     }
 
     /// Asks after suspects by ABORT TASK, as initiators do whose commands get no answer.

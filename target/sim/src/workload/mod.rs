@@ -194,6 +194,9 @@ struct Actor {
     suspects: Vec<Tag>,
     /// ABORT TASKs under way for suspects: function to command.
     inquiries: BTreeMap<Tag, Tag>,
+    /// A TEST UNIT READY that is to fetch a unit attention, and when the last one was sent.
+    knock: Option<Tag>,
+    knocked: u64,
     /// When it last got an answer or had nothing to wait for, in the world's nanoseconds.
     content: u64,
 }
@@ -225,6 +228,8 @@ impl Workload {
                 limbo: Vec::new(),
                 suspects: Vec::new(),
                 inquiries: BTreeMap::new(),
+                knock: None,
+                knocked: 0,
                 content: world.now(),
             })
             .collect();
@@ -360,6 +365,7 @@ impl Workload {
             actor.limbo.clear();
             actor.suspects.clear();
             actor.inquiries.clear();
+            actor.knock = None;
             actor.initiator.reset();
             actor.content = self.world.now();
         }
