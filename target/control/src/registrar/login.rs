@@ -229,6 +229,10 @@ impl Registrar {
         let Some(tsih) = tsih else { return refuse(entry.shard, session, LoginStatus::OutOfResources, out) };
         let target = &self.targets[entry.target];
         let luns = Arc::new(self.clones.lun_map(target, entry.clone));
+        if luns.0.len() != target.luns.len() {
+            // A clone that was taken back meanwhile: the initiator must not see a target without its disk.
+            return refuse(entry.shard, session, LoginStatus::ServiceUnavailable, out);
+        }
         let clone = match entry.boot {
             Some((epoch, true)) => format!(": {:?} stage, a fresh clone, epoch {epoch}", entry.stage),
             Some((epoch, false)) => {
