@@ -1,3 +1,5 @@
+//! The model, judged by hand-made histories.
+
 use super::*;
 
 fn value(generation: u64) -> Value {
