@@ -90,6 +90,11 @@ impl MeshEnd {
         all
     }
 
+    /// Whether messages wait here for room in a queue.
+    pub(crate) fn keeps(&self) -> bool {
+        self.peers.iter().any(|peer| !peer.kept.is_empty())
+    }
+
     /// The shards that have messages from here and were not woken for them yet. Waking them is now the caller's.
     pub(crate) fn to_wake(&self) -> impl Iterator<Item = ShardId> + '_ {
         self.peers.iter().zip(0..).filter_map(|(peer, number)| {

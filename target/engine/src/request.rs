@@ -117,6 +117,19 @@ pub(crate) struct Manager {
     pub(crate) id: ManagementId,
 }
 
+/// All sessions but one shall kill their tasks of a unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Kill {
+    /// The unit.
+    pub(crate) lun: LunId,
+    /// Its owner, who wants to know when it is done.
+    pub(crate) owner: ShardId,
+    /// Who asked, and has done so itself.
+    pub(crate) nexus: NexusId,
+    /// What for.
+    pub(crate) clearing: Clearing,
+}
+
 /// From one shard to another.
 #[derive(Debug)]
 pub(crate) enum Message {
@@ -152,11 +165,15 @@ pub(crate) enum Message {
         clearing: Clearing,
     },
     /// Sessions other than `nexus` kill their tasks of a unit that have not come to its owner yet.
-    Kill {
-        /// The unit.
-        lun: LunId,
-        /// Who asked, and has done so itself.
-        nexus: NexusId,
+    Kill(Kill),
+    /// The shard has done so. What it sent before is not to be executed.
+    Killed {
+        /// What was asked.
+        kill: Kill,
+        /// By which shard.
+        shard: ShardId,
+        /// Sessions that lost tasks by it.
+        victims: Vec<NexusId>,
     },
     /// The task set is clear.
     Cleared {

@@ -264,6 +264,14 @@ impl Conn {
             .collect()
     }
 
+    /// Whether a task on a logical unit is alive, be it that it still gathers its data.
+    pub(crate) fn has_live_task(&self, lun: u16) -> bool {
+        self.side
+            .slots()
+            .filter_map(|slot| self.session.task(slot.task))
+            .any(|task| !task.killed() && task.lun().decode() == Some(lun))
+    }
+
     /// Whether every operation and task is over, so that the socket may be closed.
     pub(crate) fn is_quiet(&self) -> bool {
         !self.receiving

@@ -16,10 +16,10 @@ mod read_plan;
 mod step;
 mod task_set;
 
-use crate::messages::{GoldenId, LunId, LunReport};
+use crate::messages::{GoldenId, LunId, LunReport, ShardId};
 use crate::payload::Payload;
 use crate::pusher::Pusher;
-use crate::request::{Answer, Clearing, Data, Manager, Outcome, Request};
+use crate::request::{Answer, Clearing, Data, Kill, Manager, Outcome, Request};
 use crate::setup::{DiskSetup, GoldenSetup};
 use crate::stats::Counters;
 use crate::token::{Key, Table};
@@ -61,6 +61,9 @@ pub(crate) struct Lun {
     locks: RangeLocks,
     tasks: TaskSet,
     clearings: Vec<Waiting>,
+    /// Shards that were told to kill tasks and have not said that they did. What they send until then was sent
+    /// before: executing it would spend the unit attention that its initiator is to get on a dead task.
+    killing: Vec<(ShardId, NexusId)>,
     report: LunReport,
 }
 
@@ -85,12 +88,7 @@ pub(crate) enum Result {
     /// A task set was cleared.
     Cleared(Manager),
     /// All sessions but one shall kill their tasks of a unit that have not come here yet.
-    Kill {
-        /// The unit.
-        lun: LunId,
-        /// Who asked, and has done so itself.
-        nexus: NexusId,
-    },
+    Kill(Kill),
 }
 
 /// The logical units of one shard.
@@ -107,12 +105,17 @@ pub(crate) struct Backend {
     /// For the front.
     pub(crate) results: VecDeque<Result>,
     tombstone_runs_max: u32,
+    shard: ShardId,
+    /// All shards.
+    shards: Vec<ShardId>,
 }
 
 impl Backend {
-    /// Without logical units.
-    pub(crate) fn new(tombstone_runs_max: u32) -> Self {
+    /// Without logical units: the back of `shard`, one of `shards`.
+    pub(crate) fn new(tombstone_runs_max: u32, shard: ShardId, shards: Vec<ShardId>) -> Self {
         Self {
+            shard,
+            shards,
             luns: BTreeMap::new(),
             goldens: BTreeMap::new(),
             jobs: Table::default(),
@@ -181,7 +184,9 @@ impl Backend {
             }));
             return;
         };
-        if let Some(request) = lun.tasks.enter(request) {
+        if lun.is_killed(&request) {
+            self.drop_held(vec![request]);
+        } else if let Some(request) = lun.tasks.enter(request) {
             self.start(request, io);
             self.settle(io);
         }
@@ -299,10 +304,22 @@ impl Backend {
             }
         }
         // Sessions mark their tasks killed before they learn that those are over.
-        self.results.push_back(Result::Kill { lun, nexus });
+        unit.killing.extend(self.shards.iter().map(|shard| (*shard, nexus)));
+        self.results.push_back(Result::Kill(Kill { lun, owner: self.shard, nexus, clearing }));
         self.drop_held(held);
         self.wait_for(lun, Waiting { jobs, then: Then::Manager(manager) });
         self.settle(io);
+    }
+
+    /// A shard has killed what it was told to.
+    pub(crate) fn killed(&mut self, kill: Kill, shard: ShardId, victims: &[NexusId]) {
+        let Some(lun) = self.luns.get_mut(&kill.lun) else { return };
+        if let Some(at) = lun.killing.iter().position(|entry| *entry == (shard, kill.nexus)) {
+            lun.killing.remove(at);
+        }
+        if kill.clearing == Clearing::ClearTaskSet {
+            lun.device.tasks_cleared_by(kill.nexus, victims);
+        }
     }
 
     /// A command has ended: the next of its task set may start.
@@ -425,6 +442,7 @@ impl Lun {
             locks: RangeLocks::new(Self::LOCKS_MAX),
             tasks: TaskSet::default(),
             clearings: Vec::new(),
+            killing: Vec::new(),
             report: LunReport {
                 lun,
                 reads: 0,
@@ -435,6 +453,11 @@ impl Lun {
                 failed: 0,
             },
         }
+    }
+
+    /// Whether the command's session was told to kill it, or is about to be.
+    fn is_killed(&self, request: &Request) -> bool {
+        self.killing.iter().any(|(shard, by)| *shard == request.origin.shard && *by != request.nexus)
     }
 
     fn count(&mut self, job: &Job, outcome: &Outcome) {

@@ -60,6 +60,12 @@ impl<R: Ring> Shard<R> {
     fn start_command(&mut self, key: Key, task: TaskKey) {
         let Some(conn) = self.conns.get_mut(key) else { return };
         let Some(state) = conn.session.task(task) else { return };
+        if state.killed() {
+            // By what came right behind it, in the same chunk.
+            conn.answer(key, task, Outcome::Aborted, &mut front!(self));
+            self.mark(key);
+            return;
+        }
         self.counters.commands += 1;
         let cdb = *state.cdb();
         let attribute = state.attribute();
@@ -201,9 +207,9 @@ impl<R: Ring> Shard<R> {
             BackResult::Cleared(manager) => {
                 self.to_shard(manager.shard, Message::Cleared { manager });
             }
-            BackResult::Kill { lun, nexus } => {
+            BackResult::Kill(kill) => {
                 for shard in self.mesh.shards() {
-                    self.to_shard(shard, Message::Kill { lun, nexus });
+                    self.to_shard(shard, Message::Kill(kill));
                 }
             }
         }

@@ -20,9 +20,9 @@ mod report;
 use crate::connection::{Conn, Happening, Life};
 use crate::links::{ControlLink, MeshEnd};
 use crate::lun::Backend;
-use crate::messages::{LunId, ShardId};
+use crate::messages::ShardId;
 use crate::pusher::Pusher;
-use crate::request::Message;
+use crate::request::{Kill, Message};
 use crate::setup::{DiskSetup, GoldenSetup, ShardConfig};
 use crate::stats::Counters;
 use crate::token::{Key, Kind, Table, token};
@@ -124,11 +124,12 @@ impl<R: Ring> Shard<R> {
         let mut zeros = config.memory.take(stampede_ring::IoMemory::BUFFER_MAX).ok_or(ENOMEM)?;
         zeros.bytes_mut().ok_or(ENOMEM)?.fill(0);
         let histogram = || Histogram::new_with_bounds(100, 60_000_000_000, 3).map_err(|_| ENOMEM);
+        let backend = Backend::new(config.tombstone_runs_max, config.shard, mesh.shards().collect());
         Ok(Self {
             pusher: Pusher::new(ring),
             conns: Table::default(),
             by_session: BTreeMap::new(),
-            backend: Backend::new(config.tombstone_runs_max),
+            backend,
             mesh,
             control,
             counters: Counters::default(),
@@ -367,7 +368,8 @@ impl<R: Ring> Shard<R> {
             Message::Clear { manager, lun, nexus, clearing } => {
                 self.backend.clear(manager, lun, nexus, clearing, &mut io!(self));
             }
-            Message::Kill { lun, nexus } => self.kill(lun, nexus),
+            Message::Kill(kill) => self.kill(kill),
+            Message::Killed { kill, shard, victims } => self.backend.killed(kill, shard, &victims),
             Message::Cleared { manager } => {
                 if let Some(conn) = self.conns.get_mut(manager.connection) {
                     conn.cleared(manager.connection, manager.id, &mut front!(self));
@@ -377,20 +379,25 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    /// Sessions of this shard that use a unit, other than `nexus`, kill their tasks of it.
-    fn kill(&mut self, lun: LunId, nexus: stampede_scsi::NexusId) {
-        let keys: Vec<Key> = self.conns.keys().collect();
-        for key in keys {
+    /// Sessions of this shard that use a unit, other than the one that asked, kill their tasks of it.
+    fn kill(&mut self, kill: Kill) {
+        let mut victims = Vec::new();
+        for key in self.conns.keys().collect::<Vec<Key>>() {
             let Some(conn) = self.conns.get_mut(key) else { continue };
-            if conn.nexus() == nexus {
+            if conn.nexus() == kill.nexus {
                 continue;
             }
-            let number = conn.luns().0.iter().find(|(_, address)| address.lun == lun).map(|(n, _)| *n);
+            let number = conn.luns().0.iter().find(|(_, address)| address.lun == kill.lun).map(|(n, _)| *n);
             if let Some(number) = number {
+                if conn.has_live_task(number) {
+                    victims.push(conn.nexus());
+                }
                 let field = stampede_wire::Lun::encode(number);
                 conn.act(key, &mut front!(self), |session, _, sink| session.kill(field, sink));
                 self.mark(key);
             }
         }
+        let shard = self.config.shard;
+        self.to_shard(kill.owner, Message::Killed { kill, shard, victims });
     }
 }
