@@ -286,7 +286,8 @@ impl Life {
             Some(initiator) => {
                 let outstanding = self.workload.initiator(initiator).outstanding();
                 let state = self.workload.initiator(initiator).state();
-                Err(format!("initiator {initiator} waits for ever ({state:?}, {outstanding:?})"))
+                let what = self.workload.explain(initiator);
+                Err(format!("initiator {initiator} waits for ever ({state:?}, {outstanding:?}): {what}"))
             }
             None => Ok(()),
         }

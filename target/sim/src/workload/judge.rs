@@ -10,6 +10,8 @@ const TASK_ABORTED: u8 = 0x40;
 const UNIT_ATTENTION: u8 = 6;
 /// ABORT TASKs under way at once for commands that got no answer.
 const INQUIRIES_MAX: usize = 4;
+/// Such commands under way at once: one may be among those dropped.
+const KNOCKS_MAX: usize = 3;
 /// Silence after which an initiator that waits sends another command, in nanoseconds.
 const QUIET_NS: u64 = 20_000_000;
 
@@ -18,7 +20,8 @@ impl Workload {
     pub(super) fn poll(&mut self, index: usize) -> Result<(), Failure> {
         let actor = &mut self.actors[index];
         let reports = actor.initiator.poll();
-        let is_knock = |report: &Report| matches!(report, Report::Done(done) if Some(done.tag) == actor.knock);
+        let is_knock =
+            |report: &Report| matches!(report, Report::Done(done) if actor.knocks.contains(&done.tag));
         if !reports.iter().all(is_knock) || !actor.is_waiting() {
             actor.content = self.world.now();
         }
@@ -51,8 +54,9 @@ impl Workload {
             }
             Report::Disconnected { outstanding } => {
                 self.actors[index].suspects.clear();
+                self.actors[index].doubts.clear();
                 self.actors[index].inquiries.clear();
-                self.actors[index].knock = None;
+                self.actors[index].knocks.clear();
                 for tag in outstanding {
                     self.lose(index, tag);
                 }
@@ -77,9 +81,7 @@ impl Workload {
 
     /// The command ended without GOOD, and does nothing more.
     fn give_up(&mut self, index: usize, tag: Tag) {
-        if self.actors[index].knock == Some(tag) {
-            self.actors[index].knock = None;
-        }
+        self.actors[index].knocks.remove(&tag);
         match self.take(index, tag) {
             Some(Purpose::Read { read, .. }) => self.model.abandon_read(read),
             Some(Purpose::Write { write, .. }) => self.model.abandon_write(write),
@@ -109,13 +111,14 @@ impl Workload {
 
     fn judge_done(&mut self, index: usize, done: Done) -> Result<(), Failure> {
         let sense = done.sense_code();
-        // Reset, or commands cleared by another initiator. 29h/00h greets a new nexus, of which nothing was dropped.
-        if let (2, Some((UNIT_ATTENTION, 0x29, 1..) | (UNIT_ATTENTION, 0x2f, _))) = (done.status, sense) {
-            self.suspect_earlier(index, done.tag);
+        // Reset, or commands cleared by another initiator. 29h/00h greets a new nexus, of which most likely nothing
+        // was dropped.
+        match (done.status, sense) {
+            (2, Some((UNIT_ATTENTION, 0x29, 0))) => self.suspect_earlier(index, done.tag, false),
+            (2, Some((UNIT_ATTENTION, 0x29 | 0x2f, _))) => self.suspect_earlier(index, done.tag, true),
+            _ => {}
         }
-        if self.actors[index].knock == Some(done.tag) {
-            self.actors[index].knock = None;
-        }
+        self.actors[index].knocks.remove(&done.tag);
         let Some(purpose) = self.take(index, done.tag) else { return Ok(()) };
         if done.is_good() {
             self.counts.good += 1;
@@ -164,12 +167,13 @@ impl Workload {
     }
 
     /// A unit attention said that this nexus' commands were dropped. Those sent before the one that got it may be
-    /// among them, or may have come later than what dropped them: only asking tells.
-    fn suspect_earlier(&mut self, index: usize, tag: Tag) {
+    /// among them, or may have come later than what dropped them: only asking tells, at once or once nothing comes.
+    fn suspect_earlier(&mut self, index: usize, tag: Tag, at_once: bool) {
         let actor = &mut self.actors[index];
         let asked: Vec<Tag> = actor.inquiries.values().chain(&actor.suspects).copied().collect();
         let earlier = actor.order.iter().copied().take_while(|other| *other != tag);
-        actor.suspects.extend(earlier.filter(|other| !asked.contains(other)));
+        let list = if at_once { &mut actor.suspects } else { &mut actor.doubts };
+        list.extend(earlier.filter(|other| !asked.contains(other)));
     }
 
     /// Where nothing comes, a unit attention may wait for a command that can fetch it: initiators with a full queue
@@ -178,11 +182,12 @@ impl Workload {
         let (now, lun) = (self.world.now(), self.config.lun);
         let actor = &mut self.actors[index];
         let quiet = now.saturating_sub(actor.content.max(actor.knocked)) > QUIET_NS;
-        if quiet && actor.is_waiting() && actor.knock.is_none() {
+        if quiet && actor.is_waiting() && actor.knocks.len() < KNOCKS_MAX {
             let mut command = Command::new(lun, cdb::test_unit_ready(), Transfer::None);
             command.immediate = true;
-            actor.knock = actor.initiator.command(command);
+            actor.knocks.extend(actor.initiator.command(command));
             actor.knocked = now;
+            actor.suspects.append(&mut actor.doubts);
         }
     }
 

@@ -17,7 +17,7 @@ use crate::initiator::{Command, Initiator, SessionState, Tag, Transfer, Violatio
 use crate::model::{CheckError, FlushId, ModelDisk, ReadId, WriteId};
 use crate::stamp::{Stamp, Value};
 use crate::world::SimWorld;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How often each thing is done, per thousand steps, and how large.
 #[derive(Clone, Debug)]
@@ -192,10 +192,12 @@ struct Actor {
     limbo: Vec<WriteId>,
     /// Commands that a unit attention may have dropped: an ABORT TASK will tell.
     suspects: Vec<Tag>,
+    /// The same, but not likely: asked after once nothing else comes.
+    doubts: Vec<Tag>,
     /// ABORT TASKs under way for suspects: function to command.
     inquiries: BTreeMap<Tag, Tag>,
-    /// A TEST UNIT READY that is to fetch a unit attention, and when the last one was sent.
-    knock: Option<Tag>,
+    /// TEST UNIT READYs that are to fetch a unit attention, and when the last one was sent.
+    knocks: BTreeSet<Tag>,
     knocked: u64,
     /// When it last got an answer or had nothing to wait for, in the world's nanoseconds.
     content: u64,
@@ -227,8 +229,9 @@ impl Workload {
                 order: Vec::new(),
                 limbo: Vec::new(),
                 suspects: Vec::new(),
+                doubts: Vec::new(),
                 inquiries: BTreeMap::new(),
-                knock: None,
+                knocks: BTreeSet::new(),
                 knocked: 0,
                 content: world.now(),
             })
@@ -259,6 +262,15 @@ impl Workload {
     /// Commands that have no answer yet.
     pub fn outstanding(&self) -> usize {
         self.actors.iter().map(|actor| actor.waiting.len()).sum()
+    }
+
+    /// What an initiator waits for, in words.
+    pub fn explain(&self, index: usize) -> String {
+        let Actor { waiting, suspects, inquiries, knocks, content, .. } = &self.actors[index];
+        format!(
+            "waits for {waiting:?}, suspects {suspects:?}, asks {inquiries:?}, knocks {knocks:?}, \
+             content at {content} ns"
+        )
     }
 
     /// The initiator that has waited longer than `limit_ns` for any answer, if one has: the target hangs.
@@ -364,8 +376,9 @@ impl Workload {
             actor.order.clear();
             actor.limbo.clear();
             actor.suspects.clear();
+            actor.doubts.clear();
             actor.inquiries.clear();
-            actor.knock = None;
+            actor.knocks.clear();
             actor.initiator.reset();
             actor.content = self.world.now();
         }
