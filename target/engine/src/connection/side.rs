@@ -52,6 +52,8 @@ pub(crate) struct Slot {
     pub(crate) refused: bool,
     /// Bytes of data-in that it will bring, while it runs.
     pub(crate) reading_bytes: u64,
+    /// It came with data-out.
+    pub(crate) wrote: bool,
 }
 
 /// See the module.
@@ -132,6 +134,7 @@ impl Side {
             gathered_bytes,
             refused: std::mem::take(&mut self.refusing),
             reading_bytes: 0,
+            wrote: false,
         });
     }
 

@@ -11,6 +11,9 @@ use stampede_image::range_lock::ByteRange;
 use stampede_ring::{Buffer, Errno, Event, FileId, Operation, Ring};
 use stampede_scsi::{Blocks, Media, MediaError, NexusId, Pattern, VerifyMode};
 
+/// How long a job waits for buffers, in nanoseconds, before it ends with BUSY.
+const STARVED_NS_MAX: u64 = 2_000_000_000;
+
 /// What a transfer does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Direction {
@@ -69,6 +72,8 @@ pub(crate) struct Job {
     /// A transfer said that the file cannot do this (EOPNOTSUPP, EINVAL): there is another way.
     pub(super) unsupported: bool,
     aborted: bool,
+    /// Since when it has waited for buffers.
+    starved_ns: Option<u64>,
     pub(super) lock: Lock,
     /// What was read.
     pub(super) read: Payload,
@@ -106,6 +111,7 @@ impl Job {
             error: None,
             unsupported: false,
             aborted: false,
+            starved_ns: None,
             lock: Lock::None,
             read: Payload::default(),
             write_start: 0,
@@ -176,6 +182,11 @@ impl Job {
     /// The range of the command, in bytes.
     pub(super) fn range(&self) -> ByteRange {
         self.media.range().map_or(ByteRange { start: 0, len: 0 }, |range| self.bytes(range))
+    }
+
+    /// Notes that buffers are missing at `now_ns`; whether they have been for longer than a job may wait.
+    pub(super) fn starves(&mut self, now_ns: u64) -> bool {
+        now_ns.saturating_sub(*self.starved_ns.get_or_insert(now_ns)) > STARVED_NS_MAX
     }
 
     /// Whether transfers are under way.

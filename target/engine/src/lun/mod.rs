@@ -44,6 +44,8 @@ pub(crate) struct Io<'a, R> {
     pub(crate) zeros: &'a Buffer,
     /// The shard's counters.
     pub(crate) counters: &'a mut Counters,
+    /// Now, in monotonic nanoseconds.
+    pub(crate) now_ns: u64,
 }
 
 /// Where a unit's bytes are.

@@ -170,6 +170,9 @@ impl Job {
                 Went::Transfers | Went::Locked => return Run::Waits,
                 // A job that holds buffers must not wait for more: jobs would wait for each other.
                 Went::Starved if !self.read.0.is_empty() => self.error = Some(MediaError::Busy),
+                // Nor may it wait for long: what holds the buffers may wait for this very job, behind an ORDERED one
+                // or for its range.
+                Went::Starved if self.starves(io.now_ns) => self.error = Some(MediaError::Busy),
                 Went::Starved => return Run::Starved,
                 Went::Failed(error) => self.error = Some(error),
             }

@@ -162,6 +162,7 @@ impl<R: Ring> Shard<R> {
         slot.block_size = address.block_size;
         slot.started_ns = now_ns;
         slot.reading_bytes = reads;
+        slot.wrote = expected_out > 0;
         conn.side.reading_bytes += reads;
         let origin = Origin { shard: self.config.shard, connection: key, task };
         let request =
@@ -231,9 +232,7 @@ impl<R: Ring> Shard<R> {
                 }
                 match data {
                     Data::Pieces(_) => self.read_latency_ns.saturating_record(elapsed),
-                    Data::Inline(bytes) if bytes.is_empty() => {
-                        self.write_latency_ns.saturating_record(elapsed)
-                    }
+                    Data::Inline(_) if slot.wrote => self.write_latency_ns.saturating_record(elapsed),
                     Data::Inline(_) => {}
                 }
             }

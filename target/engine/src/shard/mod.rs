@@ -94,6 +94,7 @@ macro_rules! io {
             arena: &$shard.config.arena,
             zeros: &$shard.zeros,
             counters: &mut $shard.counters,
+            now_ns: $shard.now_ns,
         }
     };
 }
