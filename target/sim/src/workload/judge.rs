@@ -172,6 +172,7 @@ impl Workload {
         let actor = &mut self.actors[index];
         let asked: Vec<Tag> = actor.inquiries.values().chain(&actor.suspects).copied().collect();
         let earlier = actor.order.iter().copied().take_while(|other| *other != tag);
+        let earlier = earlier.chain(actor.knocks.iter().copied().filter(|other| *other != tag));
         let list = if at_once { &mut actor.suspects } else { &mut actor.doubts };
         list.extend(earlier.filter(|other| !asked.contains(other)));
     }
@@ -198,7 +199,7 @@ impl Workload {
         while actor.inquiries.len() < INQUIRIES_MAX
             && let Some(tag) = actor.suspects.pop()
         {
-            if actor.waiting.contains_key(&tag)
+            if (actor.waiting.contains_key(&tag) || actor.knocks.contains(&tag))
                 && let Some(function) = actor.initiator.task_management(1, lun, Some(tag))
             {
                 actor.inquiries.insert(function, tag);
@@ -212,6 +213,7 @@ impl Workload {
             // It was aborted now, which was reported, or does not exist: either way it does nothing more.
             0 | 1 => {
                 self.actors[index].initiator.forget(tag);
+                self.actors[index].knocks.remove(&tag);
                 if self.actors[index].waiting.contains_key(&tag) {
                     self.counts.aborted += 1;
                     self.give_up(index, tag);
