@@ -6,6 +6,10 @@ use super::types::{
     AlertKind, CloneId, Effect, End, LoginStage, ResetOutcome, SECOND, SessionId, TargetId, Time,
 };
 
+/// How long an overlay whose machine was cut off is safe from being pushed out. Between firmware and kernel every
+/// boot is without a session for a while, and Linux tries to come back for 120 s before it fails its I/O.
+const RECENT: Time = 120 * SECOND;
+
 impl Registry {
     /// Says that a session ended. Sessions that the registry has forgotten already (replaced, or closed by an effect)
     /// and those that never had a clone are ignored.
@@ -65,7 +69,8 @@ impl Registry {
     }
 
     /// Drops the held overlay that is least likely to be missed, of any target, to make room; which one, if any.
-    /// First those whose machine logged out, then those that were cut off, the oldest first.
+    /// First those whose machine logged out, then those that were cut off, the oldest first; never one that was cut
+    /// off less than 120 seconds ago.
     pub fn drop_oldest_unclean(&mut self, now: Time, effects: &mut Vec<Effect>) -> Option<CloneId> {
         self.push_out(None, now, effects)
     }
@@ -81,7 +86,9 @@ impl Registry {
             self.entries.iter().filter(|(_, entry)| target.is_none_or(|target| entry.target == target));
         let (_, _, id) = held
             .filter_map(|(&id, entry)| match entry.disk {
-                Disk::Held { since, graceful, .. } => Some((!graceful, since, id)),
+                Disk::Held { since, graceful, .. } if graceful || now.saturating_sub(since) >= RECENT => {
+                    Some((!graceful, since, id))
+                }
                 _ => None,
             })
             .min()?;

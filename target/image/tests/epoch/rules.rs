@@ -431,8 +431,14 @@ fn under_pressure_who_logged_out_goes_first_and_then_the_oldest() {
         }
     }
     let mut effects = Vec::new();
+    assert_eq!(world.registry.drop_oldest_unclean(world.now, &mut effects), Some(clones[2]));
+    assert_eq!(
+        world.registry.drop_oldest_unclean(world.now, &mut effects),
+        None,
+        "they may be back any moment"
+    );
+    world.tick(120 * SECOND);
     let mut push_out = |world: &mut World| world.registry.drop_oldest_unclean(world.now, &mut effects);
-    assert_eq!(push_out(&mut world), Some(clones[2]));
     assert_eq!(push_out(&mut world), Some(clones[0]));
     assert_eq!(push_out(&mut world), Some(clones[1]));
     assert_eq!(push_out(&mut world), None, "a clone in use is never taken");
@@ -447,6 +453,10 @@ fn at_the_limit_of_clones_the_oldest_held_makes_room_and_else_the_newcomer_is_re
     let (first, linux) = booted(&mut world, "iqn.1", 1);
     world.end(&linux, End::Dropped);
     booted(&mut world, "iqn.2", 2);
+    let third = world.firmware("iqn.3", 3, 3);
+    let Decision::Refuse(refusal) = world.login(&third) else { panic!("the first may be back any moment") };
+    assert_eq!(refusal.reason, RefusalReason::TooManyClones);
+    world.tick(120 * SECOND);
     let third = world.firmware("iqn.3", 3, 3);
     attached(world.login(&third));
     assert_eq!(world.dropped(), [first]);
