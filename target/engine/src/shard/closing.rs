@@ -75,7 +75,7 @@ impl<R: Ring> Shard<R> {
         if conn.attached {
             let nexus = conn.nexus();
             for (_, address) in &conn.luns().0 {
-                self.to_shard(address.owner, Message::Detach { lun: address.lun, nexus });
+                self.post(address.owner, Message::Detach { lun: address.lun, nexus });
             }
         }
         if conn.probe.is_some() {

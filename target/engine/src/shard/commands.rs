@@ -52,7 +52,7 @@ impl<R: Ring> Shard<R> {
         let luns = conn.luns().clone();
         for (_, address) in &luns.0 {
             let transport = transport.clone();
-            self.to_shard(address.owner, Message::Attach { lun: address.lun, nexus, transport });
+            self.post(address.owner, Message::Attach { lun: address.lun, nexus, transport });
         }
     }
 
@@ -170,7 +170,7 @@ impl<R: Ring> Shard<R> {
         if address.owner != self.config.shard {
             self.counters.forwarded += 1;
         }
-        if !self.to_shard(address.owner, Message::Command(request)) {
+        if !self.post(address.owner, Message::Command(request)) {
             self.close_window(key);
         }
     }
@@ -203,14 +203,14 @@ impl<R: Ring> Shard<R> {
         match result {
             BackResult::Answer(answer) if answer.origin.shard == self.config.shard => self.answer(answer),
             BackResult::Answer(answer) => {
-                self.to_shard(answer.origin.shard, Message::Answer(answer));
+                self.post(answer.origin.shard, Message::Answer(answer));
             }
             BackResult::Cleared(manager) => {
-                self.to_shard(manager.shard, Message::Cleared { manager });
+                self.post(manager.shard, Message::Cleared { manager });
             }
             BackResult::Kill(kill) => {
                 for shard in self.mesh.shards() {
-                    self.to_shard(shard, Message::Kill(kill));
+                    self.post(shard, Message::Kill(kill));
                 }
             }
         }
@@ -309,7 +309,7 @@ impl<R: Ring> Shard<R> {
         self.retry_waiting(key);
         let manager = Manager { shard: self.config.shard, connection: key, id };
         for (address, clearing) in clearings {
-            self.to_shard(address.owner, Message::Clear { manager, lun: address.lun, nexus, clearing });
+            self.post(address.owner, Message::Clear { manager, lun: address.lun, nexus, clearing });
         }
     }
 }

@@ -337,7 +337,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// Sends a message to the owner of a unit, or handles it here; false when it had to be kept.
-    fn to_shard(&mut self, to: ShardId, message: Message) -> bool {
+    fn post(&mut self, to: ShardId, message: Message) -> bool {
         if to == self.config.shard {
             self.receive_message(message);
             return true;
@@ -399,6 +399,6 @@ impl<R: Ring> Shard<R> {
             }
         }
         let shard = self.config.shard;
-        self.to_shard(kill.owner, Message::Killed { kill, shard, victims });
+        self.post(kill.owner, Message::Killed { kill, shard, victims });
     }
 }

@@ -6,7 +6,7 @@ use crate::variation::{GOLDEN_BYTES, SECTORS, Variation, initial, portal};
 use stampede_engine::messages::{FromControl, ShardId};
 use stampede_sim::initiator::Initiator;
 use stampede_sim::model::ModelDisk;
-use stampede_sim::workload::{Workload, WorkloadCounts};
+use stampede_sim::workload::{Workload, WorkloadConfig, WorkloadCounts};
 use stampede_sim::{FaultCounts, FaultPlan, Mutant, MutantConfig, SimConfig, SimRing, SimWorld};
 
 /// Longer than any answer takes, in nanoseconds.
@@ -89,7 +89,7 @@ events! {
     forwarded,
     /// Connections that had to wait for memory.
     stalls,
-    /// Connections dropped for breaking the protocol (here: by a reset in the middle of a PDU, or a time limit).
+    /// Connections dropped for breaking the protocol, which no initiator here does.
     violations,
     /// Task-management functions executed.
     task_management,
@@ -132,7 +132,13 @@ impl Life {
     pub(crate) fn new(config: LifeConfig, sim: SimConfig) -> Self {
         let world = SimWorld::new(sim);
         let mut rng = world.fork_rng(1);
-        let variation = Variation::draw(&world, config.shards, &mut rng);
+        let mut variation = Variation::draw(&world, config.shards, &mut rng);
+        if config.bug == Some(Bug::HastyReinstatement) {
+            // Old writes must be slow and new logins fast, and both meet on few sectors.
+            world.set_faults(FaultPlan::none().with(FaultKind::SlowDisk, 300_000));
+            variation.workload =
+                WorkloadConfig { drops: 60, span: 64, sectors_max: 16, ..variation.workload };
+        }
         let initiators = variation
             .initiators
             .iter()

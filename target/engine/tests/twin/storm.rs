@@ -75,7 +75,8 @@ fn a_thousand_lives_do_not_diverge_and_meet_every_fault() {
     if seeds == SEEDS {
         assert_eq!(sum.faults.missing(), [], "faults that never struck\n{}", sum.faults);
         for (name, count) in sum.events.each().chain(sum.counts.each()) {
-            assert!(count > 0, "{name} never happened");
+            // Initiators of the twin never break the protocol.
+            assert_eq!(count == 0, name == "violations", "{name}: {count}");
         }
     }
 }
