@@ -7,7 +7,7 @@ use stampede_engine::messages::{FromControl, ShardId};
 use stampede_sim::initiator::Initiator;
 use stampede_sim::model::ModelDisk;
 use stampede_sim::workload::{Workload, WorkloadConfig, WorkloadCounts};
-use stampede_sim::{FaultCounts, FaultPlan, Mutant, MutantConfig, SimConfig, SimRing, SimWorld};
+use stampede_sim::{FaultCounts, FaultKind, FaultPlan, Mutant, MutantConfig, SimConfig, SimRing, SimWorld};
 
 /// Longer than any answer takes, in nanoseconds.
 const PATIENCE_NS: u64 = 40_000_000_000;

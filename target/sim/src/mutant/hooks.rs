@@ -1,7 +1,9 @@
 //! Where each planted bug bites: on the way in, or on the way out.
 
-use super::{Mutant, Mutation, Note, is_chunk};
-use stampede_ring::{Buffer, Completion, Errno, Event, FileId, Operation, Received, Ring, Token};
+use super::{Held, Mutant, Mutation, Note, is_chunk};
+use stampede_ring::{
+    Buffer, Completion, Errno, Event, FileId, Operation, Received, Ring, SendList, SocketId, Token,
+};
 
 impl<R: Ring> Mutant<R> {
     /// Passes an operation on, or breaks it.
@@ -17,9 +19,13 @@ impl<R: Ring> Mutant<R> {
             }
             Operation::Cancel { .. } if self.strikes(Mutation::CancelLost) => Ok(()),
             Operation::Cancel { target } => {
+                if !self.release_held() {
+                    return Err(Operation::Cancel { target });
+                }
                 let target = self.alias_of(target);
                 self.ring.push(token, Operation::Cancel { target })
             }
+            Operation::Send { socket, list } => self.push_send(token, socket, list),
             Operation::Wake { .. } if self.strikes(Mutation::WakeLost) => Ok(()),
             Operation::Write { file, offset, buffer, start, len } => {
                 self.push_write(token, file, offset, (buffer, start, len))
@@ -42,6 +48,35 @@ impl<R: Ring> Mutant<R> {
     fn pretend(&mut self, token: Token) -> Result<(), Operation> {
         self.report(token, Event::Finished { result: Ok(()) });
         Ok(())
+    }
+
+    fn push_send(&mut self, token: Token, socket: SocketId, list: SendList) -> Result<(), Operation> {
+        if let Some(held) = &mut self.held
+            && let Some(reused) = self.slots.reused(&held.list, &list)
+        {
+            held.list = reused;
+        }
+        if !self.release_held() {
+            return Err(Operation::Send { socket, list });
+        }
+        if self.strikes(Mutation::SendSlotReused) {
+            self.held = Some(Held { token, socket, list });
+            return Ok(());
+        }
+        self.ring.push(token, Operation::Send { socket, list })
+    }
+
+    /// Passes a send on that was held back; false when the queue is full.
+    pub(super) fn release_held(&mut self) -> bool {
+        let Some(Held { token, socket, list }) = self.held.take() else { return true };
+        match self.ring.push(token, Operation::Send { socket, list }) {
+            Ok(()) => true,
+            Err(Operation::Send { socket, list }) => {
+                self.held = Some(Held { token, socket, list });
+                false
+            }
+            Err(_) => false,
+        }
     }
 
     fn push_write(

@@ -5,8 +5,10 @@
 
 mod history;
 mod hooks;
+mod reuse;
 
 use history::History;
+use reuse::{Held, Slots};
 use stampede_ring::{
     Buffer, Chunk, Completion, Errno, Event, FileId, Operation, Received, Ring, Token, Wait,
 };
@@ -23,6 +25,8 @@ pub enum Mutation {
     SendTailLost,
     /// A send is reported as shorter than it was: the peer gets bytes twice.
     SendTailRepeated,
+    /// The slots of a send are given to the next send before the kernel has read them.
+    SendSlotReused,
     /// A write is answered as soon as it is pushed, and done later.
     WriteEarly,
     /// A write is answered and never done.
@@ -64,6 +68,7 @@ impl Mutation {
         Mutation::FlushEarly,
         Mutation::SendTailLost,
         Mutation::SendTailRepeated,
+        Mutation::SendSlotReused,
         Mutation::WriteEarly,
         Mutation::WriteDropped,
         Mutation::WriteTorn,
@@ -135,6 +140,8 @@ pub struct Mutant<R> {
     made: VecDeque<Completion>,
     scratch: Vec<Completion>,
     history: History,
+    held: Option<Held>,
+    slots: Slots,
 }
 
 impl<R> Mutant<R> {
@@ -150,6 +157,8 @@ impl<R> Mutant<R> {
             made: VecDeque::new(),
             scratch: Vec::new(),
             history: History::default(),
+            held: None,
+            slots: Slots::new(),
         }
     }
 
@@ -208,6 +217,8 @@ impl<R: Ring> Ring for Mutant<R> {
     }
 
     fn submit(&mut self, wait: Wait) -> Result<(), Errno> {
+        // What was held back goes out before the shard sleeps; where the queue is full, at the next submit.
+        let wait = if wait != Wait::No && !self.release_held() { Wait::No } else { wait };
         let wait = if self.made.is_empty() { wait } else { Wait::No };
         self.ring.submit(wait)
     }

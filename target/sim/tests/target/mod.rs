@@ -272,7 +272,9 @@ impl<R: Ring> Target<R> {
             0x03 => connection.login(pdu),
             0x00 => connection.nop(&pdu),
             0x01 => {
-                connection.exp_cmd_sn = connection.exp_cmd_sn.wrapping_add(1);
+                if !pdu.is_immediate() {
+                    connection.exp_cmd_sn = connection.exp_cmd_sn.wrapping_add(1);
+                }
                 self.command(id, pdu);
             }
             0x02 => connection.reply(response(0x22, &pdu), &[]),

@@ -11,6 +11,10 @@ impl Pdu {
         self.header[0] & 0x3f
     }
 
+    pub(super) fn is_immediate(&self) -> bool {
+        self.header[0] & 0x40 != 0
+    }
+
     pub(super) fn is_final(&self) -> bool {
         self.header[1] & 0x80 != 0
     }
