@@ -5,11 +5,15 @@ use stampede_sim::initiator::{Command, Done, Initiator, InitiatorConfig, Report,
 use stampede_sim::{DiskConfig, DiskId, SimConfig, SimRing, SimWorld};
 use std::net::SocketAddr;
 
-fn portal() -> SocketAddr {
+pub(crate) fn portal() -> SocketAddr {
     "192.0.2.1:3260".parse().unwrap()
 }
 
-fn initiator(world: &SimWorld, number: u8, change: impl FnOnce(&mut InitiatorConfig)) -> Initiator {
+pub(crate) fn initiator(
+    world: &SimWorld,
+    number: u8,
+    change: impl FnOnce(&mut InitiatorConfig),
+) -> Initiator {
     let address = SocketAddr::from(([192, 0, 2, number], 40_000));
     let name = format!("iqn.2026-11.example:host{number}");
     let mut config = InitiatorConfig::new(&name, TARGET, address, portal());
@@ -18,7 +22,7 @@ fn initiator(world: &SimWorld, number: u8, change: impl FnOnce(&mut InitiatorCon
 }
 
 /// Steps the world until the initiator reports something, and returns that.
-fn wait(house: &mut House<SimRing>, initiator: &mut Initiator) -> Report {
+pub(crate) fn wait(house: &mut House<SimRing>, initiator: &mut Initiator) -> Report {
     for _ in 0..200_000 {
         let mut reports = initiator.poll();
         assert_eq!(initiator.take_violations(), [], "the target broke the protocol");
@@ -31,7 +35,7 @@ fn wait(house: &mut House<SimRing>, initiator: &mut Initiator) -> Report {
     panic!("the initiator waits for ever");
 }
 
-fn login(house: &mut House<SimRing>, initiator: &mut Initiator) {
+pub(crate) fn login(house: &mut House<SimRing>, initiator: &mut Initiator) {
     assert!(initiator.connect());
     let report = wait(house, initiator);
     assert!(matches!(report, Report::LoggedIn { .. }), "{report:?}");
@@ -40,7 +44,7 @@ fn login(house: &mut House<SimRing>, initiator: &mut Initiator) {
     assert_eq!(done.sense_code().map(|code| code.0), Some(6), "{done:?}");
 }
 
-fn run(house: &mut House<SimRing>, initiator: &mut Initiator, command: Command) -> Done {
+pub(crate) fn run(house: &mut House<SimRing>, initiator: &mut Initiator, command: Command) -> Done {
     let tag = initiator.command(command).expect("room for a command");
     match wait(house, initiator) {
         Report::Done(done) => {
@@ -65,18 +69,18 @@ fn read(house: &mut House<SimRing>, initiator: &mut Initiator, lba: u64, blocks:
     done.data
 }
 
-fn pattern(len: usize, seed: u8) -> Vec<u8> {
+pub(crate) fn pattern(len: usize, seed: u8) -> Vec<u8> {
     (0..len).map(|i| (i / 512) as u8 ^ (i % 251) as u8 ^ seed).collect()
 }
 
-fn world_with_disk(alignment: u32) -> (SimWorld, DiskId) {
+pub(crate) fn world_with_disk(alignment: u32) -> (SimWorld, DiskId) {
     let world = SimWorld::new(SimConfig::calm(1));
     let disk = world.disk("disk", 4 << 20, DiskConfig { alignment, ..DiskConfig::default() });
     world.fill_disk(disk, 0, &pattern(4 << 20, 0));
     (world, disk)
 }
 
-fn house(world: &SimWorld, plan: &Plan) -> House<SimRing> {
+pub(crate) fn house(world: &SimWorld, plan: &Plan) -> House<SimRing> {
     House::build(world, portal(), plan, &mut |ring| ring)
 }
 

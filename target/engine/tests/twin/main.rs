@@ -5,5 +5,6 @@
 mod basics;
 mod house;
 mod life;
+mod regressions;
 mod storm;
 mod variation;

@@ -1,0 +1,111 @@
+//! Bugs that lives on the twin have found, each made to happen on purpose.
+
+use crate::basics::{initiator, login, pattern, portal, wait, world_with_disk};
+use crate::house::{House, Plan};
+use stampede_sim::initiator::{Command, Done, Initiator, Report, Tag, Transfer, cdb};
+use stampede_sim::{DiskConfig, SimConfig, SimRing, SimWorld};
+
+fn build(world: &SimWorld, plan: &Plan) -> House<SimRing> {
+    House::build(world, portal(), plan, &mut |ring| ring)
+}
+
+fn ready() -> Command {
+    Command::new(0, cdb::test_unit_ready(), Transfer::None)
+}
+
+/// What of an initiator's commands has ended.
+fn done(initiator: &mut Initiator) -> Vec<Done> {
+    let reports = initiator.poll();
+    assert_eq!(initiator.take_violations(), [], "the target broke the protocol");
+    let done = |report| if let Report::Done(done) = report { Some(done) } else { None };
+    reports.into_iter().filter_map(done).collect()
+}
+
+/// Steps the world until this command has ended; what ended meanwhile.
+fn until(house: &mut House<SimRing>, initiator: &mut Initiator, last: Tag) -> Vec<Done> {
+    let mut ended = Vec::new();
+    for _ in 0..200_000 {
+        ended.extend(done(initiator));
+        if !initiator.outstanding().contains(&last) {
+            return ended;
+        }
+        assert!(house.step(), "nothing will ever happen; {:?} is left", initiator.outstanding());
+    }
+    panic!("the initiator waits for ever");
+}
+
+/// Its initiator waited for an answer that could never come, and was never told.
+#[test]
+fn clearing_a_task_set_tells_a_session_whose_write_still_gathers_its_data() {
+    for shard in [0, 1] {
+        let (world, disk) = world_with_disk(512);
+        let mut house = build(&world, &Plan { shards: 2, ..Plan::new(disk) });
+        let mut clearer = initiator(&world, 1, |config| config.shard = Some(0));
+        let mut writer = initiator(&world, 2, |config| {
+            config.shard = Some(shard);
+            config.initial_r2t = true;
+            config.immediate_data = false;
+        });
+        login(&mut house, &mut clearer);
+        login(&mut house, &mut writer);
+        let write = Command::new(0, cdb::write_16(0, 8, false), Transfer::Out(pattern(4096, 1)));
+        let lost = writer.command(write).unwrap();
+        for _ in 0..100 {
+            // It does not answer the R2T.
+            house.step();
+        }
+        let tag = clearer.task_management(4, 0, None).unwrap();
+        assert_eq!(wait(&mut house, &mut clearer), Report::TaskManagement { tag, response: 0 });
+        let last = writer.command(ready()).unwrap();
+        let ended = until(&mut house, &mut writer, last);
+        assert_eq!(ended.len(), 1, "shard {shard}: {lost:?} is dead: {ended:?}");
+        assert_eq!(ended[0].sense_code(), Some((6, 0x2f, 0)), "shard {shard}: {ended:?}");
+    }
+}
+
+/// A command that was on its way to the unit's owner took the reset's unit attention, and was then not answered.
+#[test]
+fn a_command_that_a_reset_kills_on_its_way_does_not_spend_the_unit_attention() {
+    for seed in 0..60 {
+        let world = SimWorld::new(SimConfig::calm(seed));
+        let disk = world.disk("disk", 4 << 20, DiskConfig::default());
+        let owner = (seed % 2) as u16;
+        let mut house = build(&world, &Plan { shards: 2, owner, ..Plan::new(disk) });
+        let mut resetter = initiator(&world, 1, |config| config.shard = Some(1));
+        let mut other = initiator(&world, 2, |config| config.shard = Some(0));
+        login(&mut house, &mut resetter);
+        login(&mut house, &mut other);
+        for _ in 0..4 {
+            other.command(ready()).unwrap();
+        }
+        let tag = resetter.task_management(5, 0, None).unwrap();
+        let mut ended = Vec::new();
+        while !resetter.poll().contains(&Report::TaskManagement { tag, response: 0 }) {
+            ended.extend(done(&mut other));
+            assert!(house.step(), "seed {seed}: nothing will ever happen");
+        }
+        let last = other.command(ready()).unwrap();
+        ended.extend(until(&mut house, &mut other, last));
+        let told = ended.iter().any(|done| done.sense_code() == Some((6, 0x29, 3)));
+        assert!(told, "seed {seed}: nobody told of the reset: {ended:?}");
+    }
+}
+
+/// What a full queue had no room for stayed with its sender until something else happened there.
+#[test]
+fn answers_that_a_full_queue_had_no_room_for_are_sent_once_it_has() {
+    for seed in 0..30 {
+        let world = SimWorld::new(SimConfig::calm(seed));
+        let disk = world.disk("disk", 4 << 20, DiskConfig::default());
+        let plan = Plan { shards: 2, owner: 1, clone: true, queue: 1, ..Plan::new(disk) };
+        let mut house = build(&world, &plan);
+        let mut host = initiator(&world, 9, |config| config.shard = Some(0));
+        login(&mut house, &mut host);
+        let mut ended = 0;
+        let sent: Vec<Tag> = (0..20).map(|_| host.command(ready()).expect("room for a command")).collect();
+        for tag in &sent {
+            ended += until(&mut house, &mut host, *tag).len();
+        }
+        assert_eq!(ended, sent.len(), "seed {seed}");
+    }
+}
