@@ -58,13 +58,26 @@ pub(crate) fn run(house: &mut House<SimRing>, initiator: &mut Initiator, command
 fn write(house: &mut House<SimRing>, initiator: &mut Initiator, lba: u64, bytes: &[u8]) {
     let blocks = (bytes.len() / 512) as u32;
     let command = Command::new(0, cdb::write_16(lba, blocks, false), Transfer::Out(bytes.to_vec()));
-    let done = run(house, initiator, command);
+    let done = insist(house, initiator, &command);
     assert!(done.is_good(), "{done:?}");
+}
+
+/// Runs a command again for as long as the target is busy, as every initiator does.
+fn insist(house: &mut House<SimRing>, initiator: &mut Initiator, command: &Command) -> Done {
+    const BUSY: u8 = 0x08;
+    const TASK_SET_FULL: u8 = 0x28;
+    for _ in 0..50 {
+        let done = run(house, initiator, command.clone());
+        if !matches!(done.status, BUSY | TASK_SET_FULL) {
+            return done;
+        }
+    }
+    panic!("the target stays busy");
 }
 
 fn read(house: &mut House<SimRing>, initiator: &mut Initiator, lba: u64, blocks: u32) -> Vec<u8> {
     let command = Command::new(0, cdb::read_16(lba, blocks), Transfer::In(blocks * 512));
-    let done = run(house, initiator, command);
+    let done = insist(house, initiator, &command);
     assert!(done.is_good(), "{done:?}");
     done.data
 }

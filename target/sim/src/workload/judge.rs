@@ -10,8 +10,6 @@ const TASK_ABORTED: u8 = 0x40;
 const UNIT_ATTENTION: u8 = 6;
 /// ABORT TASKs under way at once for commands that got no answer.
 const INQUIRIES_MAX: usize = 4;
-/// Such commands under way at once: one may be among those dropped.
-const KNOCKS_MAX: usize = 3;
 /// Silence after which an initiator that waits sends another command, in nanoseconds.
 const QUIET_NS: u64 = 20_000_000;
 
@@ -182,8 +180,10 @@ impl Workload {
     fn knock(&mut self, index: usize) {
         let (now, lun) = (self.world.now(), self.config.lun);
         let actor = &mut self.actors[index];
-        let quiet = now.saturating_sub(actor.content.max(actor.knocked)) > QUIET_NS;
-        if quiet && actor.is_waiting() && actor.knocks.len() < KNOCKS_MAX {
+        // Those before may have been dropped as well.
+        let patience = QUIET_NS << actor.knocks.len().min(6);
+        let quiet = now.saturating_sub(actor.content.max(actor.knocked)) > patience;
+        if quiet && actor.is_waiting() {
             let mut command = Command::new(lun, cdb::test_unit_ready(), Transfer::None);
             command.immediate = true;
             actor.knocks.extend(actor.initiator.command(command));
