@@ -109,3 +109,35 @@ fn answers_that_a_full_queue_had_no_room_for_are_sent_once_it_has() {
         assert_eq!(ended, sent.len(), "seed {seed}");
     }
 }
+
+/// The answer to a reset says that no write of anybody lands any more.
+#[test]
+fn a_reset_is_answered_when_the_writes_of_others_are_over_too() {
+    for seed in 0..20 {
+        let world = SimWorld::new(SimConfig::calm(seed));
+        let slow = DiskConfig { latency: 5_000_000..50_000_000, ..DiskConfig::default() };
+        let disk = world.disk("disk", 4 << 20, slow);
+        let owner = (seed % 2) as u16;
+        let mut house = build(&world, &Plan { shards: 2, owner, ..Plan::new(disk) });
+        let mut resetter = initiator(&world, 1, |config| config.shard = Some(1));
+        let mut writer = initiator(&world, 2, |config| config.shard = Some(0));
+        login(&mut house, &mut resetter);
+        login(&mut house, &mut writer);
+        for lba in 0..8 {
+            let write = Command::new(0, cdb::write_16(lba * 8, 8, false), Transfer::Out(pattern(4096, 1)));
+            writer.command(write).unwrap();
+        }
+        let idle = world.in_flight(owner);
+        while world.in_flight(owner) < idle + 4 {
+            assert!(house.step(), "seed {seed}: the writes do not begin");
+        }
+        let function = if seed % 4 < 2 { 5 } else { 4 };
+        let tag = resetter.task_management(function, 0, None).unwrap();
+        assert_eq!(wait(&mut house, &mut resetter), Report::TaskManagement { tag, response: 0 });
+        let then = world.peek_disk(disk, 0, 8 * 4096);
+        for _ in 0..1_000 {
+            house.step();
+        }
+        assert!(world.peek_disk(disk, 0, 8 * 4096) == then, "seed {seed}: a write landed after the answer");
+    }
+}
