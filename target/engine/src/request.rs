@@ -175,6 +175,8 @@ pub(crate) enum Message {
         /// Sessions that lost tasks by it.
         victims: Vec<NexusId>,
     },
+    /// Commands wait for buffers on the sending shard: whoever holds some for nothing is to go.
+    Relieve,
     /// The task set is clear.
     Cleared {
         /// Who waited.

@@ -371,6 +371,7 @@ impl<R: Ring> Shard<R> {
             }
             Message::Kill(kill) => self.kill(kill),
             Message::Killed { kill, shard, victims } => self.backend.killed(kill, shard, &victims),
+            Message::Relieve => self.drop_idle(),
             Message::Cleared { manager } => {
                 if let Some(conn) = self.conns.get_mut(manager.connection) {
                     conn.cleared(manager.connection, manager.id, &mut front!(self));

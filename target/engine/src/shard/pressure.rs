@@ -2,6 +2,7 @@
 
 use super::{Shard, io};
 use crate::connection::Conn;
+use crate::request::Message;
 use crate::token::Key;
 use stampede_ring::Ring;
 
@@ -52,7 +53,8 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    /// Drops connections that hold memory and do nothing with it, if others have waited for some.
+    /// If commands have waited for memory, drops connections that hold some and do nothing with it. Data that was read
+    /// here may be on its way from any shard's connections.
     fn relieve(&mut self) {
         if self.stalled.is_empty() && !self.backend.is_starved() {
             self.pressure.since_ns = None;
@@ -64,6 +66,14 @@ impl<R: Ring> Shard<R> {
             return;
         }
         self.pressure.since_ns = Some(now_ns);
+        for shard in self.mesh.shards() {
+            self.post(shard, Message::Relieve);
+        }
+    }
+
+    /// Drops connections that hold memory and do nothing with it.
+    pub(super) fn drop_idle(&mut self) {
+        let now_ns = self.now_ns;
         let idle = |since_ns: Option<u64>| since_ns.is_some_and(|ns| now_ns.saturating_sub(ns) >= IDLE_NS);
         let keys = |idles: &dyn Fn(&Conn) -> bool| -> Vec<Key> {
             self.conns.iter().filter(|(_, conn)| idles(conn)).map(|(key, _)| key).collect()
