@@ -196,18 +196,24 @@ impl Raw {
     /// Writes a pattern and reads it back.
     pub(crate) fn verify(&mut self, lba: u32, blocks: u16, seed: u8) {
         let bytes: Vec<u8> = (0..u32::from(blocks) * 512).map(|n| (n / 3) as u8 ^ seed).collect();
-        // A new nexus is told of the power-on, and everybody of somebody's reset (SPC-4 5.14).
-        for attempt in 0.. {
-            let (status, _) = self.run(transfer_10(0x2a, lba, blocks), &bytes, 0);
-            if status == 0 {
-                break;
+        self.persist(transfer_10(0x2a, lba, blocks), &bytes, 0);
+        let found = self.persist(transfer_10(0x28, lba, blocks), &[], bytes.len() as u32);
+        assert!(found == bytes, "other bytes at {lba}");
+    }
+
+    /// Runs a command until it succeeds, as an operating system does: a new nexus is told of the power-on first
+    /// (SPC-4 5.14), and BUSY and TASK SET FULL mean later.
+    fn persist(&mut self, cdb: [u8; 16], data_out: &[u8], expected_in: u32) -> Vec<u8> {
+        const CHECK_CONDITION: u8 = 2;
+        for _ in 0..50 {
+            match self.run(cdb, data_out, expected_in) {
+                (0, data_in) => return data_in,
+                (CHECK_CONDITION, _) => {}
+                (0x08 | 0x28, _) => std::thread::sleep(Duration::from_millis(100)),
+                (status, _) => panic!("status {status:02x}"),
             }
-            assert!(attempt < 50, "status {status:02x}");
-            // BUSY, TASK SET FULL: later.
-            std::thread::sleep(Duration::from_millis(if status == 2 { 0 } else { 100 }));
         }
-        let (status, found) = self.run(transfer_10(0x28, lba, blocks), &[], bytes.len() as u32);
-        assert!(status == 0 && found == bytes, "status {status:02x}, or other bytes, at {lba}");
+        panic!("{cdb:x?} never succeeds");
     }
 
     /// Ends with a RST, as a machine does that lost its memory.
