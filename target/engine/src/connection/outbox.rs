@@ -26,15 +26,33 @@ pub(super) enum PduData<'a> {
     Payload(&'a Payload, u32, u32),
 }
 
-/// No header buffer was free, or the PDU fits no list: the connection cannot go on.
-#[derive(Debug)]
-pub(super) struct Overload;
+/// One connection may have at most this share of all header buffers filled: an initiator that sends requests and does
+/// not take their answers must not use up what the others' answers need.
+const COPIED_SHARE: u64 = 16;
+
+/// Why a connection cannot go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Overload {
+    /// It does not take what it is sent.
+    #[error("it asks and does not take the answers")]
+    NotTaken,
+    /// No header buffer was free, or the PDU fits no list.
+    #[error("no header buffer is free for its answers")]
+    NoBuffer,
+}
+
+/// A list, and how many of its bytes lie in header buffers.
+#[derive(Debug, Default)]
+struct Queued {
+    list: SendList,
+    copied: u64,
+}
 
 /// PDUs waiting to be sent, in order.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     /// Full lists, and the one being filled at the back.
-    lists: VecDeque<SendList>,
+    lists: VecDeque<Queued>,
     /// Bytes used of the last header buffer of the list being filled, and its index there.
     headers: Option<(u16, u32)>,
     /// An empty list to fill next.
@@ -42,6 +60,10 @@ pub(crate) struct Outbox {
     in_flight: bool,
     /// Bytes of the list that is being sent.
     in_flight_bytes: u64,
+    /// Those in header buffers.
+    in_flight_copied: u64,
+    /// Bytes in header buffers of all lists.
+    copied: u64,
     header_digest: bool,
     data_digest: bool,
 }
@@ -57,11 +79,14 @@ impl Outbox {
     pub(super) fn push(&mut self, header: &Bhs, data: PduData<'_>, pool: &Arc<Pool>) -> Result<(), Overload> {
         let pieces = match data {
             PduData::Payload(payload, ..) => payload.0.len(),
-            _ => 0,
+            PduData::Bytes(bytes) => bytes.len() / pool.slot_len() as usize,
+            PduData::None => 0,
         };
-        let room = |list: &SendList| list.bytes() < LIST_BYTES_MAX && list.has_room(pieces + SEGMENTS_SPARE);
+        let room = |queued: &Queued| {
+            queued.list.bytes() < LIST_BYTES_MAX && queued.list.has_room(pieces + SEGMENTS_SPARE)
+        };
         if !self.lists.back().is_some_and(room) {
-            self.lists.push_back(self.spare.take().unwrap_or_default());
+            self.lists.push_back(Queued { list: self.spare.take().unwrap_or_default(), copied: 0 });
             self.headers = None;
         }
         let bytes = &header.0;
@@ -101,19 +126,24 @@ impl Outbox {
 
     /// Copies bytes behind those copied last.
     fn copy(&mut self, mut bytes: &[u8], pool: &Arc<Pool>) -> Result<(), Overload> {
-        let list = self.lists.back_mut().ok_or(Overload)?;
+        let Queued { list, copied } = self.lists.back_mut().ok_or(Overload::NoBuffer)?;
+        *copied += bytes.len() as u64;
+        self.copied += bytes.len() as u64;
+        if self.copied > u64::from(pool.slots()) * u64::from(pool.slot_len()) / COPIED_SHARE {
+            return Err(Overload::NotTaken);
+        }
         while !bytes.is_empty() {
             let (index, used) = match self.headers {
                 Some((index, used)) if used < pool.slot_len() => (index, used),
                 _ => {
                     if !list.has_room(1) {
-                        return Err(Overload);
+                        return Err(Overload::NoBuffer);
                     }
-                    (list.pin(pool.take().ok_or(Overload)?), 0)
+                    (list.pin(pool.take().ok_or(Overload::NoBuffer)?), 0)
                 }
             };
             let take = bytes.len().min((pool.slot_len() - used) as usize);
-            let target = list.buffer_mut(index).and_then(Buffer::bytes_mut).ok_or(Overload)?;
+            let target = list.buffer_mut(index).and_then(Buffer::bytes_mut).ok_or(Overload::NoBuffer)?;
             target[used as usize..used as usize + take].copy_from_slice(&bytes[..take]);
             list.segment(index, used, take as u32);
             self.headers = Some((index, used + take as u32));
@@ -123,7 +153,7 @@ impl Outbox {
     }
 
     fn pin(&mut self, payload: &Payload, offset: u32, len: u32) -> Result<(), Overload> {
-        let list = self.lists.back_mut().ok_or(Overload)?;
+        let list = &mut self.lists.back_mut().ok_or(Overload::NoBuffer)?.list;
         payload.each(u64::from(offset), u64::from(len), |piece, start, len| {
             let index = list.pin(piece.buffer.clone());
             list.segment(index, start, len);
@@ -137,13 +167,14 @@ impl Outbox {
             return None;
         }
         loop {
-            let list = self.lists.pop_front()?;
+            let Queued { list, copied } = self.lists.pop_front()?;
             if self.lists.is_empty() {
                 self.headers = None;
             }
             if !list.is_empty() {
                 self.in_flight = true;
                 self.in_flight_bytes = list.bytes();
+                self.in_flight_copied = copied;
                 return Some(list);
             }
             self.spare = Some(list);
@@ -154,6 +185,7 @@ impl Outbox {
     pub(crate) fn sent(&mut self, result: Result<u32, Errno>, mut list: SendList) -> Result<u32, Errno> {
         self.in_flight = false;
         self.in_flight_bytes = 0;
+        let copied = std::mem::take(&mut self.in_flight_copied);
         let sent = result.inspect_err(|_| list.clear());
         if let Ok(sent) = sent {
             list.advance(u64::from(sent));
@@ -161,13 +193,14 @@ impl Outbox {
         if list.is_empty() {
             list.clear();
             self.spare = Some(list);
+            self.copied = self.copied.saturating_sub(copied);
         } else {
             // A list that was begun is never filled further: its place is the front, even when it is the only one.
             if self.lists.is_empty() {
                 self.headers = None;
-                self.lists.push_back(self.spare.take().unwrap_or_default());
+                self.lists.push_back(Queued { list: self.spare.take().unwrap_or_default(), copied: 0 });
             }
-            self.lists.push_front(list);
+            self.lists.push_front(Queued { list, copied });
         }
         sent
     }
@@ -176,6 +209,7 @@ impl Outbox {
     pub(crate) fn clear(&mut self) {
         self.lists.clear();
         self.headers = None;
+        self.copied = self.in_flight_copied;
     }
 
     /// Whether a send is under way.
@@ -185,11 +219,11 @@ impl Outbox {
 
     /// Whether something waits to be sent.
     pub(crate) fn is_pending(&self) -> bool {
-        self.lists.iter().any(|list| !list.is_empty())
+        self.lists.iter().any(|queued| !queued.list.is_empty())
     }
 
     /// Bytes that wait to be sent or are being sent.
     pub(crate) fn bytes(&self) -> u64 {
-        self.in_flight_bytes + self.lists.iter().map(SendList::bytes).sum::<u64>()
+        self.in_flight_bytes + self.lists.iter().map(|queued| queued.list.bytes()).sum::<u64>()
     }
 }

@@ -1,7 +1,7 @@
 //! The side of a connection that its protocol state machine acts on: the outbox, and the memory of its tasks.
 
 use super::Front;
-use super::outbox::{Outbox, PduData};
+use super::outbox::{Outbox, Overload, PduData};
 use crate::messages::{LunAddress, LunMap};
 use crate::payload::{Payload, Piece};
 use crate::request::Data;
@@ -27,8 +27,8 @@ pub(crate) enum Happening {
     FullFeature(Key),
     /// Close after sending.
     Finish(Key, Close),
-    /// The connection cannot go on: our own limits.
-    Overload(Key),
+    /// The connection cannot go on.
+    Overload(Key, Overload),
 }
 
 /// The memory of one task.
@@ -247,8 +247,8 @@ impl Output for Sink<'_, '_> {
                 }
             }
         };
-        if side.outbox.push(header, data, self.front.headers).is_err() {
-            self.front.happenings.push_back(Happening::Overload(self.key));
+        if let Err(overload) = side.outbox.push(header, data, self.front.headers) {
+            self.front.happenings.push_back(Happening::Overload(self.key, overload));
         }
     }
 

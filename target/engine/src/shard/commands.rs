@@ -34,7 +34,7 @@ impl<R: Ring> Shard<R> {
                 }
                 self.finish(key, &how);
             }
-            Happening::Overload(key) => self.drop_conn(key, &"no header buffer is free for its answers"),
+            Happening::Overload(key, why) => self.drop_conn(key, &why),
         }
     }
 

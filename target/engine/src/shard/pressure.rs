@@ -56,7 +56,9 @@ impl<R: Ring> Shard<R> {
     /// If commands have waited for memory, drops connections that hold some and do nothing with it. Data that was read
     /// here may be on its way from any shard's connections.
     fn relieve(&mut self) {
-        if self.stalled.is_empty() && !self.backend.is_starved() {
+        let headers = &self.config.headers;
+        let short = headers.in_use() > headers.slots() / 4 * 3;
+        if self.stalled.is_empty() && !self.backend.is_starved() && !short {
             self.pressure.since_ns = None;
             return;
         }

@@ -386,3 +386,24 @@ fn clients_that_never_send_their_data_do_not_stop_the_others() {
     let write = || Command::new(0, cdb::write_16(4096, 1024, false), Transfer::Out(vec![7; 1024 * 512]));
     others_go_on_beside(write, 1, "senders");
 }
+
+#[test]
+fn a_client_that_pings_and_never_listens_uses_up_nobody_elses_headers() {
+    let (world, disk) = world_with_disk(512);
+    let mut house = house(&world, &Plan::new(disk));
+    let mut rude = initiator(&world, 8, |_| {});
+    let mut host = initiator(&world, 9, |_| {});
+    login(&mut house, &mut rude);
+    login(&mut house, &mut host);
+    let ping = vec![7; 8000];
+    for lba in 0..100 {
+        for _ in 0..20 {
+            rude.nop(&ping);
+        }
+        let bytes = pattern(4096, lba as u8);
+        write(&mut house, &mut host, lba * 8, &bytes);
+        assert!(read(&mut house, &mut host, lba * 8, 8) == bytes);
+    }
+    assert_eq!(house.shards[0].counters().closed, 1, "the rude one is gone");
+    assert_eq!(world.misuses(), Vec::<String>::new());
+}
