@@ -111,6 +111,11 @@ impl Store {
         let bad_directory = |source| StoreError::Directory { path: directory.to_owned(), source };
         std::fs::create_dir_all(directory).map_err(bad_directory)?;
         let path = directory.join(FILE_NAME);
+        // The database would take an empty file for a new store, and forget every epoch without a word.
+        if std::fs::metadata(&path).is_ok_and(|file| file.len() == 0) {
+            let why = "it is empty: it was cut off, or the very first start was".to_owned();
+            return Err(StoreError::Corrupted { path, why });
+        }
         let opened = Database::builder()
             .set_cache_size(CACHE_BYTES)
             // The file is small, and a damaged one must be an error, not a panic in the middle of a boot storm.
@@ -324,7 +329,7 @@ mod tests {
     #[test]
     fn a_foreign_file_is_named() {
         let dir = tempfile::tempdir().unwrap();
-        for content in [vec![7; 100], vec![0; 100_000], b"[target]\n".repeat(1000)] {
+        for content in [vec![], vec![7; 100], vec![0; 100_000], b"[target]\n".repeat(1000)] {
             std::fs::write(dir.path().join(FILE_NAME), content).unwrap();
             let error = Store::open(dir.path()).unwrap_err();
             assert!(matches!(error, StoreError::Corrupted { .. }), "{error}");
