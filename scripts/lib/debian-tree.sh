@@ -4,7 +4,6 @@
 # Both the golden image and the kernel initiator's initramfs are cut from it. debootstrap and chroot need root.
 
 DEBIAN_SUITE=bookworm
-DEBIAN_MIRROR="${STAMPEDE_DEBIAN_MIRROR:-http://deb.debian.org/debian}"
 DEBIAN_PACKAGES=systemd-sysv,udev,kmod,iproute2,open-iscsi,initramfs-tools,lz4,e2fsprogs
 
 # debian_tree_tar VARIABLE: makes the tarball unless it is there; puts its path into VARIABLE.
@@ -18,13 +17,23 @@ debian_tree_tar() {
     printf -v "$1" %s "$file"
 }
 
+# The mirror that this machine's apt takes the suite from; nothing, for debootstrap's own default, when it has none.
+debian_mirror() {
+    if [ -n "${STAMPEDE_DEBIAN_MIRROR:-}" ]; then
+        printf '%s\n' "$STAMPEDE_DEBIAN_MIRROR"
+    else
+        apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' "Codename: $DEBIAN_SUITE" | sed -n 1p
+    fi
+}
+
 debian_tree_make() {
-    local tar=$1 tree=$CACHE/tree.$$
+    local tar=$1 tree=$CACHE/tree.$$ mirror
+    mirror=$(debian_mirror)
     mkdir -p "$CACHE/debs"
     say "  debootstrap $DEBIAN_SUITE (two minutes or so)"
     as_root rm -rf "$tree"
     if ! as_root timeout 1200 debootstrap --variant=minbase --cache-dir="$(realpath "$CACHE")/debs" \
-        --include="$DEBIAN_PACKAGES" "$DEBIAN_SUITE" "$tree" "$DEBIAN_MIRROR" >"$CACHE/debootstrap.log" 2>&1; then
+        --include="$DEBIAN_PACKAGES" "$DEBIAN_SUITE" "$tree" ${mirror:+"$mirror"} >"$CACHE/debootstrap.log" 2>&1; then
         tail -n 20 "$CACHE/debootstrap.log" >&2
         die "debootstrap failed: $CACHE/debootstrap.log"
     fi
