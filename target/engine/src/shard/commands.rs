@@ -8,7 +8,7 @@ use crate::request::{Answer, Clearing, Data, Manager, Message, Origin, Outcome, 
 use crate::token::Key;
 use stampede_ring::Ring;
 use stampede_scsi::{Status, TransportId, cdb};
-use stampede_session::{Close, ManagementRequest, ManagementResponse, TaskAttribute, TaskKey};
+use stampede_session::{Close, ManagementRequest, ManagementResponse, Task, TaskKey};
 use std::collections::VecDeque;
 
 /// REPORT LUNS (SPC-4 6.33): a question to the target, not to one unit.
@@ -68,8 +68,6 @@ impl<R: Ring> Shard<R> {
         }
         self.counters.commands += 1;
         let cdb = *state.cdb();
-        let attribute = state.attribute();
-        let expected_out = if state.is_write() { state.expected_len() } else { 0 };
         let local = if state.cdb_long() {
             Some(stampede_scsi::Reply::check(stampede_scsi::sense::INVALID_OPERATION_CODE))
         } else if cdb[0] == REPORT_LUNS {
@@ -86,11 +84,7 @@ impl<R: Ring> Shard<R> {
             return;
         }
         let Some(address) = address else { return };
-        let expected_in = u64::from(state.expected_len());
-        let reads = match cdb::data_direction_and_len(&cdb, address.block_size) {
-            cdb::Transfer::In(bytes) => bytes.min(expected_in),
-            _ => 0,
-        };
+        let reads = reading_bytes(state, address);
         let Some(slot) = conn.side.slot_mut(task) else { return };
         if slot.refused {
             let reply = stampede_scsi::Reply::status(Status::TaskSetFull);
@@ -108,7 +102,7 @@ impl<R: Ring> Shard<R> {
             conn.waiting.push_back(task);
             return;
         }
-        self.send_command(key, task, (cdb, attribute, expected_out, reads), address);
+        self.send_command(key, task, reads, address);
     }
 
     /// Starts reads that waited for the client to take what it asked for before; ends those that were killed.
@@ -133,27 +127,20 @@ impl<R: Ring> Shard<R> {
                 conn.waiting.pop_front();
                 continue;
             };
-            let (cdb, attribute) = (*state.cdb(), state.attribute());
-            let reads = match cdb::data_direction_and_len(&cdb, address.block_size) {
-                cdb::Transfer::In(bytes) => bytes.min(u64::from(state.expected_len())),
-                _ => 0,
-            };
+            let reads = reading_bytes(state, address);
             if !conn.side.may_read(reads, self.config.connection_bytes_max) {
                 return;
             }
             conn.waiting.pop_front();
-            self.send_command(key, task, (cdb, attribute, 0, reads), address);
+            self.send_command(key, task, reads, address);
         }
     }
 
-    fn send_command(
-        &mut self,
-        key: Key,
-        task: TaskKey,
-        (cdb, attribute, expected_out, reads): ([u8; 16], TaskAttribute, u32, u64),
-        address: LunAddress,
-    ) {
+    fn send_command(&mut self, key: Key, task: TaskKey, reads: u64, address: LunAddress) {
         let Some(conn) = self.conns.get_mut(key) else { return };
+        let Some(state) = conn.session.task(task) else { return };
+        let (cdb, attribute) = (*state.cdb(), state.attribute());
+        let expected_out = if state.is_write() { state.expected_len() } else { 0 };
         let data = conn.side.take_data(task, &mut self.gathered_bytes);
         let now_ns = self.now_ns;
         // A task without write data has its place here too: whether it runs, since when.
@@ -311,5 +298,13 @@ impl<R: Ring> Shard<R> {
         for (address, clearing) in clearings {
             self.post(address.owner, Message::Clear { manager, lun: address.lun, nexus, clearing });
         }
+    }
+}
+
+/// Bytes of data-in that a command will bring at most.
+fn reading_bytes(task: &Task, address: LunAddress) -> u64 {
+    match cdb::data_direction_and_len(task.cdb(), address.block_size) {
+        cdb::Transfer::In(bytes) => bytes.min(u64::from(task.expected_len())),
+        _ => 0,
     }
 }
