@@ -1,0 +1,3 @@
+//! stampede-bench.
+
+#![forbid(unsafe_code)]

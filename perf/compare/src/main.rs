@@ -1,0 +1,4 @@
+//! compare.
+
+#![forbid(unsafe_code)]
+fn main() {}

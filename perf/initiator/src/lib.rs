@@ -1,0 +1,3 @@
+//! stampede-initiator.
+
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! stampede-null-target.
+
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! stampede-report.
+
+#![forbid(unsafe_code)]

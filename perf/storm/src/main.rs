@@ -1,0 +1,4 @@
+//! storm.
+
+#![forbid(unsafe_code)]
+fn main() {}

@@ -1,0 +1,3 @@
+//! stampede-verify.
+
+#![forbid(unsafe_code)]

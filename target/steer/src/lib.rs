@@ -1,0 +1,3 @@
+//! stampede-steer.
+
+#![forbid(unsafe_code)]
