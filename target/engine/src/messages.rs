@@ -72,6 +72,27 @@ pub enum ToControl {
         /// When anything was last received from it (monotonic nanoseconds); 0 if it is gone.
         last_heard_ns: u64,
     },
+    /// A session lives on another shard now, as [`FromControl::Move`] asked. Sent by the new shard, once it owns the
+    /// session; what concerns the session goes there from now on.
+    Moved {
+        /// Which.
+        session: SessionId,
+        /// Where it lived.
+        from: ShardId,
+        /// Where it lives now.
+        to: ShardId,
+        /// Clones that this session alone used, and whose owner is the new shard now.
+        luns: Vec<LunId>,
+    },
+    /// A session stays where it is, though [`FromControl::Move`] asked otherwise.
+    MoveFailed {
+        /// Which.
+        session: SessionId,
+        /// Where it lives; for [`MoveRefusal::Unknown`] the shard that was asked.
+        shard: ShardId,
+        /// Why.
+        why: MoveRefusal,
+    },
     /// The answer to [`FromControl::DropClone`]: its memory is free.
     CloneDropped {
         /// Which.
@@ -97,6 +118,36 @@ pub enum SessionEnd {
     Closed,
 }
 
+/// Why a session was not moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MoveRefusal {
+    /// The shard has no such session.
+    Unknown,
+    /// The session is logging out, or its connection is ending.
+    Ending,
+    /// An earlier move of it is still under way.
+    Underway,
+    /// The session lives there already, or there is no such shard.
+    NoSuchShard,
+    /// Its tasks or sends did not come to an end in time.
+    Busy,
+    /// The other shard has no room for it.
+    NoRoom,
+}
+
+impl std::fmt::Display for MoveRefusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Unknown => "the session is gone",
+            Self::Ending => "the session is ending",
+            Self::Underway => "an earlier move of it is still under way",
+            Self::NoSuchShard => "it lives on that shard already, or there is no such shard",
+            Self::Busy => "its commands did not come to an end in time; try again when it is less busy",
+            Self::NoRoom => "the other shard has no room for another session",
+        })
+    }
+}
+
 /// From the control thread to a shard.
 #[derive(Debug)]
 pub enum FromControl {
@@ -114,6 +165,15 @@ pub enum FromControl {
     CloseSession {
         /// Which.
         session: SessionId,
+    },
+    /// Hand a session over to another shard: a login that waits for its admission at once, a session in the full
+    /// feature phase once its window is closed and its tasks and sends have ended. [`ToControl::Moved`] or
+    /// [`ToControl::MoveFailed`] follows. Messages about the session that arrive meanwhile are passed on.
+    Move {
+        /// Which.
+        session: SessionId,
+        /// Where to.
+        to: ShardId,
     },
     /// Ask a session for a sign of life and report [`ToControl::Probed`] once it gave one or at the deadline.
     Probe {

@@ -18,6 +18,7 @@ pub mod clock;
 pub mod cpu;
 pub mod file;
 pub mod limits;
+mod loose;
 pub mod memory;
 pub mod net;
 pub mod probe;
@@ -27,6 +28,7 @@ pub mod script;
 pub mod seam;
 pub mod uring;
 
+pub use loose::LooseSocket;
 pub use memory::{Buffer, IoMemory, Pool, PoolConfig};
 pub use seam::{
     Accepted, Chunk, Completion, Errno, Event, FileId, Operation, PeerId, Received, Ring, Segment, SendList,

@@ -1,5 +1,6 @@
 //! The seam: operations in, completions out.
 
+use crate::loose::LooseSocket;
 use crate::memory::Buffer;
 use smallvec::SmallVec;
 use std::net::SocketAddr;
@@ -113,6 +114,13 @@ pub enum Operation {
         /// The socket; its id is invalid afterwards.
         socket: SocketId,
     },
+    /// Takes a connected socket out of this ring without closing it, for another ring to [`Ring::adopt`]: one
+    /// [`Event::Released`]. The caller has reaped the last completion of every other operation on it. What the peer
+    /// has sent and no receive has brought stays in the socket.
+    Release {
+        /// The socket; its id is invalid afterwards.
+        socket: SocketId,
+    },
     /// Wakes another shard: it reaps an [`Event::Woken`].
     Wake {
         /// Whom.
@@ -166,6 +174,12 @@ pub enum Event {
     Finished {
         /// Success or the reason.
         result: Result<(), Errno>,
+    },
+    /// Of [`Operation::Release`].
+    Released {
+        /// The connection; or EBADF for an id that is not valid, EINVAL for a listening socket, which both change
+        /// nothing.
+        result: Result<LooseSocket, Errno>,
     },
     /// Somebody woke this shard: a peer's [`Operation::Wake`] or a waker from outside.
     Woken,
@@ -240,6 +254,13 @@ pub trait Ring {
 
     /// Gives a receive buffer back to the kernel.
     fn recycle(&mut self, chunk: Chunk);
+
+    /// Puts a connection that another ring released into this ring's table. Bytes that came meanwhile arrive with
+    /// the next receive, as do a FIN or a reset.
+    ///
+    /// # Errors
+    /// The socket comes back, with ENFILE when the table is full, or EINVAL when it comes from another kind of ring.
+    fn adopt(&mut self, socket: LooseSocket) -> Result<SocketId, (Errno, LooseSocket)>;
 }
 
 /// One piece of a send: bytes `start..start + len` of the list's buffer number `buffer`.

@@ -231,16 +231,16 @@ fn a_tiny_socket_buffer_makes_a_send_wait_not_fail() {
 }
 
 #[test]
-fn a_moved_socket_keeps_its_bytes() {
+fn a_socket_moves_to_another_thread_with_its_unread_bytes() {
     let (ours, mut client) = connected();
     let mut first = ring();
     let socket = first.add_socket(ours).unwrap();
     client.write_all(b"unread").unwrap();
-    let moved = first.remove_socket(socket).unwrap();
-    assert!(first.remove_socket(socket).is_none());
+    first.push(Token(1), Operation::Release { socket }).unwrap();
+    let Event::Released { result: Ok(moved) } = reap_some(&mut first).remove(0).event else { panic!() };
     thread::spawn(move || {
         let mut second = ring();
-        let socket = second.add_socket(moved).unwrap();
+        let socket = second.adopt(moved).unwrap();
         second.push(Token(1), Operation::Receive { socket }).unwrap();
         let mut told = reap_some(&mut second);
         let Event::Received { received: Received::Chunk(chunk), more: true } = told.remove(0).event else {

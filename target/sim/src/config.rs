@@ -160,6 +160,8 @@ impl SimConfig {
             (ConnectionReset, 500),
             (SpuriousWake, 5_000),
             (QueueFull, 20_000),
+            (SlowRelease, 200_000),
+            (AdoptFull, 100_000),
         ];
         rates.into_iter().fold(FaultPlan::none(), |plan, (kind, rate)| plan.with(kind, rate))
     }

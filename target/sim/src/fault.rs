@@ -78,11 +78,23 @@ fault_kinds! {
     SpuriousWake,
     /// The submission queue was full.
     QueueFull,
+    /// Releasing a connection took very long.
+    SlowRelease,
+    /// A ring had no room for a connection that it was to adopt.
+    AdoptFull,
+    /// Bytes arrived while no ring had the connection.
+    LooseArrival,
+    /// A connection ended or was reset while no ring had it.
+    LooseEnd,
 }
 
 impl FaultKind {
     /// Number of kinds.
     pub const COUNT: usize = Self::ALL.len();
+
+    /// The kinds that only a target meets which moves connections between its rings.
+    pub const OF_MOVES: &[FaultKind] =
+        &[Self::SlowRelease, Self::AdoptFull, Self::LooseArrival, Self::LooseEnd];
 
     /// Position in [`FaultKind::ALL`].
     pub fn index(self) -> usize {

@@ -5,7 +5,7 @@ use crate::fault::FaultKind;
 use crate::state::{Occurrence, RingKey};
 use crate::world::SimWorld;
 use stampede_ring::{
-    Chunk, Completion, Errno, Event, FileId, Operation, Received, Ring, SocketId, Token, Wait,
+    Chunk, Completion, Errno, Event, FileId, LooseSocket, Operation, Received, Ring, SocketId, Token, Wait,
 };
 use std::net::SocketAddr;
 
@@ -146,5 +146,9 @@ impl Ring for SimRing {
         if let Some(ring) = state.ring(self.key) {
             ring.free_buffers.push(chunk.id);
         }
+    }
+
+    fn adopt(&mut self, socket: LooseSocket) -> Result<SocketId, (Errno, LooseSocket)> {
+        self.world.state().adopt(self.key, socket)
     }
 }

@@ -22,7 +22,9 @@ impl SimWorld {
     }
 
     pub(crate) fn state(&self) -> RefMut<'_, State> {
-        self.0.borrow_mut()
+        let mut state = self.0.borrow_mut();
+        state.close_abandoned();
+        state
     }
 
     /// The monotonic clock, in nanoseconds.

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 struct Twin {
     world: SimWorld,
     ring: SimRing,
+    other: SimRing,
     memory: IoMemory,
     files: Vec<DiskId>,
     listeners: Vec<(SocketId, SocketAddr)>,
@@ -19,10 +20,22 @@ impl Twin {
     fn new(config: SimConfig) -> Self {
         let buffers = config.ring.receive_buffers;
         let world = SimWorld::new(config);
-        let mut ring = world.ring(0);
-        ring.set_blocking(true);
+        let [ring, other] = [0, 1].map(|shard| {
+            let mut ring = world.ring(shard);
+            ring.set_blocking(true);
+            ring
+        });
         let memory = IoMemory::new(16 << 20).expect("memory for a test");
-        Self { world, ring, memory, files: Vec::new(), listeners: Vec::new(), clients: Vec::new(), buffers }
+        Self {
+            world,
+            ring,
+            other,
+            memory,
+            files: Vec::new(),
+            listeners: Vec::new(),
+            clients: Vec::new(),
+            buffers,
+        }
     }
 
     fn client(&self, client: ClientId) -> stampede_sim::ClientId {
@@ -35,6 +48,10 @@ impl ScriptWorld for Twin {
 
     fn ring(&mut self) -> &mut SimRing {
         &mut self.ring
+    }
+
+    fn swap_rings(&mut self) {
+        std::mem::swap(&mut self.ring, &mut self.other);
     }
 
     fn now_ns(&self) -> u64 {
@@ -127,11 +144,28 @@ fn every_script_holds_with_harmless_faults() {
         .with(FaultKind::ShortSend, 300_000)
         .with(FaultKind::SlowDisk, 50_000)
         .with(FaultKind::SlowNetwork, 50_000)
-        .with(FaultKind::SpuriousWake, 50_000);
+        .with(FaultKind::SpuriousWake, 50_000)
+        .with(FaultKind::SlowRelease, 300_000)
+        .with(FaultKind::AdoptFull, 200_000);
     for seed in 0..20 {
         for script in script::all::<Twin>() {
             println!("seed {seed}: {}", script.name);
             (script.run)(&mut Twin::new(SimConfig::calm(seed).with_faults(plan.clone())));
         }
+    }
+}
+
+/// The scripts about moves meet every fault of moves.
+#[test]
+fn moves_meet_their_faults() {
+    let plan = FaultPlan::none().with(FaultKind::SlowRelease, 300_000).with(FaultKind::AdoptFull, 200_000);
+    let mut faults = stampede_sim::FaultCounts::default();
+    for seed in 0..20 {
+        let mut twin = Twin::new(SimConfig::calm(seed).with_faults(plan.clone()));
+        script::run_all(&mut twin);
+        faults.add(&twin.world.faults());
+    }
+    for kind in FaultKind::OF_MOVES {
+        assert!(faults.count(*kind) > 0, "{kind:?}\n{faults}");
     }
 }

@@ -161,7 +161,10 @@ impl Registrar {
                 self.probed(session, alive, last_heard_ns, now, out);
             }
             ToControl::CloneDropped { lun } => self.clones.dropped(lun),
-            ToControl::Report(_) | ToControl::Drained { .. } => {}
+            ToControl::Moved { .. }
+            | ToControl::MoveFailed { .. }
+            | ToControl::Report(_)
+            | ToControl::Drained { .. } => {}
         }
     }
 

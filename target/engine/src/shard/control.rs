@@ -1,7 +1,7 @@
 //! What the control thread asks for.
 
 use super::{Shard, front};
-use crate::messages::{FromControl, SessionEnd, ToControl};
+use crate::messages::{FromControl, MoveRefusal, SessionEnd, ToControl};
 use crate::token::{Key, Kind, token};
 use stampede_ring::{Errno, Operation, Ring};
 use stampede_session::{Admission, SessionId};
@@ -44,6 +44,12 @@ impl<R: Ring> Shard<R> {
                 }
                 None => self.gone(session),
             },
+            FromControl::Move { session, .. } => {
+                let known = self.by_session.contains_key(&session);
+                let why = if known { MoveRefusal::Busy } else { MoveRefusal::Unknown };
+                let shard = self.config.shard;
+                self.control.send(ToControl::MoveFailed { session, shard, why });
+            }
             FromControl::Probe { session, deadline_ns } => self.probe(session, deadline_ns),
             FromControl::CreateClone { lun, golden, device } => {
                 if !self.backend.add_clone(lun, golden, *device) {

@@ -244,6 +244,12 @@ impl<R: Ring> House<R> {
                 ToControl::Report(report) => self.reports.push(*report),
                 ToControl::Probed { .. } => self.probed += 1,
                 ToControl::CloneDropped { lun } => self.dropped(lun),
+                ToControl::Moved { session, to, .. } => {
+                    if let Some(known) = self.sessions.get_mut(&session) {
+                        known.shard = to;
+                    }
+                }
+                ToControl::MoveFailed { .. } => {}
             }
         }
         self.go_on_resetting();

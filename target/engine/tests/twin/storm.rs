@@ -4,7 +4,7 @@
 //! and where it stood.
 
 use crate::life::{Bug, LifeConfig, MutantConfigKey, Outcome, live};
-use stampede_sim::Mutation;
+use stampede_sim::{FaultKind, Mutation};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
@@ -76,7 +76,9 @@ fn a_thousand_lives_do_not_diverge_and_meet_every_fault() {
     assert!(sum.counts.sent >= seeds * COMMANDS);
     assert!(sum.counts.good > sum.counts.sent / 2, "most commands should succeed: {:?}", sum.counts);
     if seeds == SEEDS {
-        assert_eq!(sum.faults.missing(), [], "faults that never struck\n{}", sum.faults);
+        let missing: Vec<_> =
+            sum.faults.missing().into_iter().filter(|kind| !FaultKind::OF_MOVES.contains(kind)).collect();
+        assert_eq!(missing, [], "faults that never struck\n{}", sum.faults);
         for (name, count) in sum.events.each().chain(sum.counts.each()) {
             // Initiators of the twin never break the protocol.
             assert_eq!(count == 0, name == "violations", "{name}: {count}");

@@ -14,6 +14,7 @@ use crate::{Buffer, Completion, FileId, Ring, SocketId};
 
 mod driver;
 mod files;
+mod moves;
 mod sends;
 mod sockets;
 
@@ -30,6 +31,10 @@ pub trait ScriptWorld {
 
     /// The ring under test.
     fn ring(&mut self) -> &mut Self::R;
+
+    /// Makes another ring the ring under test, and that one the other: all else of the world, too, means it then.
+    /// Twice is as it was.
+    fn swap_rings(&mut self);
 
     /// The ring's clock, in nanoseconds, as [`crate::Wait::Until`] means it.
     fn now_ns(&self) -> u64;
@@ -83,6 +88,7 @@ pub struct Script<W> {
 /// All scripts, for running them one by one.
 pub fn all<W: ScriptWorld>() -> Vec<Script<W>> {
     let mut scripts = sockets::all();
+    scripts.extend(moves::all());
     scripts.extend(sends::all());
     scripts.extend(files::all());
     scripts

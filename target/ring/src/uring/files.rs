@@ -28,7 +28,7 @@ impl UringRing {
             return Err(full);
         };
         let target = self.register_descriptor(self.sockets.max() + index, file.as_fd().as_raw_fd());
-        self.files.insert(OpenFile { file, target }).map(FileId).ok_or(full)
+        self.files.insert(OpenFile { file, target }).map(FileId).map_err(|_| full)
     }
 
     /// What the file is; `None` for an id that is not (or no longer) valid.

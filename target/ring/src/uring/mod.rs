@@ -14,7 +14,8 @@
 //! - Files in memory are read and written inline, by pread and pwrite in `push`: the kernel's memory file systems
 //!   have no non-blocking path, and io_uring would hand each transfer to a worker thread, which costs ten times the
 //!   copy.
-//! - Close is done inline: shutdown and close of a TCP socket without SO_LINGER do not wait.
+//! - Close and release are done inline: shutdown and close of a TCP socket without SO_LINGER do not wait, and the ring
+//!   owns a plain descriptor of each socket.
 //! - A wake is a message from ring to ring that completes silently, so a shard that wakes others is not woken by it.
 
 mod complete;
@@ -34,8 +35,9 @@ mod wake;
 pub use config::{AddError, SetupError, SetupReport, UringConfig};
 pub use wake::{PeerHandle, Waker};
 
+use crate::loose::LooseSocket;
 use crate::memory::{Buffer, Pool};
-use crate::seam::{Chunk, Completion, Errno, Event, Operation, PeerId, Ring, Token, Wait};
+use crate::seam::{Chunk, Completion, Errno, Event, Operation, PeerId, Ring, SocketId, Token, Wait};
 use files::OpenFile;
 use inflight::InFlight;
 use io_uring::{IoUring, squeue};
@@ -161,6 +163,10 @@ impl Ring for UringRing {
 
     fn recycle(&mut self, chunk: Chunk) {
         self.receive.recycle(chunk.id);
+    }
+
+    fn adopt(&mut self, socket: LooseSocket) -> Result<SocketId, (Errno, LooseSocket)> {
+        self.adopt_socket(socket)
     }
 }
 

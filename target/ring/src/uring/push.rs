@@ -53,7 +53,7 @@ impl UringRing {
     pub(super) fn push_operation(&mut self, token: Token, operation: Operation) -> Result<(), Operation> {
         let full = match operation {
             Operation::Cancel { .. } => self.inflight.is_full_for_cancels(),
-            Operation::Close { .. } | Operation::Wake { .. } => false,
+            Operation::Close { .. } | Operation::Release { .. } | Operation::Wake { .. } => false,
             _ => self.inflight.is_full(),
         };
         if full || self.ready.len() >= self.ready_max || self.ring.submission().is_full() {
@@ -76,6 +76,10 @@ impl UringRing {
             Operation::Close { socket } => {
                 let result = self.close_socket(socket);
                 self.finish_inline(token, Event::Finished { result });
+            }
+            Operation::Release { socket } => {
+                let result = self.release_socket(socket);
+                self.finish_inline(token, Event::Released { result });
             }
             Operation::Wake { peer } => self.push_wake(token, peer),
         }

@@ -3,8 +3,10 @@
 use super::UringRing;
 use super::config::AddError;
 use super::table::Target;
+use crate::loose::LooseSocket;
 use crate::net;
 use crate::seam::{Accepted, Errno, SocketId};
+use rustix::net::sockopt;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 pub(super) struct Socket {
@@ -27,21 +29,38 @@ impl UringRing {
     /// # Errors
     /// See [`AddError`].
     pub fn add_socket(&mut self, socket: impl Into<OwnedFd>) -> Result<SocketId, AddError> {
-        let fd = socket.into();
-        let full = AddError::Full { table: "sockets", limit: self.sockets.max() };
-        let Some(index) = self.sockets.next_index() else {
-            return Err(full);
-        };
-        let target = self.register_descriptor(index, fd.as_raw_fd());
-        self.sockets.insert(Socket { fd, target }).map(SocketId).ok_or(full)
+        let limit = self.sockets.max();
+        self.insert_socket(socket.into()).map_err(|_| AddError::Full { table: "sockets", limit })
     }
 
-    /// Lets go of a socket without closing it, to move it to another ring. The caller has reaped the last
-    /// completion of its operations.
-    pub fn remove_socket(&mut self, socket: SocketId) -> Option<OwnedFd> {
+    /// Lets go of a socket without closing it.
+    fn remove_socket(&mut self, socket: SocketId) -> Option<OwnedFd> {
         let (index, Socket { fd, target }) = self.sockets.remove(socket.0)?;
         self.unregister_descriptor(index, target);
         Some(fd)
+    }
+
+    /// See [`crate::Operation::Release`]. The ring owns a descriptor of each socket beside its entry in the
+    /// registered table, so nothing has to be asked of the kernel to get one.
+    pub(super) fn release_socket(&mut self, socket: SocketId) -> Result<LooseSocket, Errno> {
+        let held = self.sockets.get(socket.0).ok_or(Errno(libc::EBADF))?;
+        if sockopt::socket_acceptconn(&held.fd).map_err(|errno| Errno(errno.raw_os_error()))? {
+            return Err(Errno(libc::EINVAL));
+        }
+        self.remove_socket(socket).map(LooseSocket::new).ok_or(Errno(libc::EBADF))
+    }
+
+    /// See [`crate::Ring::adopt`].
+    pub(super) fn adopt_socket(&mut self, socket: LooseSocket) -> Result<SocketId, (Errno, LooseSocket)> {
+        let fd = socket.into_holder().map_err(|other| (Errno(libc::EINVAL), other))?;
+        self.insert_socket(fd).map_err(|fd| (Errno(libc::ENFILE), LooseSocket::new(fd)))
+    }
+
+    /// Puts a descriptor into the table; a full one hands it back.
+    fn insert_socket(&mut self, fd: OwnedFd) -> Result<SocketId, OwnedFd> {
+        let Some(index) = self.sockets.next_index() else { return Err(fd) };
+        let target = self.register_descriptor(index, fd.as_raw_fd());
+        self.sockets.insert(Socket { fd, target }).map(SocketId).map_err(|socket| socket.fd)
     }
 
     pub(super) fn socket_target(&self, socket: SocketId) -> Option<Target> {

@@ -44,12 +44,12 @@ impl<T> Table<T> {
         u32::try_from(self.slots.vacant_key()).ok().filter(|&index| index < self.max)
     }
 
-    /// Inserts, and returns the id; `None` when the table is full.
-    pub(super) fn insert(&mut self, value: T) -> Option<u32> {
-        let index = self.next_index()?;
+    /// Inserts, and returns the id; a full table hands the value back.
+    pub(super) fn insert(&mut self, value: T) -> Result<u32, T> {
+        let Some(index) = self.next_index() else { return Err(value) };
         self.generation = self.generation.wrapping_add(1) & (u32::MAX >> INDEX_BITS);
         self.slots.insert(Slot { generation: self.generation, value });
-        Some(self.generation << INDEX_BITS | index)
+        Ok(self.generation << INDEX_BITS | index)
     }
 
     pub(super) fn get(&self, id: u32) -> Option<&T> {
@@ -74,7 +74,7 @@ mod tests {
         let mut table = Table::new(2);
         let first = table.insert('a').unwrap();
         let second = table.insert('b').unwrap();
-        assert_eq!(table.insert('c'), None);
+        assert_eq!(table.insert('c'), Err('c'));
         assert_eq!(table.remove(first), Some((0, 'a')));
         let third = table.insert('c').unwrap();
         assert_ne!(first, third);

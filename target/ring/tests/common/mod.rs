@@ -29,6 +29,7 @@ impl Default for Config {
 
 pub(crate) struct UringWorld {
     pub(crate) ring: UringRing,
+    other: UringRing,
     pub(crate) memory: IoMemory,
     config: Config,
     folder: tempfile::TempDir,
@@ -55,11 +56,13 @@ impl UringWorld {
         let pools = if config.register { memory.pools() } else { &[] };
         let ring_config = UringConfig { receive_buffers: config.receive_buffers, ..small_config() };
         let ring = UringRing::new(&ring_config, pools).unwrap();
+        let other = UringRing::new(&ring_config, pools).unwrap();
         assert_eq!(ring.report().unregistered_files_reason, None);
         let parent = if config.in_memory { "/dev/shm" } else { env!("CARGO_TARGET_TMPDIR") };
         let folder = tempfile::tempdir_in(parent).unwrap();
         Self {
             ring,
+            other,
             memory,
             config,
             folder,
@@ -83,6 +86,10 @@ impl ScriptWorld for UringWorld {
 
     fn ring(&mut self) -> &mut UringRing {
         &mut self.ring
+    }
+
+    fn swap_rings(&mut self) {
+        std::mem::swap(&mut self.ring, &mut self.other);
     }
 
     fn now_ns(&self) -> u64 {

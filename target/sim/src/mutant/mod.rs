@@ -10,7 +10,8 @@ mod reuse;
 use history::History;
 use reuse::{Held, Slots};
 use stampede_ring::{
-    Buffer, Chunk, Completion, Errno, Event, FileId, Operation, Received, Ring, Token, Wait,
+    Buffer, Chunk, Completion, Errno, Event, FileId, LooseSocket, Operation, Received, Ring, SocketId, Token,
+    Wait,
 };
 use std::collections::{BTreeMap, VecDeque};
 
@@ -240,6 +241,10 @@ impl<R: Ring> Ring for Mutant<R> {
 
     fn recycle(&mut self, chunk: Chunk) {
         self.ring.recycle(chunk);
+    }
+
+    fn adopt(&mut self, socket: LooseSocket) -> Result<SocketId, (Errno, LooseSocket)> {
+        self.ring.adopt(socket)
     }
 }
 

@@ -5,9 +5,11 @@
 //!   client_recv <-- [arrived | in transit :to_client] <-- Send (short when the buffer is nearly full)
 //! ```
 
+mod loose;
 mod operate;
 mod pipe;
 
+pub(crate) use loose::Abandoned;
 pub(crate) use pipe::Pipe;
 
 use crate::state::RingKey;
@@ -36,12 +38,21 @@ pub(crate) struct Listener {
     pub(crate) open: bool,
 }
 
+/// A connection's state when its ring let go of it, to tell what came since.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AtRelease {
+    pub(crate) arrived: usize,
+    pub(crate) ended: bool,
+}
+
 /// A connection, from the client's connect until the world ends.
 pub(crate) struct Connection {
     pub(crate) client: SocketAddr,
     pub(crate) server: SocketAddr,
-    /// Who accepted it.
+    /// The ring that has it: the one that accepted it, or adopted it later.
     pub(crate) socket: Option<(RingKey, SocketId)>,
+    /// No ring has it: what was to be read, and whether it had ended, when it was released.
+    pub(crate) loose: Option<AtRelease>,
     pub(crate) to_target: Pipe,
     pub(crate) to_client: Pipe,
     pub(crate) receive: Option<u64>,
@@ -58,6 +69,11 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
+    /// Bytes that the target could receive now, and whether the stream has ended, by FIN or reset.
+    pub(crate) fn readable(&self, now: u64) -> (usize, bool) {
+        (self.to_target.arrived(now), self.failure.is_some() || self.to_target.has_ended(now))
+    }
+
     /// Kills the connection in both directions; the client may still read what had arrived.
     pub(crate) fn fail(&mut self, errno: Errno, now: u64) {
         if self.failure.is_none() {

@@ -42,6 +42,7 @@ impl State {
             client,
             server,
             socket: None,
+            loose: None,
             to_target: Pipe::new(self.config.network.socket_buffer),
             to_client: Pipe::new(self.config.network.socket_buffer),
             receive: None,
@@ -296,7 +297,7 @@ impl State {
         busy
     }
 
-    fn close_stream(&mut self, connection: usize) -> bool {
+    pub(super) fn close_stream(&mut self, connection: usize) -> bool {
         let arrival = self.now + self.transit();
         let now = self.now;
         let link = &mut self.network.connections[connection];
@@ -323,6 +324,7 @@ impl State {
             link.receive = None;
             link.sends.clear();
             link.socket = None;
+            link.loose = None;
         }
     }
 }

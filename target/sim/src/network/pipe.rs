@@ -50,7 +50,12 @@ impl Pipe {
 
     /// Whether all was read and the end has arrived.
     pub(crate) fn is_at_end(&self, now: u64) -> bool {
-        self.bytes == 0 && self.end.is_some_and(|end| end <= now)
+        self.bytes == 0 && self.has_ended(now)
+    }
+
+    /// Whether the end has arrived, behind bytes that may still wait to be read.
+    pub(crate) fn has_ended(&self, now: u64) -> bool {
+        self.end.is_some_and(|end| end <= now)
     }
 
     /// Whether the sender ended it.

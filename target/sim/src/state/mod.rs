@@ -6,7 +6,7 @@ mod submit;
 use crate::config::SimConfig;
 use crate::disk::{Disk, Request};
 use crate::fault::{FaultCounts, FaultKind};
-use crate::network::{Network, SendStage};
+use crate::network::{Abandoned, Network, SendStage};
 use crate::trace::TraceHash;
 use slab::Slab;
 use stampede_ring::{
@@ -74,7 +74,7 @@ pub(crate) enum Occurrence {
     Pump(usize),
     /// Something changed on a listener.
     PumpListener(usize),
-    /// A short operation (cancel, close, wake) takes effect.
+    /// A short operation (cancel, close, release, wake) takes effect.
     Short { ring: RingKey, token: Token, operation: Operation },
     /// A completion is posted late.
     Post { ring: RingKey, token: Token, event: Event },
@@ -90,6 +90,8 @@ pub(crate) struct State {
     pub(crate) rings: BTreeMap<u16, RingState>,
     pub(crate) disks: Vec<Disk>,
     pub(crate) network: Network,
+    /// Loose connections whose holders dropped them.
+    pub(crate) abandoned: Abandoned,
     /// By key; keys ascend, so they also order operations by submission.
     pub(crate) operations: BTreeMap<u64, Pending>,
     events: BTreeMap<(u64, u64), Occurrence>,
@@ -108,6 +110,7 @@ impl State {
             rings: BTreeMap::new(),
             disks: Vec::new(),
             network: Network::default(),
+            abandoned: Abandoned::default(),
             operations: BTreeMap::new(),
             events: BTreeMap::new(),
             sequence: 0,
@@ -296,5 +299,6 @@ fn mark(event: &Event) -> (u64, u64) {
         Event::Transferred { result, .. } => (4, bytes(result)),
         Event::Finished { result } => (5, result.as_ref().map_or_else(errno, |()| 0)),
         Event::Woken => (6, 0),
+        Event::Released { result } => (7, result.as_ref().map_or_else(errno, |_| 0)),
     }
 }

@@ -28,6 +28,13 @@ impl State {
             Operation::Zero { file, offset, len } => {
                 self.start_plain(ring, token, file, Action::Zero, offset, len)
             }
+            Operation::Release { .. } => {
+                let mut delay = self.short_latency();
+                if self.strikes(FaultKind::SlowRelease) {
+                    delay *= self.rng.u64(100..10_000);
+                }
+                self.schedule_in(delay, Occurrence::Short { ring, token, operation });
+            }
             Operation::Cancel { .. } | Operation::Close { .. } | Operation::Wake { .. } => {
                 let delay = self.short_latency();
                 self.schedule_in(delay, Occurrence::Short { ring, token, operation });
@@ -40,6 +47,7 @@ impl State {
         match operation {
             Operation::Cancel { target } => self.cancel(ring, token, target),
             Operation::Close { socket } => self.close(ring, token, socket),
+            Operation::Release { socket } => self.release(ring, token, socket),
             Operation::Wake { peer } => {
                 if let Some(key) = self.rings.get(&peer.0).map(|peer| peer.key) {
                     self.post(key, Token(0), Event::Woken, None);
@@ -174,6 +182,7 @@ impl State {
             Operation::Cancel { target } => (9, target.0, 0),
             Operation::Close { socket } => (10, u64::from(socket.0), 0),
             Operation::Wake { peer } => (11, u64::from(peer.0), 0),
+            Operation::Release { socket } => (12, u64::from(socket.0), 0),
         };
         for word in [self.now, kind << 16 | u64::from(ring.shard), token.0, one, two] {
             self.trace.mix(word);

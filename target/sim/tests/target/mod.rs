@@ -151,7 +151,8 @@ impl<R: Ring> Target<R> {
                     connection.cancelling = false;
                 }
             }
-            Event::Woken => {}
+            // It never releases anything.
+            Event::Released { .. } | Event::Woken => {}
         }
     }
 
