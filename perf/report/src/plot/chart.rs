@@ -1,0 +1,57 @@
+//! What the plots share: the canvas, colours, labels and the way to a file.
+
+use std::path::Path;
+
+use plotters::coord::Shift;
+use plotters::prelude::*;
+
+use crate::ReportError;
+
+/// Width and height of a plot, SVG user units.
+pub(super) const SIZE: (u32, u32) = (960, 540);
+/// The largest number of series that stay apart by colour.
+const COLOURS: [RGBColor; 8] = [
+    RGBColor(0, 114, 178),
+    RGBColor(213, 94, 0),
+    RGBColor(0, 158, 115),
+    RGBColor(204, 121, 167),
+    RGBColor(230, 159, 0),
+    RGBColor(86, 180, 233),
+    RGBColor(90, 90, 90),
+    RGBColor(148, 103, 189),
+];
+
+pub(super) type Canvas<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+/// The drawing library's errors, which say nothing that a type could use.
+pub(super) type Drawn = Result<(), Box<dyn std::error::Error>>;
+
+/// The colour of series `index`; they repeat after eight.
+pub(super) fn colour(index: usize) -> RGBColor {
+    COLOURS[index % COLOURS.len()]
+}
+
+/// Text of `size` units in whatever the viewer takes for sans-serif.
+pub(super) fn font(size: u32) -> TextStyle<'static> {
+    ("sans-serif", size).into()
+}
+
+/// Draws with `body` on a white canvas and writes the result to `path`: all of it or nothing.
+pub(super) fn write(path: &Path, body: impl FnOnce(&Canvas<'_>) -> Drawn) -> Result<(), ReportError> {
+    let mut svg = String::new();
+    let drawn = {
+        let canvas = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+        let drawn = canvas.fill(&WHITE).map_err(Into::into).and_then(|()| body(&canvas));
+        drawn.and_then(|()| canvas.present().map_err(Into::into))
+    };
+    drawn.map_err(|error| ReportError::Draw { path: path.into(), what: error.to_string() })?;
+    std::fs::write(path, svg).map_err(|error| ReportError::writing(path, error))
+}
+
+/// The next of 1, 2, 5, 10, 20 .. at or above `value`, so that an axis ends where people expect.
+pub(super) fn round_up(value: f64) -> f64 {
+    if value <= 0.0 || !value.is_finite() {
+        return 1.0;
+    }
+    let power = 10_f64.powf(value.log10().floor());
+    [1.0, 2.0, 5.0, 10.0].map(|step| step * power).into_iter().find(|end| *end >= value).unwrap_or(value)
+}

@@ -1,0 +1,142 @@
+//! Plots of lines: latency distributions and what was done over time.
+
+use std::path::Path;
+
+use plotters::prelude::*;
+
+use super::chart::{self, colour, font};
+use crate::{CurvePoint, ReportError, Second, human};
+
+/// A named line.
+#[derive(Clone, Copy, Debug)]
+pub struct Series<'a, Point> {
+    /// What the legend says.
+    pub name: &'a str,
+    /// Its points, from left to right.
+    pub points: &'a [Point],
+}
+
+/// Where the quantile axis of a latency plot ends: 99.9999%, six nines.
+const NINES_MAX: f64 = 6.0;
+
+/// Draws latency distributions: latency to the right on a logarithmic axis, and upwards the share of operations that
+/// took at most that long, on an axis on which each further nine (90%, 99%, 99.9% ..) is as high as the last, so that
+/// the tail can be seen.
+///
+/// # Errors
+/// [`ReportError::Empty`] if no series has a point; [`ReportError::File`] and [`ReportError::Draw`].
+pub fn latency_cdf(path: &Path, title: &str, series: &[Series<'_, CurvePoint>]) -> Result<(), ReportError> {
+    let all = || series.iter().flat_map(|one| one.points);
+    if all().next().is_none() {
+        return Err(ReportError::Empty { path: path.into(), what: "no latency was recorded" });
+    }
+    // A logarithmic axis has no zero.
+    let low = all().map(|point| point.us).fold(f64::INFINITY, f64::min).max(0.1) * 0.9;
+    let high = all().map(|point| point.us).fold(0.0, f64::max).max(low) * 1.1;
+    let top = all().map(nines).fold(1.0, f64::max).ceil();
+    chart::write(path, |canvas| {
+        let mut chart = ChartBuilder::on(canvas)
+            .caption(title, font(22))
+            .margin(16)
+            .x_label_area_size(44)
+            .y_label_area_size(84)
+            .build_cartesian_2d((low..high).log_scale(), 0.0..top)?;
+        chart
+            .configure_mesh()
+            .x_desc("latency")
+            .y_desc("share of operations")
+            .x_label_formatter(&|us| human::micros(*us))
+            .y_labels(top as usize + 1)
+            .y_label_formatter(&|nines| percent(*nines))
+            .light_line_style(WHITE)
+            .label_style(font(14))
+            .draw()?;
+        for (index, one) in series.iter().enumerate() {
+            let line = one.points.iter().map(|point| (point.us.max(low), nines(point)));
+            chart
+                .draw_series(LineSeries::new(line, colour(index).stroke_width(2)))?
+                .label(one.name)
+                .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour(index).stroke_width(2)));
+        }
+        let labels = SeriesLabelPosition::LowerRight;
+        chart
+            .configure_series_labels()
+            .position(labels)
+            .border_style(BLACK)
+            .background_style(WHITE)
+            .draw()?;
+        Ok(())
+    })
+}
+
+/// Draws operations per second over the window's seconds.
+///
+/// # Errors
+/// [`ReportError::Empty`] if no series has a point; [`ReportError::File`] and [`ReportError::Draw`].
+pub fn throughput(path: &Path, title: &str, series: &[Series<'_, Second>]) -> Result<(), ReportError> {
+    let all = || series.iter().flat_map(|one| one.points);
+    let Some(last) = all().map(|point| point.second).max() else {
+        return Err(ReportError::Empty { path: path.into(), what: "the window was shorter than a second" });
+    };
+    let first = all().map(|point| point.second).min().unwrap_or(last);
+    let high = chart::round_up(all().map(|point| point.operations).max().unwrap_or(0) as f64);
+    // One second alone still wants an axis of some length.
+    let span = first as f64..(last.max(first + 1)) as f64;
+    chart::write(path, |canvas| {
+        let mut chart = ChartBuilder::on(canvas)
+            .caption(title, font(22))
+            .margin(16)
+            .x_label_area_size(44)
+            .y_label_area_size(84)
+            .build_cartesian_2d(span, 0.0..high)?;
+        chart
+            .configure_mesh()
+            .x_desc("second")
+            .y_desc("operations per second")
+            .x_label_formatter(&|second| format!("{second:.0}"))
+            .y_label_formatter(&|rate| human::count(*rate))
+            .light_line_style(WHITE)
+            .label_style(font(14))
+            .draw()?;
+        for (index, one) in series.iter().enumerate() {
+            let points = || one.points.iter().map(|point| (point.second as f64, point.operations as f64));
+            chart.draw_series(points().map(|at| Circle::new(at, 3, colour(index).filled())))?;
+            chart
+                .draw_series(LineSeries::new(points(), colour(index).stroke_width(2)))?
+                .label(one.name)
+                .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour(index).stroke_width(2)));
+        }
+        let labels = SeriesLabelPosition::LowerRight;
+        chart
+            .configure_series_labels()
+            .position(labels)
+            .border_style(BLACK)
+            .background_style(WHITE)
+            .draw()?;
+        Ok(())
+    })
+}
+
+/// The quantile axis: 0% at 0, 90% at 1, 99% at 2 and so on; 100% lies at the last nine there is.
+fn nines(point: &CurvePoint) -> f64 {
+    let beyond = 1.0 - point.quantile;
+    if beyond <= 0.0 { NINES_MAX } else { (-beyond.log10()).clamp(0.0, NINES_MAX) }
+}
+
+fn percent(nines: f64) -> String {
+    let decimals = (nines.round() as usize).saturating_sub(2);
+    format!("{:.decimals$}%", 100.0 * (1.0 - 10_f64.powf(-nines.round())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_nine_is_one_step() {
+        let at = |quantile| nines(&CurvePoint { quantile, us: 1.0 });
+        assert_eq!((at(0.0), at(1.0)), (0.0, NINES_MAX));
+        assert!((at(0.9) - 1.0).abs() < 1e-9 && (at(0.999) - 3.0).abs() < 1e-9);
+        assert_eq!([0.0, 1.0, 2.0, 3.0, 4.0].map(percent), ["0%", "90%", "99%", "99.9%", "99.99%"]);
+    }
+}

@@ -1,0 +1,8 @@
+//! Plots as SVG files. Text stays text in them, so drawing needs no font of this machine; the viewer brings one.
+
+mod bars;
+mod chart;
+mod lines;
+
+pub use bars::{Bar, bars};
+pub use lines::{Series, latency_cdf, throughput};
