@@ -65,6 +65,8 @@ pub struct Shard<R> {
     happenings: VecDeque<Happening>,
     /// Connections with something to send.
     dirty: Vec<Key>,
+    /// The room of the last turn's list, for the next one.
+    dirty_spare: Vec<Key>,
     /// Connections that wait for memory, oldest first.
     stalled: VecDeque<Key>,
     /// Connections whose receive found no buffer.
@@ -140,6 +142,7 @@ impl<R: Ring> Shard<R> {
             rearm_accept: Vec::new(),
             happenings: VecDeque::new(),
             dirty: Vec::new(),
+            dirty_spare: Vec::new(),
             stalled: VecDeque::new(),
             starved: Vec::new(),
             windows: Vec::new(),
@@ -251,7 +254,9 @@ impl<R: Ring> Shard<R> {
 
     /// One vectored send for each connection that has something to send and is not sending.
     fn send_all(&mut self) {
-        for key in std::mem::take(&mut self.dirty) {
+        let spare = std::mem::take(&mut self.dirty_spare);
+        let mut dirty = std::mem::replace(&mut self.dirty, spare);
+        for key in dirty.drain(..) {
             let Some(conn) = self.conns.get_mut(key) else { continue };
             conn.dirty = false;
             self.retry_waiting(key);
@@ -266,6 +271,7 @@ impl<R: Ring> Shard<R> {
             self.set_timer(key);
             self.advance_closing(key);
         }
+        self.dirty_spare = dirty;
     }
 
     fn flush_links(&mut self) {
