@@ -18,6 +18,7 @@ pub mod csv;
 pub mod human;
 pub mod plot;
 pub mod table;
+pub mod watch;
 
 mod error;
 mod json;
