@@ -24,7 +24,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("stampede-verify", &[]),
     ("stampede-report", &[]),
     ("storm", &["wire", "ring", "initiator", "report", "verify"]),
-    ("stampede-null-target", &["wire", "ring"]),
+    ("stampede-null-target", &["wire", "ring", "report"]),
     ("compare", &["report"]),
     ("stampede-bench", &["wire", "scsi", "session", "image", "ring", "sim", "engine"]),
     ("xtask", &[]),
