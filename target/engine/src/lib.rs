@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod connection;
+mod few;
 mod links;
 mod lun;
 pub mod messages;

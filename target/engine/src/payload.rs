@@ -1,6 +1,6 @@
 //! A run of bytes that lies in several buffers: a command's data, on its way in or out.
 
-use smallvec::SmallVec;
+use crate::few::Few;
 use stampede_ring::{Buffer, IoMemory};
 
 /// `buffer[start..start + len]`.
@@ -23,12 +23,12 @@ impl Piece {
 
 /// Pieces in order.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Payload(pub(crate) SmallVec<[Piece; 2]>);
+pub(crate) struct Payload(pub(crate) Few<Piece>);
 
 impl Payload {
     /// Takes buffers for `len` bytes, or `None` when not all of them are free.
     pub(crate) fn take(memory: &IoMemory, len: u32) -> Option<Self> {
-        let mut pieces = SmallVec::new();
+        let mut pieces = Few::None;
         let mut left = len;
         while left > 0 {
             let len = left.min(IoMemory::BUFFER_MAX);
@@ -57,7 +57,7 @@ impl Payload {
 
     /// Shares bytes `offset..offset + len`; fewer when the payload ends before.
     pub(crate) fn slice(&self, offset: u64, len: u64) -> Self {
-        let mut out = SmallVec::new();
+        let mut out = Few::None;
         self.each(offset, len, |piece, start, len| {
             out.push(Piece { buffer: piece.buffer.clone(), start, len });
         });
@@ -67,7 +67,7 @@ impl Payload {
     /// Calls `visit(piece, start in its buffer, bytes)` for each part of `offset..offset + len`.
     pub(crate) fn each(&self, offset: u64, len: u64, mut visit: impl FnMut(&Piece, u32, u32)) {
         let (mut skip, mut left) = (offset, len);
-        for piece in &self.0 {
+        for piece in self.0.iter() {
             if left == 0 {
                 return;
             }
@@ -85,7 +85,7 @@ impl Payload {
     /// Copies `bytes` in at `offset`. The pieces are not shared yet: their one owner is gathering data.
     pub(crate) fn fill(&mut self, offset: u64, bytes: &[u8]) {
         let (mut skip, mut rest) = (offset, bytes);
-        for piece in &mut self.0 {
+        for piece in self.0.iter_mut() {
             if rest.is_empty() {
                 return;
             }

@@ -67,8 +67,8 @@ pub(crate) enum Outcome {
     Ended {
         /// Status byte.
         status: Status,
-        /// Encoded sense data; empty unless CHECK CONDITION.
-        sense: SenseBytes,
+        /// Encoded sense data: with CHECK CONDITION only. Boxed, since a command mostly has none.
+        sense: Option<Box<SenseBytes>>,
         /// Data-in.
         data: Data,
     },
@@ -80,7 +80,7 @@ impl From<Reply> for Outcome {
     fn from(reply: Reply) -> Self {
         Self::Ended {
             status: reply.status,
-            sense: reply.sense.map(|sense| sense.encode()).unwrap_or_default(),
+            sense: reply.sense.map(|sense| Box::new(sense.encode())),
             data: Data::Inline(reply.data),
         }
     }

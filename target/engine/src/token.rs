@@ -75,67 +75,91 @@ pub(crate) fn parts(token: Token) -> Option<Parts> {
 }
 
 /// A slab whose slots count their occupants, so that a key outlives its occupant without naming the next one.
+/// Occupants stay where they were put: what ends is dropped in place.
 #[derive(Debug)]
 pub(crate) struct Table<T> {
-    slots: slab::Slab<(u32, T)>,
-    generations: Vec<u32>,
+    slots: Vec<Slot<T>>,
+    /// Vacant slots, the one that was left last on top.
+    free: Vec<u32>,
+}
+
+#[derive(Debug)]
+struct Slot<T> {
+    generation: u32,
+    value: Option<T>,
 }
 
 impl<T> Default for Table<T> {
     fn default() -> Self {
-        Self { slots: slab::Slab::new(), generations: Vec::new() }
+        Self { slots: Vec::new(), free: Vec::new() }
     }
 }
 
 impl<T> Table<T> {
     /// Moves a value in; hands it back when the table has its most slots.
     pub(crate) fn insert(&mut self, value: T) -> Result<Key, T> {
-        let entry = self.slots.vacant_entry();
-        let index = entry.key();
-        let Some(name) = u32::try_from(index).ok().filter(|index| *index < Key::SLOTS) else {
+        if let Some(index) = self.free.pop() {
+            let slot = &mut self.slots[index as usize];
+            slot.value = Some(value);
+            return Ok(Key { index, generation: slot.generation });
+        }
+        let Some(index) = u32::try_from(self.slots.len()).ok().filter(|index| *index < Key::SLOTS) else {
             return Err(value);
         };
-        if self.generations.len() <= index {
-            self.generations.resize(index + 1, 0);
-        }
-        let generation = self.generations[index];
-        entry.insert((generation, value));
-        Ok(Key { index: name, generation })
+        self.slots.push(Slot { generation: 0, value: Some(value) });
+        Ok(Key { index, generation: 0 })
     }
 
     /// The occupant that the key was given for.
     pub(crate) fn get(&self, key: Key) -> Option<&T> {
-        self.slots.get(key.index as usize).filter(|(g, _)| *g == key.generation).map(|(_, value)| value)
+        self.slots.get(key.index as usize).filter(|slot| slot.generation == key.generation)?.value.as_ref()
     }
 
     /// The same, to change.
     pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
-        self.slots.get_mut(key.index as usize).filter(|(g, _)| *g == key.generation).map(|(_, value)| value)
+        self.slots
+            .get_mut(key.index as usize)
+            .filter(|slot| slot.generation == key.generation)?
+            .value
+            .as_mut()
     }
 
     /// Moves the occupant out; its key is dead from then on.
     pub(crate) fn remove(&mut self, key: Key) -> Option<T> {
-        self.get(key)?;
-        let index = key.index as usize;
-        self.generations[index] = (key.generation + 1) % Key::GENERATIONS;
-        Some(self.slots.remove(index).1)
+        let slot = self.slots.get_mut(key.index as usize).filter(|slot| slot.generation == key.generation)?;
+        let value = slot.value.take()?;
+        self.vacate(key);
+        Some(value)
+    }
+
+    /// Drops the occupant where it is.
+    pub(crate) fn discard(&mut self, key: Key) {
+        if self.get(key).is_some() {
+            self.slots[key.index as usize].value = None;
+            self.vacate(key);
+        }
+    }
+
+    fn vacate(&mut self, key: Key) {
+        self.slots[key.index as usize].generation = (key.generation + 1) % Key::GENERATIONS;
+        self.free.push(key.index);
     }
 
     /// How many slots are occupied.
     pub(crate) fn len(&self) -> usize {
-        self.slots.len()
+        self.slots.len() - self.free.len()
     }
 
     /// The keys of all occupants, by slot.
     pub(crate) fn keys(&self) -> impl Iterator<Item = Key> {
-        self.slots.iter().map(|(index, (generation, _))| Key { index: index as u32, generation: *generation })
+        self.iter().map(|(key, _)| key)
     }
 
     /// All occupants with their keys, by slot.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Key, &T)> {
-        self.slots
-            .iter()
-            .map(|(index, (generation, value))| (Key { index: index as u32, generation: *generation }, value))
+        self.slots.iter().zip(0u32..).filter_map(|(slot, index)| {
+            Some((Key { index, generation: slot.generation }, slot.value.as_ref()?))
+        })
     }
 }
 
@@ -163,6 +187,12 @@ mod tests {
         assert_eq!(first.index, second.index);
         assert_eq!(table.get(first), None);
         assert_eq!(table.remove(first), None);
-        assert_eq!(table.get(second), Some(&'b'));
+        table.discard(first);
+        assert_eq!((table.get(second), table.len()), (Some(&'b'), 1));
+        table.discard(second);
+        assert_eq!((table.get(second), table.len()), (None, 0));
+        let third = table.insert('c').unwrap();
+        assert_eq!(table.keys().collect::<Vec<_>>(), [third]);
+        assert_ne!(third, second);
     }
 }

@@ -401,6 +401,13 @@ impl Connection {
         self.full_feature().map_or(0, |session| session.tasks().len())
     }
 
+    /// Gives back memory that a connection which does nothing needs not hold: it grows again with use.
+    pub fn shrink(&mut self) {
+        if let State::Session(session) = &mut self.state {
+            session.shrink();
+        }
+    }
+
     /// Slots of the task table, from the full-feature phase on: every [`TaskKey::index`] is below it.
     #[must_use]
     pub fn tasks_max(&self) -> usize {

@@ -112,12 +112,34 @@ impl Task {
         }
     }
 
+    /// What its end needs to know.
+    pub(crate) fn facts(&self) -> Facts {
+        let r2ts = match &self.state {
+            State::Collecting(collection) => collection.r2ts_sent(),
+            State::Running | State::Killed => self.r2ts,
+        };
+        let Self { itt, expected, read, write, immediate, .. } = *self;
+        Facts { itt, expected, read, write, immediate, r2ts }
+    }
+
     /// Whether the task was killed (by task management, or because its session ended): its result is not sent, and
     /// the engine calls `forget` when its I/O is over.
     #[must_use]
     pub const fn killed(&self) -> bool {
         matches!(self.state, State::Killed)
     }
+}
+
+/// What the end of a task needs to know of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Facts {
+    pub(crate) itt: u32,
+    pub(crate) expected: u32,
+    pub(crate) read: bool,
+    pub(crate) write: bool,
+    pub(crate) immediate: bool,
+    /// R2Ts that were sent for it.
+    pub(crate) r2ts: u32,
 }
 
 /// Who has a task.

@@ -160,8 +160,7 @@ impl Conn {
         let killed = state.is_none_or(|task| task.killed());
         match outcome {
             Outcome::Ended { status, sense, data } if !killed => {
-                let block_size = slot.block_size;
-                let transfer = transfer(state.map(|task| task.cdb()), block_size, status, &data);
+                let transfer = transfer(slot.moves, status, &data);
                 match transfer {
                     Transfer::In { available } => self.read_bytes += available,
                     Transfer::Out { wanted } if status == Status::Good => self.written_bytes += wanted,
@@ -169,7 +168,8 @@ impl Conn {
                 }
                 self.commands += 1;
                 slot.reply = data;
-                let result = CommandResult { status: status.code(), sense: &sense, transfer };
+                let sense: &[u8] = sense.as_ref().map_or(&[], |sense| sense.as_slice());
+                let result = CommandResult { status: status.code(), sense, transfer };
                 let mut sink = Sink { key, side: &mut self.side, front };
                 let now_ns = sink.front.now_ns;
                 self.session.respond(task, &result, now_ns, &mut sink);
@@ -291,8 +291,7 @@ impl Conn {
 }
 
 /// What a command moved, for its residual (RFC 7143 11.4.5).
-fn transfer(cdb: Option<&[u8; 16]>, block_size: u32, status: Status, data: &Data) -> Transfer {
-    let moves = cdb.map_or(cdb::Transfer::Unknown, |cdb| cdb::data_direction_and_len(cdb, block_size));
+fn transfer(moves: cdb::Transfer, status: Status, data: &Data) -> Transfer {
     match moves {
         cdb::Transfer::In(_) if data.len() == 0 && status != Status::Good => Transfer::In { available: 0 },
         cdb::Transfer::In(_) => Transfer::In { available: data.len() },

@@ -2,12 +2,12 @@
 
 use super::Front;
 use super::outbox::{Outbox, Overload, PduData};
+use crate::few::Few;
 use crate::messages::{LunAddress, LunMap};
 use crate::payload::{Payload, Piece};
 use crate::request::Data;
 use crate::token::Key;
-use smallvec::SmallVec;
-use stampede_scsi::NexusId;
+use stampede_scsi::{NexusId, cdb};
 use stampede_session::{
     Close, LoginRequest, ManagementRequest, OutData, Output, SessionInfo, SessionKind, TaskKey,
 };
@@ -22,7 +22,7 @@ pub(crate) enum Happening {
     /// Task management, or a drain before logout.
     Manage(Key, ManagementRequest),
     /// A login wants a decision.
-    Login(Key, LoginRequest),
+    Login(Key, Box<LoginRequest>),
     /// A normal session is in full-feature phase.
     FullFeature(Key),
     /// Close after sending.
@@ -44,8 +44,8 @@ pub(crate) struct Slot {
     gathered_bytes: u64,
     /// Where it runs, if it does.
     pub(crate) running: Option<LunAddress>,
-    /// Logical block length of its logical unit.
-    pub(crate) block_size: u32,
+    /// What its CDB says it moves, once it is known to which unit.
+    pub(crate) moves: cdb::Transfer,
     /// When its command came, in monotonic nanoseconds.
     pub(crate) started_ns: u64,
     /// There was no memory for its data: it is answered TASK SET FULL.
@@ -129,7 +129,7 @@ impl Side {
             data,
             reply: Data::NONE,
             running: None,
-            block_size: 512,
+            moves: cdb::Transfer::Unknown,
             started_ns: now_ns,
             gathered_bytes,
             refused: std::mem::take(&mut self.refusing),
@@ -140,13 +140,12 @@ impl Side {
 
     /// Lets go of a task's memory.
     pub(crate) fn free(&mut self, task: TaskKey, gathered_bytes: &mut u64) {
-        if self.slot_mut(task).is_none() {
-            return;
-        }
-        drop(self.take_data(task, gathered_bytes));
-        if let Some(slot) = self.slots[usize::from(task.index)].take() {
-            self.reading_bytes = self.reading_bytes.saturating_sub(slot.reading_bytes);
-        }
+        let Some(place) = self.slots.get_mut(usize::from(task.index)) else { return };
+        let Some(slot) = place.as_ref().filter(|slot| slot.task == task) else { return };
+        *gathered_bytes = gathered_bytes.saturating_sub(slot.gathered_bytes);
+        self.held_bytes = self.held_bytes.saturating_sub(slot.data.len());
+        self.reading_bytes = self.reading_bytes.saturating_sub(slot.reading_bytes);
+        *place = None;
     }
 
     /// Takes a task's data-out, for its execution.
@@ -211,7 +210,7 @@ fn write_start(cdb: &[u8; 16]) -> Option<u64> {
 /// Slots of the arena that hold `len` bytes at byte `start` of the disk as its overlay would.
 fn arena_slots(front: &Front<'_>, start: u64, len: u32) -> Option<Payload> {
     let slot = u64::from(front.arena.slot_len());
-    let mut pieces = SmallVec::new();
+    let mut pieces = Few::None;
     let (mut at, mut left) = (start % slot, u64::from(len));
     while left > 0 {
         let take = (slot - at).min(left);
@@ -253,7 +252,7 @@ impl Output for Sink<'_, '_> {
     }
 
     fn admit(&mut self, request: LoginRequest) {
-        self.front.happenings.push_back(Happening::Login(self.key, request));
+        self.front.happenings.push_back(Happening::Login(self.key, Box::new(request)));
     }
 
     fn accept(&mut self, task: TaskKey) {

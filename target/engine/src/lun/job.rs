@@ -2,11 +2,11 @@
 
 use super::Io;
 use super::step::Step;
+use crate::few::Few;
 use crate::messages::LunId;
 use crate::payload::{Payload, Piece};
 use crate::request::{Origin, Request};
 use crate::token::{Key, Kind, token};
-use smallvec::SmallVec;
 use stampede_image::range_lock::ByteRange;
 use stampede_ring::{Buffer, Errno, Event, FileId, Operation, Ring};
 use stampede_scsi::{Blocks, Media, MediaError, NexusId, Pattern, VerifyMode};
@@ -61,13 +61,18 @@ pub(super) enum Source {
 /// One command's work on the medium.
 #[derive(Debug)]
 pub(crate) struct Job {
-    request: Request,
+    origin: Origin,
+    nexus: NexusId,
+    lun: LunId,
+    /// The unit's place among those of this shard.
+    unit: Key,
+    data: Payload,
     media: Media,
     block_size: u32,
     pub(super) step: Step,
-    pub(super) transfers: SmallVec<[Transfer; 2]>,
+    pub(super) transfers: Few<Transfer>,
     outstanding: u32,
-    pub(super) sources: SmallVec<[Source; 2]>,
+    pub(super) sources: Few<Source>,
     pub(super) error: Option<MediaError>,
     /// A transfer said that the file cannot do this (EOPNOTSUPP, EINVAL): there is another way.
     pub(super) unsupported: bool,
@@ -98,16 +103,21 @@ pub(super) enum Lock {
 }
 
 impl Job {
-    pub(super) fn new(request: Request, media: Media, block_size: u32) -> Self {
+    pub(super) fn new(request: Request, unit: Key, media: Media, block_size: u32) -> Self {
         let step = Step::first(&media);
+        let Request { origin, nexus, lun, data, .. } = request;
         Self {
-            request,
+            origin,
+            nexus,
+            lun,
+            unit,
+            data,
             media,
             block_size,
             step,
-            transfers: SmallVec::new(),
+            transfers: Few::None,
             outstanding: 0,
-            sources: SmallVec::new(),
+            sources: Few::None,
             error: None,
             unsupported: false,
             aborted: false,
@@ -122,15 +132,19 @@ impl Job {
     }
 
     pub(super) fn lun(&self) -> LunId {
-        self.request.lun
+        self.lun
+    }
+
+    pub(super) fn unit(&self) -> Key {
+        self.unit
     }
 
     pub(super) fn nexus(&self) -> NexusId {
-        self.request.nexus
+        self.nexus
     }
 
     pub(super) fn origin(&self) -> Origin {
-        self.request.origin
+        self.origin
     }
 
     pub(super) fn media(&self) -> &Media {
@@ -139,12 +153,12 @@ impl Job {
 
     /// Data-out.
     pub(super) fn data(&self) -> &Payload {
-        &self.request.data
+        &self.data
     }
 
     /// Moves data-out away: its last use.
     pub(super) fn take_data(&mut self) -> Payload {
-        std::mem::take(&mut self.request.data)
+        std::mem::take(&mut self.data)
     }
 
     /// Ends the job at its next step.
@@ -298,23 +312,28 @@ impl Job {
             _ if direction == Direction::Read => MediaError::Unrecovered { lba },
             _ => MediaError::WriteFault { lba },
         };
-        tracing::warn!(lun = self.request.lun.0, ?direction, ?lba, %error, "disk operation failed");
+        tracing::warn!(lun = self.lun.0, ?direction, ?lba, %error, "disk operation failed");
         self.error.get_or_insert(kind);
     }
 
     /// What was read, in order, once all transfers are done.
     pub(super) fn gather(&mut self) -> Payload {
-        let transfers = &self.transfers;
-        let pieces = self.sources.drain(..).filter_map(|source| match source {
+        let (sources, mut transfers) =
+            (std::mem::take(&mut self.sources), std::mem::take(&mut self.transfers));
+        if let (Few::One(Source::Transfer { start, len, .. }), Few::One(transfer)) =
+            (&sources, &mut transfers)
+            && let Some(buffer) = transfer.buffer.take()
+        {
+            return Payload(Few::One(Piece { buffer, start: *start, len: *len }));
+        }
+        let piece = |source| match source {
             Source::Ready(piece) => Some(piece),
             Source::Transfer { index, start, len } => {
                 let buffer = transfers.get(usize::from(index))?.buffer.clone()?;
                 Some(Piece { buffer, start, len })
             }
-        });
-        let payload = Payload(pieces.collect());
-        self.transfers.clear();
-        payload
+        };
+        Payload(sources.into_iter().filter_map(piece).collect())
     }
 }
 

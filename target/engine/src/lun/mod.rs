@@ -95,7 +95,11 @@ pub(crate) enum Result {
 
 /// The logical units of one shard.
 pub(crate) struct Backend {
-    luns: BTreeMap<LunId, Lun>,
+    luns: Table<Lun>,
+    /// Where each unit is in that table.
+    places: BTreeMap<LunId, Key>,
+    /// The place that was looked for last: mostly it is looked for again.
+    found: Option<(LunId, Key)>,
     goldens: BTreeMap<GoldenId, GoldenSetup>,
     jobs: Table<Job>,
     /// Jobs that wait for buffers, oldest first.
@@ -118,7 +122,9 @@ impl Backend {
         Self {
             shard,
             shards,
-            luns: BTreeMap::new(),
+            luns: Table::default(),
+            places: BTreeMap::new(),
+            found: None,
             goldens: BTreeMap::new(),
             jobs: Table::default(),
             starved: VecDeque::new(),
@@ -137,7 +143,31 @@ impl Backend {
     /// Adds a plain logical unit.
     pub(crate) fn add_disk(&mut self, setup: DiskSetup) {
         let medium = Medium::Disk(disk::Disk { file: setup.file, alignment: setup.alignment });
-        self.luns.insert(setup.lun, Lun::new(setup.lun, setup.device, medium));
+        self.add(setup.lun, Lun::new(setup.lun, setup.device, medium));
+    }
+
+    fn add(&mut self, name: LunId, lun: Lun) {
+        // The table has places for 2^24 units; their number is limited far below that.
+        if let Ok(place) = self.luns.insert(lun) {
+            self.places.insert(name, place);
+        }
+    }
+
+    /// Where a unit is.
+    fn place(&mut self, name: LunId) -> Option<Key> {
+        if let Some((found, place)) = self.found
+            && found == name
+        {
+            return Some(place);
+        }
+        let place = *self.places.get(&name)?;
+        self.found = Some((name, place));
+        Some(place)
+    }
+
+    fn lun_mut(&mut self, name: LunId) -> Option<&mut Lun> {
+        let place = self.place(name)?;
+        self.luns.get_mut(place)
     }
 
     /// Adds a clone with an empty overlay; false when its golden is unknown here.
@@ -152,32 +182,36 @@ impl Backend {
             alignment: golden.alignment,
             overlay: Overlay::new(limits),
         });
-        self.luns.insert(lun, Lun::new(lun, device, medium));
+        self.add(lun, Lun::new(lun, device, medium));
         true
     }
 
     /// Removes a clone and frees its memory. Jobs still running on it end as aborted.
     pub(crate) fn drop_clone(&mut self, lun: LunId) {
-        self.luns.remove(&lun);
+        if let Some(place) = self.places.remove(&lun) {
+            self.luns.discard(place);
+            self.found = None;
+        }
     }
 
     /// A nexus begins to use a unit.
     pub(crate) fn attach(&mut self, lun: LunId, nexus: NexusId, transport: TransportId) {
-        if let Some(lun) = self.luns.get_mut(&lun) {
+        if let Some(lun) = self.lun_mut(lun) {
             lun.device.attach(nexus, transport);
         }
     }
 
     /// A nexus is over.
     pub(crate) fn detach(&mut self, lun: LunId, nexus: NexusId) {
-        if let Some(lun) = self.luns.get_mut(&lun) {
+        if let Some(lun) = self.lun_mut(lun) {
             lun.device.detach(nexus);
         }
     }
 
     /// A command arrives.
     pub(crate) fn execute<R: Ring>(&mut self, request: Request, io: &mut Io<'_, R>) {
-        let Some(lun) = self.luns.get_mut(&request.lun) else {
+        let place = self.place(request.lun);
+        let Some((place, lun)) = place.and_then(|place| Some((place, self.luns.get_mut(place)?))) else {
             let outcome = stampede_scsi::no_such_lun(&request.cdb).into();
             self.results.push_back(Result::Answer(Answer {
                 origin: request.origin,
@@ -188,9 +222,11 @@ impl Backend {
         };
         if lun.is_killed(&request) {
             self.drop_held(vec![request]);
-        } else if let Some(request) = lun.tasks.enter(request) {
-            self.start(request, io);
+        } else if lun.tasks.enter(&request) {
+            self.start(place, request, io);
             self.settle(io);
+        } else {
+            lun.tasks.hold(request);
         }
     }
 
@@ -199,7 +235,9 @@ impl Backend {
     fn settle<R: Ring>(&mut self, io: &mut Io<'_, R>) {
         loop {
             if let Some(request) = self.startable.pop_front() {
-                self.start(request, io);
+                if let Some(place) = self.place(request.lun) {
+                    self.start(place, request, io);
+                }
             } else if let Some(key) = self.ready.pop_front() {
                 if let Some(job) = self.jobs.get_mut(key) {
                     job.lock_granted();
@@ -212,25 +250,27 @@ impl Backend {
     }
 
     /// A command's turn in its task set has come.
-    fn start<R: Ring>(&mut self, request: Request, io: &mut Io<'_, R>) {
-        let Some(lun) = self.luns.get_mut(&request.lun) else { return };
+    fn start<R: Ring>(&mut self, place: Key, request: Request, io: &mut Io<'_, R>) {
+        let Some(lun) = self.luns.get_mut(place) else { return };
         let param = if cdb::takes_parameter_list(&request.cdb) { request.data.to_vec() } else { Vec::new() };
         let (origin, name) = (request.origin, request.lun);
         match lun.device.start(request.nexus, &request.cdb, request.expected_out, &param) {
-            DeviceStep::Done(reply) => self.finish(Answer { origin, lun: name, outcome: reply.into() }),
+            DeviceStep::Done(reply) => {
+                self.finish(place, Answer { origin, lun: name, outcome: reply.into() })
+            }
             DeviceStep::Media(media) => {
                 let block_size = lun.device.config().block_size;
                 if job::data_needed(&media, block_size) > request.data.len() {
                     // Never reached while the front grants what the device server takes; never a short write if it is.
                     let outcome = lun.device.media_failed(&MediaError::Busy, &media).into();
-                    self.finish(Answer { origin, lun: name, outcome });
+                    self.finish(place, Answer { origin, lun: name, outcome });
                     return;
                 }
-                match self.jobs.insert(Job::new(request, media, block_size)) {
+                match self.jobs.insert(Job::new(request, place, media, block_size)) {
                     Ok(key) => self.go_on(key, io),
                     Err(_) => {
                         let outcome = Reply::status(stampede_scsi::Status::Busy).into();
-                        self.finish(Answer { origin, lun: name, outcome });
+                        self.finish(place, Answer { origin, lun: name, outcome });
                     }
                 }
             }
@@ -268,7 +308,7 @@ impl Backend {
     fn wait_for(&mut self, lun: LunId, waiting: Waiting) {
         if waiting.jobs.is_empty() {
             self.waited(waiting.then);
-        } else if let Some(lun) = self.luns.get_mut(&lun) {
+        } else if let Some(lun) = self.lun_mut(lun) {
             lun.clearings.push(waiting);
         }
     }
@@ -276,7 +316,13 @@ impl Backend {
     fn waited(&mut self, then: Then) {
         match then {
             Then::Manager(manager) => self.results.push_back(Result::Cleared(manager)),
-            Then::Answer(answer) => self.finish(answer),
+            Then::Answer(answer) => {
+                if let Some(place) = self.place(answer.lun) {
+                    self.finish(place, answer);
+                } else {
+                    self.results.push_back(Result::Answer(answer));
+                }
+            }
         }
     }
 
@@ -290,7 +336,7 @@ impl Backend {
         io: &mut Io<'_, R>,
     ) {
         let jobs = Self::abort_jobs(&mut self.jobs, |job| job.lun() == lun);
-        let Some(unit) = self.luns.get_mut(&lun) else {
+        let Some(unit) = self.places.get(&lun).and_then(|place| self.luns.get_mut(*place)) else {
             self.results.push_back(Result::Cleared(manager));
             return;
         };
@@ -315,7 +361,7 @@ impl Backend {
 
     /// A shard has killed what it was told to.
     pub(crate) fn killed(&mut self, kill: Kill, shard: ShardId, victims: &[NexusId]) {
-        let Some(lun) = self.luns.get_mut(&kill.lun) else { return };
+        let Some(lun) = self.lun_mut(kill.lun) else { return };
         if let Some(at) = lun.killing.iter().position(|entry| *entry == (shard, kill.nexus)) {
             lun.killing.remove(at);
         }
@@ -325,8 +371,8 @@ impl Backend {
     }
 
     /// A command has ended: the next of its task set may start.
-    fn finish(&mut self, answer: Answer) {
-        if let Some(lun) = self.luns.get_mut(&answer.lun) {
+    fn finish(&mut self, place: Key, answer: Answer) {
+        if let Some(lun) = self.luns.get_mut(place) {
             lun.tasks.leave(&mut self.startable);
         }
         self.results.push_back(Result::Answer(answer));
@@ -347,27 +393,32 @@ impl Backend {
     /// Runs a job until it waits for something or ends.
     fn go_on<R: Ring>(&mut self, key: Key, io: &mut Io<'_, R>) {
         let Some(job) = self.jobs.get_mut(key) else { return };
-        let name = job.lun();
-        let Some(lun) = self.luns.get_mut(&name) else {
+        let Some(lun) = self.luns.get_mut(job.unit()) else {
             // Its clone was dropped under it: sessions end before their clone does, so nobody waits for an answer.
-            self.jobs.remove(key);
+            self.jobs.discard(key);
             return;
         };
         match job.run(key, lun, io) {
             step::Run::Waits => {}
             step::Run::Starved => self.starved.push_back(key),
-            step::Run::Ended(outcome) => self.end(key, name, outcome),
+            step::Run::Ended(outcome) => self.end(key, outcome),
         }
     }
 
-    fn end(&mut self, key: Key, name: LunId, outcome: Outcome) {
-        let Some(job) = self.jobs.remove(key) else { return };
-        let Some(lun) = self.luns.get_mut(&name) else { return };
+    fn end(&mut self, key: Key, outcome: Outcome) {
+        let Some(job) = self.jobs.get(key) else { return };
+        let place = job.unit();
+        let Some(lun) = self.luns.get_mut(place) else { return };
         if job.locked() {
             let ready = &mut self.ready;
             lun.locks.release(lock_owner(key), |owner| ready.push_back(lock_key(owner)));
         }
-        lun.count(&job, &outcome);
+        lun.count(job, &outcome);
+        let answer = Answer { origin: job.origin(), lun: job.lun(), outcome };
+        self.jobs.discard(key);
+        if lun.clearings.is_empty() {
+            return self.finish(place, answer);
+        }
         let mut over = Vec::new();
         lun.clearings.retain_mut(|waiting| {
             waiting.jobs.retain(|job| *job != key);
@@ -377,7 +428,7 @@ impl Backend {
             }
             !done
         });
-        self.finish(Answer { origin: job.origin(), lun: name, outcome });
+        self.finish(place, answer);
         for then in over {
             self.waited(then);
         }
@@ -412,7 +463,7 @@ impl Backend {
 
     /// The files of all plain units, to flush at the end.
     pub(crate) fn files(&self) -> impl Iterator<Item = stampede_ring::FileId> {
-        self.luns.values().filter_map(|lun| match &lun.medium {
+        self.luns.iter().filter_map(|(_, lun)| match &lun.medium {
             Medium::Disk(disk) if !lun.device.config().read_only => Some(disk.file),
             _ => None,
         })
@@ -420,7 +471,7 @@ impl Backend {
 
     /// What each unit has done.
     pub(crate) fn reports(&self) -> Vec<LunReport> {
-        self.luns.values().map(Lun::report).collect()
+        self.places.values().filter_map(|place| self.luns.get(*place)).map(Lun::report).collect()
     }
 }
 
@@ -486,9 +537,5 @@ impl Lun {
 
 /// Data-in of a finished read.
 fn read_outcome(payload: Payload) -> Outcome {
-    Outcome::Ended {
-        status: stampede_scsi::Status::Good,
-        sense: smallvec::SmallVec::new(),
-        data: Data::Pieces(payload),
-    }
+    Outcome::Ended { status: stampede_scsi::Status::Good, sense: None, data: Data::Pieces(payload) }
 }

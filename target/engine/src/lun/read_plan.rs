@@ -2,9 +2,9 @@
 
 use super::Io;
 use super::job::{Direction, Job, Source};
+use crate::few::Few;
 use crate::payload::Piece;
 use crate::token::Key;
-use smallvec::SmallVec;
 use stampede_image::align::Alignment;
 use stampede_ring::{Buffer, FileId, IoMemory, Ring};
 
@@ -23,8 +23,8 @@ struct Extent {
 /// Pieces in the order of the answer, and the reads that bring them.
 #[derive(Debug, Default)]
 pub(super) struct ReadPlan {
-    extents: SmallVec<[Extent; 2]>,
-    sources: SmallVec<[Source; 2]>,
+    extents: Few<Extent>,
+    sources: Few<Source>,
 }
 
 impl ReadPlan {
@@ -80,7 +80,7 @@ impl ReadPlan {
         file: FileId,
         io: &mut Io<'_, R>,
     ) -> Option<()> {
-        let buffers: Option<SmallVec<[Buffer; 2]>> =
+        let buffers: Option<Few<Buffer>> =
             self.extents.iter().map(|extent| io.memory.take(extent.len)).collect();
         for (extent, buffer) in self.extents.iter().zip(buffers?) {
             let place = (Direction::Read, file, extent.start);
@@ -114,7 +114,7 @@ mod tests {
                 at += sectors * 512;
             }
             let mut found = Vec::new();
-            for source in &plan.sources {
+            for source in plan.sources.iter() {
                 let Source::Transfer { index, start, len } = source else { unreachable!() };
                 let extent = &plan.extents[usize::from(*index)];
                 prop_assert!(start + len <= extent.need);
@@ -123,7 +123,7 @@ mod tests {
             found.dedup_by(|next, last| last.1 == next.0 && { last.1 = next.1; true });
             wanted.dedup_by(|next, last| last.1 == next.0 && { last.1 = next.1; true });
             prop_assert_eq!(found, wanted);
-            for extent in &plan.extents {
+            for extent in plan.extents.iter() {
                 prop_assert!(extent.len <= IoMemory::BUFFER_MAX && extent.need <= extent.len);
                 prop_assert_eq!(extent.start % u64::from(block), 0);
                 prop_assert_eq!(extent.len % block, 0);

@@ -15,6 +15,7 @@
 
 use super::job::{Job, Lock};
 use super::{Io, Lun, Medium, lock_owner, read_outcome};
+use crate::few::Few;
 use crate::payload::{Payload, Piece};
 use crate::request::Outcome;
 use crate::token::Key;
@@ -362,9 +363,9 @@ impl Job {
     fn enter_zero<R: Ring>(&mut self, key: Key, lun: &mut Lun, io: &mut Io<'_, R>) -> Went {
         self.unsupported = false;
         let unmap = matches!(self.media(), Media::Unmap { .. } | Media::WriteSame { unmap: true, .. });
-        let ranges: smallvec::SmallVec<[ByteRange; 4]> = match self.media() {
+        let ranges: Few<ByteRange> = match self.media() {
             Media::Unmap { ranges } => ranges.iter().map(|range| self.bytes(*range)).collect(),
-            _ => smallvec::smallvec![self.range()],
+            _ => Few::One(self.range()),
         };
         for range in ranges {
             match &mut lun.medium {
@@ -395,8 +396,7 @@ impl Job {
         let len = (range.len - self.cursor).min(CHUNK);
         let zeros = matches!(self.media(), Media::WriteSame { pattern: Pattern::Zero, .. });
         if zeros {
-            self.write =
-                Payload(smallvec::smallvec![Piece { buffer: io.zeros.clone(), start: 0, len: len as u32 }]);
+            self.write = Payload(Few::One(Piece { buffer: io.zeros.clone(), start: 0, len: len as u32 }));
         } else {
             let Some(mut payload) = Payload::take(io.memory, len as u32) else { return Went::Starved };
             let pattern = self.data().to_vec();

@@ -17,18 +17,22 @@ pub(crate) struct TaskSet {
 }
 
 impl TaskSet {
-    /// A task arrives; it comes back if it may start now.
-    pub(crate) fn enter(&mut self, request: Request) -> Option<Request> {
+    /// A task arrives: whether it may start now. If not, it is to be [held](Self::hold).
+    pub(crate) fn enter(&mut self, request: &Request) -> bool {
         if request.attribute == TaskAttribute::HeadOfQueue {
             self.running += 1;
-            return Some(request);
+            return true;
         }
-        if !self.waiting.is_empty() || !self.may_start(&request) {
-            self.waiting.push_back(request);
-            return None;
+        let starts = self.waiting.is_empty() && self.may_start(request);
+        if starts {
+            self.started(request);
         }
-        self.started(&request);
-        Some(request)
+        starts
+    }
+
+    /// Keeps a task that may not start yet.
+    pub(crate) fn hold(&mut self, request: Request) {
+        self.waiting.push_back(request);
     }
 
     fn may_start(&self, request: &Request) -> bool {
@@ -93,6 +97,14 @@ mod tests {
         }
     }
 
+    fn enter(set: &mut TaskSet, request: Request) -> bool {
+        let starts = set.enter(&request);
+        if !starts {
+            set.hold(request);
+        }
+        starts
+    }
+
     fn leave(set: &mut TaskSet) -> Vec<u16> {
         let mut startable = VecDeque::new();
         set.leave(&mut startable);
@@ -102,11 +114,11 @@ mod tests {
     #[test]
     fn an_ordered_task_waits_for_older_ones_and_younger_ones_wait_for_it() {
         let mut set = TaskSet::default();
-        assert!(set.enter(request(1, TaskAttribute::Simple)).is_some());
-        assert!(set.enter(request(2, TaskAttribute::Simple)).is_some());
-        assert!(set.enter(request(3, TaskAttribute::Ordered)).is_none());
-        assert!(set.enter(request(4, TaskAttribute::Simple)).is_none());
-        assert!(set.enter(request(5, TaskAttribute::HeadOfQueue)).is_some());
+        assert!(enter(&mut set, request(1, TaskAttribute::Simple)));
+        assert!(enter(&mut set, request(2, TaskAttribute::Simple)));
+        assert!(!enter(&mut set, request(3, TaskAttribute::Ordered)));
+        assert!(!enter(&mut set, request(4, TaskAttribute::Simple)));
+        assert!(enter(&mut set, request(5, TaskAttribute::HeadOfQueue)));
         assert_eq!(leave(&mut set), []);
         assert_eq!(leave(&mut set), []);
         assert_eq!(leave(&mut set), [3]);
@@ -117,9 +129,9 @@ mod tests {
     #[test]
     fn aborted_tasks_leave_the_queue_and_the_rest_keeps_its_order() {
         let mut set = TaskSet::default();
-        assert!(set.enter(request(1, TaskAttribute::Ordered)).is_some());
+        assert!(enter(&mut set, request(1, TaskAttribute::Ordered)));
         for number in 2..6 {
-            assert!(set.enter(request(number, TaskAttribute::Simple)).is_none());
+            assert!(!enter(&mut set, request(number, TaskAttribute::Simple)));
         }
         let aborted = set.abort(|request| request.origin.task.index % 2 == 0);
         assert_eq!(aborted.len(), 2);

@@ -22,7 +22,7 @@ impl<R: Ring> Shard<R> {
             Happening::Login(key, request) => {
                 let Some(conn) = self.conns.get_mut(key) else { return };
                 conn.asked = true;
-                self.control.send(ToControl::Login { shard: self.config.shard, request });
+                self.control.send(ToControl::Login { shard: self.config.shard, request: *request });
             }
             Happening::FullFeature(key) => self.attach(key),
             Happening::Finish(key, how) => {
@@ -77,6 +77,11 @@ impl<R: Ring> Shard<R> {
             None
         };
         let address = state.lun().decode().and_then(|number| conn.luns().find(number));
+        let moves = cdb::data_direction_and_len(&cdb, address.map_or(512, |address| address.block_size));
+        let reads = reading_bytes(moves, state);
+        let Some(slot) = conn.side.slot_mut(task) else { return };
+        slot.moves = moves;
+        let refused = slot.refused;
         let reply = local.or_else(|| address.is_none().then(|| stampede_scsi::no_such_lun(&cdb)));
         if let Some(reply) = reply {
             conn.answer_locally(key, task, reply, &mut front!(self));
@@ -84,9 +89,7 @@ impl<R: Ring> Shard<R> {
             return;
         }
         let Some(address) = address else { return };
-        let reads = reading_bytes(state, address);
-        let Some(slot) = conn.side.slot_mut(task) else { return };
-        if slot.refused {
+        if refused {
             let reply = stampede_scsi::Reply::status(Status::TaskSetFull);
             conn.answer_locally(key, task, reply, &mut front!(self));
             self.mark(key);
@@ -96,7 +99,6 @@ impl<R: Ring> Shard<R> {
         if reads > 0 && !may_read {
             if let Some(slot) = conn.side.slot_mut(task) {
                 slot.running = Some(address);
-                slot.block_size = address.block_size;
                 slot.started_ns = self.now_ns;
             }
             conn.waiting.push_back(task);
@@ -121,13 +123,15 @@ impl<R: Ring> Shard<R> {
         while let Some(conn) = self.conns.get_mut(key)
             && let Some(task) = conn.waiting.front().copied()
         {
-            let Some((address, state)) =
-                conn.side.slot_mut(task).and_then(|slot| slot.running).zip(conn.session.task(task))
-            else {
+            let Some((slot, state)) = conn.side.slot_mut(task).zip(conn.session.task(task)) else {
                 conn.waiting.pop_front();
                 continue;
             };
-            let reads = reading_bytes(state, address);
+            let Some(address) = slot.running else {
+                conn.waiting.pop_front();
+                continue;
+            };
+            let reads = reading_bytes(slot.moves, state);
             if !conn.side.may_read(reads, self.config.connection_bytes_max) {
                 return;
             }
@@ -146,7 +150,6 @@ impl<R: Ring> Shard<R> {
         // A task without write data has its place here too: whether it runs, since when.
         let Some(slot) = conn.side.slot_mut(task) else { return };
         slot.running = Some(address);
-        slot.block_size = address.block_size;
         slot.started_ns = now_ns;
         slot.reading_bytes = reads;
         slot.wrote = expected_out > 0;
@@ -302,8 +305,8 @@ impl<R: Ring> Shard<R> {
 }
 
 /// Bytes of data-in that a command will bring at most.
-fn reading_bytes(task: &Task, address: LunAddress) -> u64 {
-    match cdb::data_direction_and_len(task.cdb(), address.block_size) {
+fn reading_bytes(moves: cdb::Transfer, task: &Task) -> u64 {
+    match moves {
         cdb::Transfer::In(bytes) => bytes.min(u64::from(task.expected_len())),
         _ => 0,
     }

@@ -157,9 +157,9 @@ impl FullFeature {
             sense: &fault.sense(),
             transfer: Transfer::None,
         };
-        if let Some(task) = self.tasks.at(key).cloned() {
+        if let Some(task) = self.tasks.at(key).map(Task::facts) {
             self.drop_collecting(key, out);
-            self.send_status(key, &task, &result, out);
+            self.send_status(key, task, &result, out);
         }
     }
 }

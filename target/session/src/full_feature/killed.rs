@@ -6,8 +6,9 @@ use stampede_wire::RESERVED_TAG;
 /// had not heard of the end yet, or (open-iscsi) never sends it, so nothing waits for it.
 #[derive(Debug)]
 pub(crate) struct KilledTags {
-    /// `RESERVED_TAG` where there is none.
+    /// `RESERVED_TAG` where there is none. Empty until the first.
     tags: Vec<u32>,
+    capacity: usize,
     next: usize,
     any: bool,
 }
@@ -15,10 +16,13 @@ pub(crate) struct KilledTags {
 impl KilledTags {
     /// A ring of `capacity` tags, at least one.
     pub(crate) fn new(capacity: usize) -> Self {
-        Self { tags: vec![RESERVED_TAG; capacity.max(1)], next: 0, any: false }
+        Self { tags: Vec::new(), capacity: capacity.max(1), next: 0, any: false }
     }
 
     pub(crate) fn remember(&mut self, itt: u32) {
+        if self.tags.is_empty() {
+            self.tags.resize(self.capacity, RESERVED_TAG);
+        }
         self.tags[self.next] = itt;
         self.next = (self.next + 1) % self.tags.len();
         self.any = true;

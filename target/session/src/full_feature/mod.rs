@@ -108,6 +108,11 @@ impl FullFeature {
         &self.tasks
     }
 
+    /// See [`Connection::shrink`](crate::Connection::shrink).
+    pub(crate) fn shrink(&mut self) {
+        self.tasks.shrink();
+    }
+
     /// A header has arrived.
     pub(crate) fn begin(
         &mut self,
@@ -251,7 +256,7 @@ impl FullFeature {
 
     /// Kills the tasks on `lun`, or all: see [`Connection::kill`](crate::Connection::kill).
     pub(crate) fn kill(&mut self, lun: Option<Lun>, out: &mut impl Output) {
-        for index in 0..self.tasks.capacity() {
+        for index in 0..self.tasks.slots_len() {
             let Some(key) = self.tasks.key(index) else { continue };
             let Some(task) = self.tasks.at_mut(key) else { continue };
             if lun.is_some_and(|lun| !same_unit(lun, task.lun)) {

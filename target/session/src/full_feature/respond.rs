@@ -3,7 +3,8 @@
 use stampede_wire::pdu::{DataIn, Pdu, Residual, ScsiResponse, status};
 
 use super::{FullFeature, Life, data_in::pieces};
-use crate::{CommandResult, OutData, Output, Task, TaskKey, Transfer, task::State};
+use crate::task::{Facts, State};
+use crate::{CommandResult, OutData, Output, TaskKey, Transfer};
 
 /// Sense data of a command, at most (SPC-5 4.4): the additional length is one byte.
 const SENSE_MAX: usize = 252;
@@ -19,7 +20,7 @@ impl FullFeature {
             self.numbers.window.vacate();
         }
         if self.life != Life::Over {
-            self.send_status(key, &task, result, out);
+            self.send_status(key, task, result, out);
         }
     }
 
@@ -28,7 +29,7 @@ impl FullFeature {
     pub(super) fn send_status(
         &mut self,
         key: TaskKey,
-        task: &Task,
+        task: Facts,
         result: &CommandResult<'_>,
         out: &mut impl Output,
     ) {
@@ -48,11 +49,7 @@ impl FullFeature {
             sent = piece.data_sn.wrapping_add(1);
         }
         if readable == 0 || !collapse {
-            let r2ts = match &task.state {
-                State::Collecting(collection) => collection.r2ts_sent(),
-                State::Running | State::Killed => task.r2ts,
-            };
-            self.send_response(task.itt, result, residual, sent.wrapping_add(r2ts), out);
+            self.send_response(task.itt, result, residual, sent.wrapping_add(task.r2ts), out);
         }
     }
 
@@ -82,7 +79,7 @@ impl FullFeature {
 
 /// The residual of a command, and how many bytes of read data there are to send (RFC 7143 11.4.5). A transfer in a
 /// direction the initiator did not announce is all overflow.
-fn outcome(task: &Task, transfer: Transfer) -> (Residual, u32) {
+fn outcome(task: Facts, transfer: Transfer) -> (Residual, u32) {
     let expected_in = if task.read { task.expected } else { 0 };
     match transfer {
         Transfer::None => (Residual::of(if task.read || task.write { task.expected } else { 0 }, 0), 0),

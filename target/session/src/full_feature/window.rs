@@ -31,6 +31,8 @@ pub(crate) struct CommandWindow {
     limit: u32,
     /// CmdSNs ahead of `expected` that count as received.
     plugged: [Option<Sn>; PLUGGED_MAX],
+    /// How many of those there are: mostly none, so that nothing is looked through for a command.
+    plugged_len: u8,
     /// MaxCmdSN as the initiator was last told.
     told: Sn,
 }
@@ -40,7 +42,16 @@ impl CommandWindow {
     pub(crate) fn new(first: Sn, limit: u16) -> Self {
         let limit = u32::from(limit.max(1));
         let max = first.add(limit - 1);
-        Self { expected: first, max, busy: 0, target: limit, limit, plugged: [None; PLUGGED_MAX], told: max }
+        Self {
+            expected: first,
+            max,
+            busy: 0,
+            target: limit,
+            limit,
+            plugged: [None; PLUGGED_MAX],
+            plugged_len: 0,
+            told: max,
+        }
     }
 
     #[cfg(test)]
@@ -97,7 +108,9 @@ impl CommandWindow {
             return Some(true);
         }
         let free = self.plugged.iter_mut().find(|slot| slot.is_none());
-        Some(free.map(|slot| *slot = Some(sn)).is_some())
+        let remembered = free.map(|slot| *slot = Some(sn)).is_some();
+        self.plugged_len += u8::from(remembered);
+        Some(remembered)
     }
 
     /// The numbers as they go out in a PDU now.
@@ -114,8 +127,11 @@ impl CommandWindow {
 
     fn advance(&mut self) {
         self.expected = self.expected.next();
-        while let Some(slot) = self.plugged.iter_mut().find(|slot| **slot == Some(self.expected)) {
+        while self.plugged_len > 0
+            && let Some(slot) = self.plugged.iter_mut().find(|slot| **slot == Some(self.expected))
+        {
             *slot = None;
+            self.plugged_len -= 1;
             self.expected = self.expected.next();
         }
     }
