@@ -184,7 +184,7 @@ mod tests {
         Task {
             itt,
             cmd_sn: Sn(itt),
-            lun: Lun::encode(0),
+            lun: Lun::default(),
             cdb: [0; 16],
             cdb_long: false,
             expected: 0,
