@@ -5,9 +5,10 @@
 use std::ops::{Deref, DerefMut};
 
 /// None, one, or many in order.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) enum Few<T> {
     /// None.
+    #[default]
     None,
     /// One.
     One(T),
@@ -38,12 +39,6 @@ impl<T> Few<T> {
     /// Removes all.
     pub(crate) fn clear(&mut self) {
         *self = Self::None;
-    }
-}
-
-impl<T> Default for Few<T> {
-    fn default() -> Self {
-        Self::None
     }
 }
 
