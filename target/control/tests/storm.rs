@@ -1,4 +1,5 @@
-//! The registrar in a storm: seeded machines log in, hand over, hang, vanish, share names; the process is killed. What
+//! The registrar in a storm: seeded machines log in, hand over, hang, vanish, share names; sessions are moved between
+//! shards, or fail to; the process is killed. What
 //! must hold whatever happens is checked after every message.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail the test")]
@@ -6,7 +7,9 @@
 use stampede_control::identity::LunIdentity;
 use stampede_control::registrar::{Backing, HOLD_NS, Outbox, Registrar, Target, TargetLun};
 use stampede_control::store::Change;
-use stampede_engine::messages::{FromControl, GoldenId, LunAddress, LunId, SessionEnd, ShardId, ToControl};
+use stampede_engine::messages::{
+    FromControl, GoldenId, LunAddress, LunId, MoveRefusal, SessionEnd, ShardId, ToControl,
+};
 use stampede_image::epoch::{EpochRecord, LoginStage as EpochStage, RecordKey, TargetPolicy};
 use stampede_scsi::DeviceConfig;
 use stampede_session::{Admission, LoginRequest, LoginStage, SessionId};
@@ -17,6 +20,7 @@ use std::net::SocketAddr;
 const IQN: &str = "iqn.t:os";
 const MS: u64 = 1_000_000;
 const INITIATORS: u8 = 3;
+const SHARDS: u16 = 3;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Life {
@@ -37,6 +41,10 @@ struct Session {
     silent: bool,
     last_heard: u64,
     clone: Option<LunId>,
+    /// Where it lives.
+    shard: ShardId,
+    /// Its shard was asked to move it there.
+    moving: Option<ShardId>,
 }
 
 /// What will happen later.
@@ -45,6 +53,7 @@ enum Later {
     End(SessionId, SessionEnd),
     Probed(SessionId),
     Dropped(LunId),
+    Moved(SessionId),
 }
 
 struct World {
@@ -54,7 +63,8 @@ struct World {
     store: BTreeMap<RecordKey, EpochRecord>,
     sessions: BTreeMap<SessionId, Session>,
     later: Vec<(u64, Later)>,
-    created: BTreeSet<LunId>,
+    /// The clones that exist, and their shards.
+    created: BTreeMap<LunId, ShardId>,
     ever_created: BTreeSet<LunId>,
     ever_admitted: BTreeSet<LunId>,
     /// Initiators whose operating system runs, or may run.
@@ -84,11 +94,11 @@ impl World {
         Self {
             random: fastrand::Rng::with_seed(seed),
             now: 1_000_000 * MS,
-            registrar: Registrar::new(targets(), Vec::new(), LunId(1)),
+            registrar: Registrar::new(targets(), Vec::new(), LunId(1), SHARDS),
             store: BTreeMap::new(),
             sessions: BTreeMap::new(),
             later: Vec::new(),
-            created: BTreeSet::new(),
+            created: BTreeMap::new(),
             ever_created: BTreeSet::new(),
             ever_admitted: BTreeSet::new(),
             running: BTreeSet::new(),
@@ -114,6 +124,8 @@ impl World {
             35..37 => self.hang_something(),
             37..38 => return self.crash(),
             38..40 => drop(self.registrar.relieve_arena(self.now, &mut out)),
+            40..50 => self.move_something(&mut out),
+            50..52 => drop(self.registrar.rebalance(&mut out)),
             _ => {}
         }
         self.now += match self.random.u8(0..20) {
@@ -161,9 +173,11 @@ impl World {
             local: SocketAddr::from(([10, 1, 0, 0], 3260)),
         };
         let (life, silent) = (Life::Asked { at: self.now }, false);
+        let shard = ShardId(self.random.u16(0..SHARDS));
+        let (last_heard, clone, moving) = (self.now, None, None);
         self.sessions
-            .insert(session, Session { life, initiator, stage, silent, last_heard: self.now, clone: None });
-        self.registrar.receive(ToControl::Login { shard: ShardId(0), request }, self.now, out);
+            .insert(session, Session { life, initiator, stage, silent, last_heard, clone, shard, moving });
+        self.registrar.receive(ToControl::Login { shard, request }, self.now, out);
     }
 
     fn any_session(&mut self) -> Option<SessionId> {
@@ -186,6 +200,41 @@ impl World {
         }
     }
 
+    /// The operator's wish, whatever comes of it.
+    fn move_something(&mut self, out: &mut Outbox) {
+        let Some(id) = self.any_session() else { return };
+        let to = ShardId(self.random.u16(0..SHARDS + 1));
+        let begun = self.registrar.move_session(id, to, out);
+        assert!(to.0 < SHARDS || begun.is_err());
+    }
+
+    /// A shard's answer to a move. A clone that nobody else uses goes with its session.
+    fn moved(&mut self, id: SessionId) -> ToControl {
+        let (fails, takes_clone) = (self.random.u8(0..4) == 0, self.random.u8(0..4) > 0);
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return ToControl::MoveFailed { session: id, shard: ShardId(0), why: MoveRefusal::Unknown };
+        };
+        let (from, to) = (session.shard, session.moving.take().expect("it was asked to"));
+        if fails {
+            let why = if session.life == Life::Ending { MoveRefusal::Ending } else { MoveRefusal::Busy };
+            return ToControl::MoveFailed { session: id, shard: from, why };
+        }
+        session.shard = to;
+        let clone = session.clone.filter(|_| session.life == Life::Admitted && takes_clone);
+        if let Some(owner) = clone.and_then(|lun| self.created.get_mut(&lun)) {
+            *owner = to;
+        }
+        self.count("moved");
+        ToControl::Moved { session: id, from, to, luns: clone.into_iter().collect() }
+    }
+
+    /// Messages about a session go to where it lives, or to where it was when its move began.
+    fn check_address(&self, shard: ShardId, id: SessionId) {
+        if let Some(session) = self.sessions.get(&id) {
+            assert_eq!(session.shard, shard, "{id:?}: {session:?}");
+        }
+    }
+
     /// kill -9: only the store is left.
     fn crash(&mut self) {
         self.count("crashes");
@@ -195,7 +244,7 @@ impl World {
         self.created.clear();
         self.ever_created.clear();
         self.ever_admitted.clear();
-        self.registrar = Registrar::new(targets(), records, LunId(1));
+        self.registrar = Registrar::new(targets(), records, LunId(1), SHARDS);
     }
 
     fn happen(&mut self, event: Later, out: &mut Outbox) {
@@ -205,7 +254,7 @@ impl World {
                 if end == SessionEnd::Logout && gone.stage == LoginStage::Os {
                     self.running.remove(&gone.initiator);
                 }
-                ToControl::SessionEnded { shard: ShardId(0), session, end }
+                ToControl::SessionEnded { shard: gone.shard, session, end }
             }
             Later::Probed(session) => {
                 let found = self.sessions.get(&session);
@@ -215,6 +264,7 @@ impl World {
                 ToControl::Probed { session, alive, last_heard_ns }
             }
             Later::Dropped(lun) => ToControl::CloneDropped { lun },
+            Later::Moved(session) => self.moved(session),
         };
         self.registrar.receive(message, self.now, out);
     }
@@ -233,20 +283,22 @@ impl World {
                 Change::DeleteEpoch(key) => drop(self.store.remove(&key)),
             }
         }
-        for (_, message) in out.messages {
+        for (shard, message) in out.messages {
             match message {
                 FromControl::CreateClone { lun, .. } => {
                     self.count("clones");
-                    assert!(self.created.insert(lun) && self.ever_created.insert(lun), "a LUN number twice");
+                    assert!(self.ever_created.insert(lun), "a LUN number twice");
+                    self.created.insert(lun, shard);
                 }
                 FromControl::DropClone { lun } => {
-                    assert!(self.created.remove(&lun), "dropped twice");
+                    assert_eq!(self.created.remove(&lun), Some(shard), "dropped twice, or elsewhere");
                     let user = self.sessions.iter().find(|(_, s)| s.clone == Some(lun));
                     assert!(user.is_none(), "dropped under {user:?}");
                     self.soon(Later::Dropped(lun));
                 }
                 FromControl::CloseSession { session } => {
                     self.count("closed");
+                    self.check_address(shard, session);
                     if let Some(known) = self.sessions.get_mut(&session)
                         && known.life != Life::Ending
                     {
@@ -256,12 +308,24 @@ impl World {
                 }
                 FromControl::Probe { session, deadline_ns } => {
                     self.count("probes");
+                    self.check_address(shard, session);
                     let quick =
                         self.sessions.get(&session).is_none_or(|s| !s.silent && s.stage == LoginStage::Os);
                     let at = if quick { self.now } else { deadline_ns };
                     self.later.push((at, Later::Probed(session)));
                 }
+                FromControl::Move { session, to } => {
+                    self.check_address(shard, session);
+                    if let Some(known) = self.sessions.get_mut(&session) {
+                        assert!(
+                            known.shard != to && known.moving.replace(to).is_none(),
+                            "moved twice at once"
+                        );
+                    }
+                    self.soon(Later::Moved(session));
+                }
                 FromControl::Admit { session, admission, luns } => {
+                    self.check_address(shard, session);
                     self.admitted(session, &admission, &luns.0)
                 }
                 other => panic!("unexpected: {other:?}"),
@@ -283,7 +347,7 @@ impl World {
         self.count("admitted");
         assert_ne!(*tsih, 0);
         let [(0, clone), (1, _)] = luns else { panic!("it sees {luns:?}") };
-        assert!(self.created.contains(&clone.lun), "a clone that does not exist");
+        assert_eq!(self.created.get(&clone.lun), Some(&clone.owner), "no such clone there");
         let sharer = self.sessions.iter().find(|(other, s)| **other != id && s.clone == Some(clone.lun));
         assert!(sharer.is_none(), "shared with {sharer:?}, which has not ended");
         let fresh = self.ever_admitted.insert(clone.lun);
@@ -329,7 +393,7 @@ fn nothing_is_shared_lost_or_left_waiting() {
         }
     }
     eprintln!("{counts:?}");
-    for what in ["admitted", "refused", "clones", "closed", "probes", "crashes"] {
+    for what in ["admitted", "refused", "clones", "closed", "probes", "crashes", "moved"] {
         assert!(counts.get(what).is_some_and(|count| *count > 500), "{what} hardly happened: {counts:?}");
     }
 }

@@ -15,7 +15,7 @@ use stampede_control::status::{Facts, render};
 use stampede_control::store::Store;
 use stampede_control::thread::{Command, ControlThread, Ended, Setup, ShardLink};
 use stampede_engine::messages::{
-    FromControl, LunReport, SessionEnd, SessionReport, ShardId, ShardReport, ToControl,
+    FromControl, LunReport, MoveRefusal, SessionEnd, SessionReport, ShardId, ShardReport, ToControl,
 };
 use stampede_engine::stats::Counters;
 use stampede_ring::clock::monotonic_ns;
@@ -30,6 +30,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 const IQN: &str = "iqn.2026-11.io.stampede:os";
+/// Only the first of them has a queue, which the test reads.
+const SHARDS: u16 = 2;
 
 struct World {
     to_control: Sender<ToControl>,
@@ -56,7 +58,7 @@ impl World {
         let goldens = plan.goldens.iter().map(|(id, file)| (*id, images.files()[*file].try_clone().unwrap()));
         let setup = Setup {
             goldens: goldens.collect(),
-            registrar: Registrar::new(plan.targets, store.epochs().unwrap(), plan.first_clone),
+            registrar: Registrar::new(plan.targets, store.epochs().unwrap(), plan.first_clone, SHARDS),
             store,
             from_shards,
             shards: vec![ShardLink::new(
@@ -272,5 +274,65 @@ fn a_golden_written_to_behind_our_back_makes_no_more_clones() {
     assert!(matches!(world.next(), FromControl::Report { .. }));
     let Response::Status(status) = answer.recv_timeout(Duration::from_secs(5)).unwrap() else { panic!() };
     assert!(status.alerts[0].text.contains("was changed while in use"), "{:?}", status.alerts);
+    world.kill();
+}
+
+#[test]
+fn a_session_is_moved_through_the_socket_and_shown() {
+    let world = World::new(tempfile::tempdir().unwrap());
+    world.login(1, LoginStage::Os);
+    let (FromControl::CreateClone { lun, .. }, FromControl::Admit { .. }) = (world.next(), world.next())
+    else {
+        panic!()
+    };
+    let ask = |session: &str, shard| world.ask(Request::SessionMove { session: session.to_owned(), shard });
+    let said = |answer: Receiver<Response>| answer.recv_timeout(Duration::from_secs(5)).unwrap();
+    let Response::Error(text) = said(ask("9", 1)) else { panic!() };
+    assert!(text.contains("no session 9"), "{text}");
+    let Response::Error(text) = said(ask("1", 2)) else { panic!() };
+    assert!(text.contains("no shard 2"), "{text}");
+    let Response::Moved(there) = said(ask("1", 0)) else { panic!() };
+    assert_eq!((there.from, there.to), (0, 0));
+
+    let session = SessionId(1);
+    let answer = ask("iqn.2026-11.test:I", 1);
+    let FromControl::Move { to, .. } = world.next() else { panic!() };
+    let refused = ToControl::MoveFailed { session, shard: ShardId(0), why: MoveRefusal::Busy };
+    world.to_control.send(refused).unwrap();
+    let Response::Error(text) = said(answer) else { panic!() };
+    assert!(text.starts_with("session 1 was not moved: its commands"), "{text}");
+
+    let answer = ask("1", 1);
+    assert!(matches!(world.next(), FromControl::Move { .. }));
+    let moved = ToControl::Moved { session, from: ShardId(0), to, luns: vec![lun] };
+    world.to_control.send(moved).unwrap();
+    let Response::Moved(moved) = said(answer) else { panic!() };
+    assert_eq!((moved.from, moved.to, moved.initiator.as_str()), (0, 1, "iqn.2026-11.test:i"));
+
+    let Response::Rebalancing(plan) = said(world.ask(Request::SessionRebalance)) else { panic!() };
+    assert_eq!((plan.before, plan.sessions), (vec![0, 1], vec![]));
+    let answer = world.ask(Request::Status);
+    let FromControl::Report { request } = world.next() else { panic!() };
+    world.report(request, lun);
+    let Response::Status(status) = said(answer) else { panic!() };
+    let place = &status.placement;
+    assert_eq!((place.moved, place.moves_failed, place.pending, place.bound), (1, 1, 0, 4));
+    assert_eq!((status.sessions[0].moves, status.clones[0].shard), (1, Some(1)));
+    let text = render(&status);
+    assert!(text.contains("between shards: 1 sessions moved, 1 moves failed"), "{text}");
+    world.kill();
+}
+
+#[test]
+fn who_asked_for_a_move_that_hangs_is_told() {
+    let world = World::new(tempfile::tempdir().unwrap());
+    world.login(1, LoginStage::Os);
+    let (FromControl::CreateClone { .. }, FromControl::Admit { .. }) = (world.next(), world.next()) else {
+        panic!()
+    };
+    let answer = world.ask(Request::SessionMove { session: "1".to_owned(), shard: 1 });
+    assert!(matches!(world.next(), FromControl::Move { .. }));
+    let Response::Error(text) = answer.recv_timeout(Duration::from_secs(8)).unwrap() else { panic!() };
+    assert!(text.contains("still on its way to shard 1 after 4 s"), "{text}");
     world.kill();
 }

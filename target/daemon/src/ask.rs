@@ -1,12 +1,18 @@
 //! Commands that ask a running stampede.
 
 use crate::Failure;
-use crate::cli::{ResetArgs, StatusArgs};
+use crate::cli::{MoveArgs, ResetArgs, StatusArgs};
 use anyhow::anyhow;
 use stampede_control::socket::{Request, Response, call};
-use stampede_control::status::{clone_table, render};
+use stampede_control::status::{PlacementStatus, RebalanceStatus, clone_table, render, session_table};
 use std::io::Write;
 use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// How long to wait for a rebalance to end; it goes on when nobody waits.
+const REBALANCE_WAIT: Duration = Duration::from_secs(60);
+/// How often to look how far it is.
+const REBALANCE_POLL: Duration = Duration::from_millis(50);
 
 fn ask(path: &Path, request: &Request) -> Result<Response, Failure> {
     call(path, request).map_err(Failure::runtime)
@@ -70,4 +76,92 @@ pub(crate) fn clone_reset(arguments: &ResetArgs) -> Result<(), Failure> {
         true => Err(Failure::Runtime(anyhow!("not everything was reset"))),
         false => Ok(()),
     }
+}
+
+pub(crate) fn session_list(arguments: &StatusArgs) -> Result<(), Failure> {
+    match ask(&arguments.socket.path(), &Request::SessionList)? {
+        Response::Sessions(sessions) if arguments.json => print_json(serde_json::to_string_pretty(&sessions)),
+        Response::Sessions(sessions) => print(&session_table(&sessions)),
+        _ => Err(unexpected()),
+    }
+}
+
+pub(crate) fn session_move(arguments: &MoveArgs) -> Result<(), Failure> {
+    let request = Request::SessionMove { session: arguments.session.clone(), shard: arguments.shard };
+    let Response::Moved(moved) = ask(&arguments.socket.path(), &request)? else {
+        return Err(unexpected());
+    };
+    if arguments.json {
+        return print_json(serde_json::to_string_pretty(&moved));
+    }
+    let (session, initiator, to) = (moved.session, &moved.initiator, moved.to);
+    print(&match moved.from == to {
+        true => format!("session {session} of {initiator} lives on shard {to} already\n"),
+        false => {
+            let (from, took_us) = (moved.from, moved.took_us);
+            format!(
+                "session {session} of {initiator} moved from shard {from} to shard {to} in {took_us} us\n"
+            )
+        }
+    })
+}
+
+pub(crate) fn session_rebalance(arguments: &StatusArgs) -> Result<(), Failure> {
+    let path = arguments.socket.path();
+    let before = placement(&path)?;
+    let Response::Rebalancing(plan) = ask(&path, &Request::SessionRebalance)? else {
+        return Err(unexpected());
+    };
+    let deadline = Instant::now() + REBALANCE_WAIT;
+    let mut after = placement(&path)?;
+    while after.rebalancing && Instant::now() < deadline {
+        std::thread::sleep(REBALANCE_POLL);
+        after = placement(&path)?;
+    }
+    match arguments.json {
+        true => {
+            print_json(serde_json::to_string_pretty(&serde_json::json!({ "plan": plan, "after": after })))?
+        }
+        false => print(&rebalanced(&plan, &before, &after))?,
+    }
+    if after.rebalancing {
+        let seconds = REBALANCE_WAIT.as_secs();
+        return Err(Failure::Runtime(anyhow!(
+            "still moving sessions after {seconds} s; it goes on, and `stampede status` shows how far it is"
+        )));
+    }
+    match spread(&after.loads) > after.bound {
+        true => Err(Failure::Runtime(anyhow!(
+            "the shards still differ by more than {}: what is left are clones that no session or several sessions use, \
+             or sessions that could not be moved (the log says why)",
+            after.bound
+        ))),
+        false => Ok(()),
+    }
+}
+
+fn placement(path: &Path) -> Result<PlacementStatus, Failure> {
+    match ask(path, &Request::Status)? {
+        Response::Status(status) => Ok(status.placement),
+        _ => Err(unexpected()),
+    }
+}
+
+fn spread(loads: &[u32]) -> u32 {
+    loads.iter().max().zip(loads.iter().min()).map_or(0, |(most, least)| most - least)
+}
+
+fn rebalanced(plan: &RebalanceStatus, before: &PlacementStatus, after: &PlacementStatus) -> String {
+    let list = |loads: &[u32]| loads.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    if plan.sessions.is_empty() && spread(&plan.before) <= plan.bound {
+        return format!("the shards carry {}: within the bound of {}\n", list(&plan.before), plan.bound);
+    }
+    format!(
+        "{} sessions moved, {} not; the shards carried {} and carry {} (bound {})\n",
+        after.moved.saturating_sub(before.moved),
+        after.moves_failed.saturating_sub(before.moves_failed),
+        list(&plan.before),
+        list(&after.loads),
+        plan.bound
+    )
 }

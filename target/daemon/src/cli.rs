@@ -38,6 +38,9 @@ pub(crate) enum Command {
     /// Look at the clones of initiators, or reset them.
     #[command(subcommand)]
     Clone(CloneCommand),
+    /// Look at the sessions of initiators, or move them between shards.
+    #[command(subcommand)]
+    Session(SessionCommand),
     /// Print a completion script for a shell.
     Completions {
         /// Which shell.
@@ -52,6 +55,17 @@ pub(crate) enum CloneCommand {
     List(StatusArgs),
     /// End an initiator's boot epoch: its next login gets a fresh clone. Refused while a session uses the clone.
     Reset(ResetArgs),
+}
+
+/// What to do with sessions.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SessionCommand {
+    /// List all sessions, with the shard that each lives on.
+    List(StatusArgs),
+    /// Move a live session to another shard. Its initiator notices nothing but a short wait.
+    Move(MoveArgs),
+    /// Move the fewest sessions that bring all shards within the bound of imbalance.
+    Rebalance(StatusArgs),
 }
 
 /// Which running stampede is meant.
@@ -92,6 +106,23 @@ pub(crate) struct ResetArgs {
     /// Only on this target: its name or IQN.
     #[arg(long, value_name = "NAME")]
     pub(crate) target: Option<String>,
+    /// Which running stampede is meant.
+    #[command(flatten)]
+    pub(crate) socket: SocketArgs,
+}
+
+/// Arguments of `session move`.
+#[derive(Debug, Args)]
+pub(crate) struct MoveArgs {
+    /// The session's number, as `session list` shows it; or the name of an initiator that has one session only.
+    #[arg(value_name = "SESSION")]
+    pub(crate) session: String,
+    /// The shard that it moves to: 0 is the first core of `--cores`.
+    #[arg(long, value_name = "N")]
+    pub(crate) shard: u16,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
     /// Which running stampede is meant.
     #[command(flatten)]
     pub(crate) socket: SocketArgs,

@@ -10,7 +10,7 @@ mod logging;
 mod serve;
 
 use clap::{CommandFactory, Parser};
-use cli::{Cli, CloneCommand, Command};
+use cli::{Cli, CloneCommand, Command, SessionCommand};
 use std::process::ExitCode;
 
 #[global_allocator]
@@ -41,6 +41,9 @@ fn main() -> ExitCode {
         Command::Status(arguments) => ask::status(&arguments),
         Command::Clone(CloneCommand::List(arguments)) => ask::clone_list(&arguments),
         Command::Clone(CloneCommand::Reset(arguments)) => ask::clone_reset(&arguments),
+        Command::Session(SessionCommand::List(arguments)) => ask::session_list(&arguments),
+        Command::Session(SessionCommand::Move(arguments)) => ask::session_move(&arguments),
+        Command::Session(SessionCommand::Rebalance(arguments)) => ask::session_rebalance(&arguments),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "stampede", &mut std::io::stdout());
             Ok(())

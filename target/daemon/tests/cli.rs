@@ -124,7 +124,14 @@ fn a_port_in_use_is_said_so() {
 #[test]
 fn nobody_to_ask_is_said_so() {
     let folder = Folder::new();
-    for command in [&["status"][..], &["clone", "list"], &["clone", "reset", "iqn.x"]] {
+    for command in [
+        &["status"][..],
+        &["clone", "list"],
+        &["clone", "reset", "iqn.x"],
+        &["session", "list"],
+        &["session", "move", "7", "--shard", "1"],
+        &["session", "rebalance"],
+    ] {
         let text = fails(1, &[command, &["--control", &folder.path("c.sock")]].concat());
         assert!(text.contains("Is it running?"), "{text}");
     }
@@ -134,6 +141,8 @@ fn nobody_to_ask_is_said_so() {
 fn usage_errors_and_help() {
     fails(2, &["frobnicate"]);
     fails(2, &["serve", "--frobnicate"]);
+    assert!(fails(2, &["session", "move", "7"]).contains("--shard"));
+    assert!(fails(2, &["session", "move", "7", "--shard", "x"]).contains("invalid digit"));
     assert!(String::from_utf8(run(&["--version"]).stdout).unwrap().contains("features:"));
     assert!(String::from_utf8(run(&["serve", "--help"]).stdout).unwrap().contains("--print-config"));
     for shell in ["bash", "zsh", "fish"] {

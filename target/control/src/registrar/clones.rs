@@ -1,5 +1,6 @@
 //! The clones that exist on shards: one epoch's overlays, one per cloned LUN of its target.
 
+use super::placement::Loads;
 use super::{Backing, Outbox, Target};
 use stampede_engine::messages::{FromControl, LunAddress, LunId, LunMap, ShardId};
 use stampede_image::epoch::CloneId;
@@ -9,12 +10,29 @@ use std::collections::{BTreeMap, BTreeSet};
 /// One epoch's overlays.
 #[derive(Debug)]
 pub(super) struct CloneEntry {
-    pub(super) owner: ShardId,
-    pub(super) luns: Vec<(u16, LunId)>,
+    pub(super) luns: Vec<CloneLun>,
     /// Sessions that use it, those that are being closed included.
     pub(super) sessions: BTreeSet<SessionId>,
     /// It is to be dropped as soon as no session uses it.
     doomed: bool,
+}
+
+/// The overlay of one LUN.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CloneLun {
+    /// The LUN number.
+    pub(super) number: u16,
+    /// Its name among all logical units.
+    pub(super) lun: LunId,
+    /// The shard that has it.
+    pub(super) owner: ShardId,
+}
+
+impl CloneEntry {
+    /// The shard that carries it. Its overlays are made on one shard, and move together with their session.
+    pub(super) fn owner(&self) -> Option<ShardId> {
+        self.luns.first().map(|lun| lun.owner)
+    }
 }
 
 /// All clones, and the numbers of logical units.
@@ -35,6 +53,39 @@ impl Clones {
         self.entries.get(&clone)
     }
 
+    /// The shard that has the clone's overlays.
+    pub(super) fn owner(&self, clone: CloneId) -> Option<ShardId> {
+        self.entries.get(&clone)?.owner()
+    }
+
+    /// Whether no other session uses the clone.
+    pub(super) fn is_alone_on(&self, clone: CloneId, session: SessionId) -> bool {
+        self.entries.get(&clone).is_some_and(|entry| entry.sessions.iter().eq([&session]))
+    }
+
+    /// The shard of each clone, for a recount.
+    #[cfg(test)]
+    pub(super) fn owners(&self) -> impl Iterator<Item = ShardId> + '_ {
+        self.entries.values().filter_map(CloneEntry::owner)
+    }
+
+    /// Overlays went to another shard.
+    pub(super) fn set_owner(&mut self, luns: &[LunId], owner: ShardId, loads: &mut Loads) {
+        if luns.is_empty() {
+            return;
+        }
+        for entry in self.entries.values_mut() {
+            let before = entry.owner();
+            for lun in entry.luns.iter_mut().filter(|lun| luns.contains(&lun.lun)) {
+                lun.owner = owner;
+            }
+            if before != entry.owner() {
+                before.into_iter().for_each(|shard| loads.remove(shard));
+                entry.owner().into_iter().for_each(|shard| loads.add(shard));
+            }
+        }
+    }
+
     /// Whether a drop is under way.
     pub(super) fn any_doomed(&self) -> bool {
         !self.dropping.is_empty() || self.entries.values().any(|entry| entry.doomed)
@@ -47,6 +98,7 @@ impl Clones {
         target: &Target,
         initiator: &str,
         owner: ShardId,
+        loads: &mut Loads,
         out: &mut Outbox,
     ) {
         let mut luns = Vec::new();
@@ -58,9 +110,10 @@ impl Clones {
             let mut device = device.clone();
             device.identity = identity.of_clone(initiator).to_scsi(&target.iqn, true);
             out.messages.push((owner, FromControl::CreateClone { lun: id, golden: *golden, device }));
-            luns.push((lun.number, id));
+            luns.push(CloneLun { number: lun.number, lun: id, owner });
         }
-        self.entries.insert(clone, CloneEntry { owner, luns, sessions: BTreeSet::new(), doomed: false });
+        loads.add(owner);
+        self.entries.insert(clone, CloneEntry { luns, sessions: BTreeSet::new(), doomed: false });
     }
 
     pub(super) fn attach(&mut self, clone: CloneId, session: SessionId) {
@@ -69,29 +122,30 @@ impl Clones {
         }
     }
 
-    pub(super) fn detach(&mut self, clone: CloneId, session: SessionId, out: &mut Outbox) {
+    pub(super) fn detach(&mut self, clone: CloneId, session: SessionId, loads: &mut Loads, out: &mut Outbox) {
         if let Some(entry) = self.entries.get_mut(&clone) {
             entry.sessions.remove(&session);
         }
-        self.drop_if_unused(clone, out);
+        self.drop_if_unused(clone, loads, out);
     }
 
     /// Drops a clone now, or as soon as the last session on it has ended.
-    pub(super) fn doom(&mut self, clone: CloneId, out: &mut Outbox) {
+    pub(super) fn doom(&mut self, clone: CloneId, loads: &mut Loads, out: &mut Outbox) {
         if let Some(entry) = self.entries.get_mut(&clone) {
             entry.doomed = true;
         }
-        self.drop_if_unused(clone, out);
+        self.drop_if_unused(clone, loads, out);
     }
 
-    fn drop_if_unused(&mut self, clone: CloneId, out: &mut Outbox) {
+    fn drop_if_unused(&mut self, clone: CloneId, loads: &mut Loads, out: &mut Outbox) {
         if !self.entries.get(&clone).is_some_and(|entry| entry.doomed && entry.sessions.is_empty()) {
             return;
         }
         let Some(entry) = self.entries.remove(&clone) else { return };
-        for (_, lun) in entry.luns {
+        entry.owner().into_iter().for_each(|shard| loads.remove(shard));
+        for CloneLun { lun, owner, .. } in entry.luns {
             self.dropping.insert(lun);
-            out.messages.push((entry.owner, FromControl::DropClone { lun }));
+            out.messages.push((owner, FromControl::DropClone { lun }));
         }
     }
 
@@ -107,10 +161,10 @@ impl Clones {
             Backing::Plain(address) => Some(*address),
             Backing::Clone { device, .. } => {
                 let entry = clone?;
-                let (_, lun) = entry.luns.iter().find(|(n, _)| *n == number)?;
+                let overlay = entry.luns.iter().find(|overlay| overlay.number == number)?;
                 Some(LunAddress {
-                    lun: *lun,
-                    owner: entry.owner,
+                    lun: overlay.lun,
+                    owner: overlay.owner,
                     block_size: device.block_size,
                     is_clone: true,
                 })

@@ -35,13 +35,15 @@ enum Reason {
     },
     /// Sessions that it replaces must end first.
     Waiting { for_sessions: BTreeSet<SessionId> },
+    /// Its connection goes to the shard that it belongs to.
+    HandedOver,
 }
 
 impl Held {
     pub(super) fn deadline(&self) -> u64 {
         match self.reason {
             Reason::Probing { deadline, .. } => deadline.min(self.until),
-            Reason::Waiting { .. } => self.until,
+            Reason::Waiting { .. } | Reason::HandedOver => self.until,
         }
     }
 }
@@ -66,8 +68,12 @@ impl Registrar {
         for earlier in port {
             self.supersede(earlier, now, out);
         }
+        let home = (!self.targets[target].is_ephemeral()).then(|| self.loads.place(shard));
+        home.into_iter().for_each(|shard| self.loads.add(shard));
         let entry = SessionEntry {
             shard,
+            home,
+            moves: 0,
             target,
             initiator: request.initiator,
             isid: request.isid,
@@ -117,7 +123,7 @@ impl Registrar {
         let (shard, clone) = (entry.shard, entry.clone.take());
         refuse(shard, session, status, out);
         if let Some(clone) = clone {
-            self.clones.detach(clone, session, out);
+            self.clones.detach(clone, session, &mut self.loads, out);
         }
     }
 
@@ -177,7 +183,8 @@ impl Registrar {
                 LoginStage::Os => EpochStage::Os,
             },
             session: epoch_session(session),
-            shard: entry.shard.0,
+            // Where a new clone is made.
+            shard: self.loads.place(entry.shard).0,
         })
     }
 
@@ -223,6 +230,21 @@ impl Registrar {
         if !self.held.get(&session).is_some_and(clear) {
             return;
         }
+        if !self.hand_over(session, out) {
+            self.admit(session, out);
+        } else if let Some(held) = self.held.get_mut(&session) {
+            held.reason = Reason::HandedOver;
+        }
+    }
+
+    /// A login's hand-over is over, whether it went well or not.
+    pub(super) fn admit_handed_over(&mut self, session: SessionId, out: &mut Outbox) {
+        if self.held.get(&session).is_some_and(|held| matches!(held.reason, Reason::HandedOver)) {
+            self.admit(session, out);
+        }
+    }
+
+    fn admit(&mut self, session: SessionId, out: &mut Outbox) {
         let Some(held) = self.held.remove(&session) else { return };
         let tsih = self.sessions.assign_tsih(session, held.tsih);
         let Some(entry) = self.sessions.find(session) else { return };
@@ -318,6 +340,7 @@ impl Registrar {
             let (concerned, ready) = match &mut held.reason {
                 Reason::Waiting { for_sessions } => (for_sessions.remove(&ended), &mut waiting),
                 Reason::Probing { asked, .. } => (asked.remove(&ended), &mut probing),
+                Reason::HandedOver => continue,
             };
             if concerned {
                 ready.push(*session);
@@ -340,8 +363,12 @@ impl Registrar {
                 self.decide_again(session, now, out);
                 continue;
             }
+            let text = match held.reason {
+                Reason::HandedOver => "its hand-over to another shard has not ended; it may try again",
+                _ => "the sessions that it replaces have not ended; it may try again",
+            };
             self.held.remove(&session);
-            self.note_held_too_long(session, out);
+            self.note_held_too_long(session, text, out);
             self.abandon(session, LoginStatus::ServiceUnavailable, now, out);
         }
     }
@@ -370,7 +397,7 @@ impl Registrar {
         });
     }
 
-    fn note_held_too_long(&self, session: SessionId, out: &mut Outbox) {
+    fn note_held_too_long(&self, session: SessionId, text: &str, out: &mut Outbox) {
         let Some(entry) = self.sessions.find(session) else { return };
         out.notices.push(Notice {
             alert: false,
@@ -378,7 +405,7 @@ impl Registrar {
             target: self.targets[entry.target].iqn.clone(),
             initiator: entry.initiator.clone(),
             peer: Some(entry.peer),
-            text: "the sessions that it replaces have not ended; it may try again".to_owned(),
+            text: text.to_owned(),
         });
     }
 }

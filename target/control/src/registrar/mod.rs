@@ -10,15 +10,20 @@
 //! admission without its epoch's record could give a running system a blank disk after a restart.
 //!
 //! A login that is held is *probing* (its rival on the clone is being asked for a sign of life) or *waiting* (for
-//! sessions that it replaces to end, all their I/O included). It is held for [`HOLD_NS`] at most, then answered 0301.
+//! sessions that it replaces to end, all their I/O included, and then perhaps for its hand-over to the shard that has
+//! its clone or the least to do). It is held for [`HOLD_NS`] at most, then answered 0301.
 
 mod clones;
 mod login;
+mod moves;
+mod placement;
 mod sessions;
 #[cfg(test)]
 mod tests;
 mod view;
 
+pub use moves::{MoveCounts, MoveError, MoveOutcome, MoveStart, REBALANCE_AT_ONCE, Rebalance};
+pub use placement::{SPREAD_MIN, SPREAD_SHARE, spread_bound};
 pub use sessions::SessionEntry;
 pub use view::CloneView;
 
@@ -26,6 +31,8 @@ use crate::identity::LunIdentity;
 use crate::store::Change;
 use clones::Clones;
 use login::Held;
+use moves::Moves;
+use placement::Loads;
 use sessions::Sessions;
 use stampede_engine::messages::{FromControl, GoldenId, LunAddress, LunId, SessionEnd, ShardId, ToControl};
 use stampede_image::epoch::{
@@ -97,6 +104,8 @@ pub struct Outbox {
     pub messages: Vec<(ShardId, FromControl)>,
     /// To log.
     pub notices: Vec<Notice>,
+    /// For whoever asked for the moves.
+    pub moves: Vec<MoveOutcome>,
 }
 
 /// Something that the operator may want to know.
@@ -125,16 +134,18 @@ pub struct Registrar {
     held: BTreeMap<SessionId, Held>,
     clones: Clones,
     registry: Registry,
+    loads: Loads,
+    moves: Moves,
     /// Goldens that were changed behind our back: no new clones of them.
     changed: BTreeSet<GoldenId>,
     draining: bool,
 }
 
 impl Registrar {
-    /// A registrar for these targets that knows the epochs of earlier runs. `first_lun` is the first number that no
-    /// plain logical unit has.
+    /// A registrar for these targets and so many shards that knows the epochs of earlier runs. `first_lun` is the
+    /// first number that no plain logical unit has.
     #[must_use]
-    pub fn new(targets: Vec<Target>, records: Vec<EpochRecord>, first_lun: LunId) -> Self {
+    pub fn new(targets: Vec<Target>, records: Vec<EpochRecord>, first_lun: LunId, shards: u16) -> Self {
         let mut registry = Registry::restore(records.into_iter());
         for (index, target) in targets.iter().enumerate().filter(|(_, target)| target.is_ephemeral()) {
             registry.add_target(target_id(index), &target.iqn, target.policy);
@@ -147,6 +158,8 @@ impl Registrar {
             held: BTreeMap::new(),
             clones: Clones::new(first_lun),
             registry,
+            loads: Loads::new(shards),
+            moves: Moves::default(),
             changed: BTreeSet::new(),
             draining: false,
         }
@@ -161,10 +174,9 @@ impl Registrar {
                 self.probed(session, alive, last_heard_ns, now, out);
             }
             ToControl::CloneDropped { lun } => self.clones.dropped(lun),
-            ToControl::Moved { .. }
-            | ToControl::MoveFailed { .. }
-            | ToControl::Report(_)
-            | ToControl::Drained { .. } => {}
+            ToControl::Moved { session, to, luns, .. } => self.moved(session, to, &luns, out),
+            ToControl::MoveFailed { session, why, .. } => self.move_failed(session, why, out),
+            ToControl::Report(_) | ToControl::Drained { .. } => {}
         }
     }
 
@@ -264,6 +276,7 @@ impl Registrar {
     fn session_ended(&mut self, session: SessionId, end: SessionEnd, now: u64, out: &mut Outbox) {
         self.held.remove(&session);
         let Some(entry) = self.sessions.remove(session) else { return };
+        entry.home.into_iter().for_each(|shard| self.loads.remove(shard));
         let how = match end {
             SessionEnd::Logout if !self.draining && !entry.closing => End::Logout,
             _ => End::Dropped,
@@ -283,8 +296,9 @@ impl Registrar {
         });
         self.end_in_registry(session, how, now, out);
         if let Some(clone) = entry.clone {
-            self.clones.detach(clone, session, out);
+            self.clones.detach(clone, session, &mut self.loads, out);
         }
+        self.end_move(session, "the session has ended", out);
         self.wake_held(session, now, out);
     }
 
@@ -315,10 +329,11 @@ impl Registrar {
                 Effect::CreateClone { clone, target, owner_shard } => {
                     if let Some(target) = self.targets.get(target.0 as usize) {
                         let initiator = initiator.unwrap_or_default();
-                        self.clones.create(clone, target, initiator, ShardId(owner_shard), out);
+                        let owner = ShardId(owner_shard);
+                        self.clones.create(clone, target, initiator, owner, &mut self.loads, out);
                     }
                 }
-                Effect::DropClone { clone, .. } => self.clones.doom(clone, out),
+                Effect::DropClone { clone, .. } => self.clones.doom(clone, &mut self.loads, out),
                 Effect::CloseSession { session, .. } => {
                     closed.push(SessionId(session.0));
                     self.close(SessionId(session.0), out);

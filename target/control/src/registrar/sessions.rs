@@ -10,8 +10,12 @@ use std::net::SocketAddr;
 /// One session, from its login request until all its I/O is over.
 #[derive(Clone, Debug)]
 pub struct SessionEntry {
-    /// Where it lives.
+    /// Where it lives: the shard that last said so.
     pub shard: ShardId,
+    /// The shard that carries it, for a session without a clone; those with one count with their clone.
+    pub home: Option<ShardId>,
+    /// How often it was moved since it was admitted.
+    pub moves: u32,
     /// Its target's place in the registrar's list.
     pub target: usize,
     /// InitiatorName, in lower case.

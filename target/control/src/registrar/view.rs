@@ -27,8 +27,12 @@ impl Registrar {
             let entry = clone_of(&epoch.state).and_then(|clone| self.clones.find(clone));
             CloneView {
                 target: self.targets.get(epoch.target.0 as usize).map(|t| t.iqn.clone()).unwrap_or_default(),
-                owner: entry.map(|entry| entry.owner),
-                luns: entry.map(|entry| entry.luns.clone()).unwrap_or_default(),
+                owner: entry.and_then(super::clones::CloneEntry::owner),
+                luns: entry
+                    .into_iter()
+                    .flat_map(|entry| &entry.luns)
+                    .map(|lun| (lun.number, lun.lun))
+                    .collect(),
                 sessions: entry.map_or(0, |entry| entry.sessions.len()),
                 epoch,
             }
@@ -38,6 +42,12 @@ impl Registrar {
     /// All sessions, held logins included.
     pub fn sessions(&self) -> impl Iterator<Item = (SessionId, &SessionEntry)> {
         self.sessions.iter()
+    }
+
+    /// One session, held logins included.
+    #[must_use]
+    pub fn session(&self, session: SessionId) -> Option<&SessionEntry> {
+        self.sessions.find(session)
     }
 
     /// Logins whose response is held.

@@ -4,6 +4,9 @@
 //!   {"op":"status"}                                  {"status":{...}}
 //!   {"op":"clone-list"}                              {"clones":[...]}
 //!   {"op":"clone-reset","initiator":"iqn.x"}         {"reset":[{"target":"iqn.y","reset":true,...}]}
+//!   {"op":"session-list"}                            {"sessions":[...]}
+//!   {"op":"session-move","session":"7","shard":1}    {"moved":{"session":7,"from":0,"to":1,...}}
+//!   {"op":"session-rebalance"}                       {"rebalancing":{"bound":4,"sessions":[7,9],...}}
 //!   {"op":"config"}                                  {"config":"listen = ..."}
 //!   {"op":"ping"}                                    {"pong":{"version":"0.1.0","pid":1234}}
 //!   anything else                                    {"error":"..."}
@@ -15,7 +18,7 @@ mod server;
 pub use client::{CallError, call};
 pub use server::{ControlSocket, SocketError};
 
-use crate::status::{CloneStatus, ResetStatus, Status};
+use crate::status::{CloneStatus, MoveStatus, RebalanceStatus, ResetStatus, SessionStatus, Status};
 use serde::{Deserialize, Serialize};
 
 /// The longest request, in bytes.
@@ -39,6 +42,17 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         target: Option<String>,
     },
+    /// Sessions only.
+    SessionList,
+    /// Move a live session to another shard; answered when it is there, or stays where it is.
+    SessionMove {
+        /// Its number, or the name of an initiator that has no other.
+        session: String,
+        /// The number of the shard.
+        shard: u16,
+    },
+    /// Move the fewest sessions that bring all shards within the bound; answered as soon as it begins.
+    SessionRebalance,
     /// The effective configuration as TOML.
     Config,
     /// Is anybody there?
@@ -55,6 +69,12 @@ pub enum Response {
     Clones(Vec<CloneStatus>),
     /// To [`Request::CloneReset`]: one for each target that knows the initiator.
     Reset(Vec<ResetStatus>),
+    /// To [`Request::SessionList`].
+    Sessions(Vec<SessionStatus>),
+    /// To [`Request::SessionMove`].
+    Moved(MoveStatus),
+    /// To [`Request::SessionRebalance`].
+    Rebalancing(RebalanceStatus),
     /// To [`Request::Config`].
     Config(String),
     /// To [`Request::Ping`].

@@ -1,14 +1,14 @@
 //! From the shards' reports and the registrar's tables to a [`Status`].
 
 use super::{
-    AlertStatus, CloneStatus, FeatureStatus, Latency, LatencyPair, LunStatus, SessionStatus, ShardStatus,
-    Status, TargetStatus, Traffic, Usage,
+    AlertStatus, CloneStatus, FeatureStatus, Latency, LatencyPair, LunStatus, PlacementStatus, SessionStatus,
+    ShardStatus, Status, TargetStatus, Traffic, Usage,
 };
 use crate::registrar::{Backing, CloneView, Registrar};
 use hdrhistogram::Histogram;
 use stampede_engine::messages::{LunId, LunReport, ShardId, ShardReport};
 use stampede_image::epoch::EpochState;
-use stampede_session::LoginStage;
+use stampede_session::{LoginStage, SessionId};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -70,6 +70,7 @@ pub fn collect(facts: &Facts, registrar: &Registrar, reports: &[ShardReport], no
         listen: facts.listen.clone(),
         arena: Usage::default(),
         held_logins: registrar.held_logins(),
+        placement: placement_status(registrar),
         latency: LatencyPair {
             read: latency(reports.iter().map(|r| &r.read_latency_ns)),
             write: latency(reports.iter().map(|r| &r.write_latency_ns)),
@@ -81,6 +82,27 @@ pub fn collect(facts: &Facts, registrar: &Registrar, reports: &[ShardReport], no
         kernel: facts.kernel.clone(),
         alerts: Vec::<AlertStatus>::new(),
     }
+}
+
+fn placement_status(registrar: &Registrar) -> PlacementStatus {
+    let (loads, bound) = registrar.loads();
+    let counts = registrar.move_counts();
+    PlacementStatus {
+        loads: loads.to_vec(),
+        bound,
+        handed_over: counts.handed_over,
+        hand_overs_failed: counts.hand_overs_failed,
+        moved: counts.moved,
+        moves_failed: counts.moves_failed,
+        pending: registrar.moves_pending(),
+        rebalancing: registrar.is_rebalancing(),
+    }
+}
+
+/// The initiator name of a session; empty when there is no such session.
+#[must_use]
+pub fn initiator_of(registrar: &Registrar, session: SessionId) -> String {
+    registrar.session(session).map(|entry| entry.initiator.clone()).unwrap_or_default()
 }
 
 fn latency<'a>(histograms: impl Iterator<Item = &'a Histogram<u64>>) -> Latency {
@@ -137,6 +159,8 @@ fn session_statuses(registrar: &Registrar, reports: &[ShardReport]) -> Vec<Sessi
         SessionStatus {
             session: session.session.0,
             shard: shard.0,
+            moving_to: registrar.destination(session.session).map(|shard| shard.0),
+            moves: entry.map_or(0, |entry| entry.moves),
             initiator: session.initiator.clone(),
             target: session.target.clone(),
             peer: session.peer,

@@ -3,8 +3,8 @@
 mod collect;
 mod table;
 
-pub use collect::{Facts, ImageFacts, collect};
-pub use table::{clone_table, render};
+pub use collect::{Facts, ImageFacts, collect, initiator_of};
+pub use table::{clone_table, render, session_table};
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -32,6 +32,8 @@ pub struct Status {
     pub arena: Usage,
     /// Logins whose response is held right now.
     pub held_logins: usize,
+    /// How the shards share the work, and what was moved for it.
+    pub placement: PlacementStatus,
     /// Latencies of all shards together.
     pub latency: LatencyPair,
     /// One by one.
@@ -46,6 +48,27 @@ pub struct Status {
     pub kernel: Vec<FeatureStatus>,
     /// The last alerts, the newest last.
     pub alerts: Vec<AlertStatus>,
+}
+
+/// How the shards share the work.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlacementStatus {
+    /// What each shard carries, by number: clones at their owner, and sessions that have none.
+    pub loads: Vec<u32>,
+    /// By how much logins let shards differ; what ends may make them differ more, until a rebalance.
+    pub bound: u32,
+    /// Logins handed to another shard than the one that accepted them.
+    pub handed_over: u64,
+    /// Logins that should have been, and were not.
+    pub hand_overs_failed: u64,
+    /// Live sessions moved.
+    pub moved: u64,
+    /// Live sessions that should have been, and stayed.
+    pub moves_failed: u64,
+    /// Sessions on their way now, or waiting for their turn.
+    pub pending: usize,
+    /// Whether a rebalance is under way.
+    pub rebalancing: bool,
 }
 
 /// Bytes in use, of how many.
@@ -158,6 +181,10 @@ pub struct SessionStatus {
     pub session: u64,
     /// The shard it lives on.
     pub shard: u16,
+    /// The shard it is on its way to.
+    pub moving_to: Option<u16>,
+    /// How often it was moved since its login.
+    pub moves: u32,
     /// Its initiator; empty before login.
     pub initiator: String,
     /// Its target; empty for discovery.
@@ -240,4 +267,32 @@ pub struct ResetStatus {
     pub reset: bool,
     /// The address of the machine that uses the clone.
     pub in_use_by: Option<std::net::IpAddr>,
+}
+
+/// What came of `session move`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MoveStatus {
+    /// The session's number.
+    pub session: u64,
+    /// Its initiator.
+    pub initiator: String,
+    /// Where it was.
+    pub from: u16,
+    /// Where it is; the same when it was there already.
+    pub to: u16,
+    /// From the request to the news that it is there, in microseconds.
+    pub took_us: u64,
+}
+
+/// What `session rebalance` is going to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RebalanceStatus {
+    /// What each shard carries: clones at their owner, and sessions that have none.
+    pub before: Vec<u32>,
+    /// What it will carry when every move succeeds.
+    pub after: Vec<u32>,
+    /// By how much shards may differ.
+    pub bound: u32,
+    /// The sessions that move.
+    pub sessions: Vec<u64>,
 }

@@ -1,6 +1,6 @@
 //! A status as text for people.
 
-use super::{CloneStatus, Latency, Status};
+use super::{CloneStatus, Latency, SessionStatus, Status};
 use std::fmt::Write;
 
 /// A table: columns as wide as their widest cell, numbers to the right.
@@ -82,7 +82,7 @@ pub fn render(status: &Status) -> String {
     targets(status, &mut text);
     if !status.sessions.is_empty() {
         text.push('\n');
-        sessions(status, &mut text);
+        text.push_str(&session_table(&status.sessions));
     }
     if !status.clones.is_empty() {
         text.push('\n');
@@ -112,11 +112,42 @@ fn heading(status: &Status, text: &mut String) {
     if status.held_logins > 0 {
         let _ = writeln!(text, "{} logins are being held", status.held_logins);
     }
+    placement(status, text);
+}
+
+/// What was moved between shards, once anything was.
+fn placement(status: &Status, text: &mut String) {
+    let place = &status.placement;
+    let counts = [
+        (place.handed_over, "logins handed over"),
+        (place.hand_overs_failed, "hand-overs failed"),
+        (place.moved, "sessions moved"),
+        (place.moves_failed, "moves failed"),
+        (place.pending as u64, "on their way"),
+    ];
+    let told: Vec<_> = counts
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("{count} {what}"))
+        .collect();
+    let spread =
+        place.loads.iter().max().zip(place.loads.iter().min()).map_or(0, |(most, least)| most - least);
+    if spread > place.bound {
+        let _ = writeln!(
+            text,
+            "shards differ by {spread} clones and sessions, more than {}: `stampede session rebalance`",
+            place.bound
+        );
+    }
+    if !told.is_empty() {
+        let _ = writeln!(text, "between shards: {}", told.join(", "));
+    }
 }
 
 fn shards(status: &Status, text: &mut String) {
     text.push('\n');
-    let mut table = Table::new(&["SHARD", "CORE", "SESSIONS", "COMMANDS", "RECEIVED", "SENT", "BUFFERS"]);
+    let mut table =
+        Table::new(&["SHARD", "CORE", "SESSIONS", "CARRIES", "COMMANDS", "RECEIVED", "SENT", "BUFFERS"]);
     for shard in &status.shards {
         let counter = |name: &str| shard.counters.get(name).copied().unwrap_or(0);
         table.row(match shard.answered {
@@ -124,6 +155,7 @@ fn shards(status: &Status, text: &mut String) {
                 shard.shard.to_string(),
                 shard.core.to_string(),
                 shard.sessions.to_string(),
+                status.placement.loads.get(usize::from(shard.shard)).copied().unwrap_or(0).to_string(),
                 counter("commands").to_string(),
                 bytes(counter("received_bytes")),
                 bytes(counter("sent_bytes")),
@@ -168,23 +200,39 @@ fn targets(status: &Status, text: &mut String) {
     table.print(text);
 }
 
-fn sessions(status: &Status, text: &mut String) {
-    let mut table =
-        Table::new(&["INITIATOR", "PEER", "STAGE", "TARGET", "SHARD", "COMMANDS", "READ", "WRITTEN"]);
-    for session in &status.sessions {
+/// Sessions as a table for people.
+#[must_use]
+pub fn session_table(sessions: &[SessionStatus]) -> String {
+    let mut table = Table::new(&[
+        "SESSION",
+        "INITIATOR",
+        "PEER",
+        "STAGE",
+        "TARGET",
+        "SHARD",
+        "MOVES",
+        "COMMANDS",
+        "READ",
+        "WRITTEN",
+    ]);
+    for session in sessions {
         let or_dash = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
         table.row(vec![
+            session.session.to_string(),
             or_dash(&session.initiator),
             session.peer.to_string(),
             or_dash(&session.stage),
             or_dash(&session.target),
-            session.shard.to_string(),
+            session.moving_to.map_or(session.shard.to_string(), |to| format!("{} to {to}", session.shard)),
+            session.moves.to_string(),
             session.commands.to_string(),
             bytes(session.read_bytes),
             bytes(session.written_bytes),
         ]);
     }
-    table.print(text);
+    let mut text = String::new();
+    table.print(&mut text);
+    text
 }
 
 /// Clones as a table for people.

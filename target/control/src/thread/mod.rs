@@ -11,6 +11,7 @@
 
 mod drain;
 mod links;
+mod moves;
 mod notices;
 mod reports;
 
@@ -24,6 +25,7 @@ use crate::store::{Change, Store};
 use crossbeam::channel::{Receiver, Sender};
 use crossbeam::select;
 use drain::Drain;
+use moves::Askers;
 use notices::Notices;
 use reports::Reports;
 use stampede_engine::messages::{FromControl, GoldenId, LunMap, ShardId, ToControl};
@@ -103,6 +105,7 @@ pub struct ControlThread {
     unsaved: BTreeMap<RecordKey, Change>,
     notices: Notices,
     reports: Reports,
+    askers: Askers,
     drain: Option<Drain>,
     /// Goldens whose path leads to another file now, which was said already.
     replaced: BTreeSet<GoldenId>,
@@ -119,6 +122,7 @@ impl ControlThread {
             unsaved: BTreeMap::new(),
             notices: Notices::default(),
             reports: Reports::default(),
+            askers: Askers::default(),
             drain: None,
             replaced: BTreeSet::new(),
             arena_checked_ns: 0,
@@ -166,6 +170,7 @@ impl ControlThread {
         self.check_arena(now, &mut out);
         self.deliver(out, now);
         self.finish_reports(now);
+        self.give_up_moves(now);
         self.check_drain(now);
     }
 
@@ -175,6 +180,7 @@ impl ControlThread {
         [
             self.setup.registrar.next_deadline(),
             self.reports.deadline(),
+            self.askers.deadline(),
             self.drain.as_ref().map(Drain::deadline),
             Some(self.arena_checked_ns.saturating_add(self.arena_interval())),
             retry,
@@ -214,7 +220,13 @@ impl ControlThread {
 
     fn ask(&mut self, request: Request, answer: Sender<Response>, now: u64, out: &mut Outbox) {
         let response = match request {
-            Request::Status | Request::CloneList => return self.start_report(request, answer, now),
+            Request::Status | Request::CloneList | Request::SessionList => {
+                return self.start_report(request, answer, now);
+            }
+            Request::SessionMove { session, shard } => {
+                return self.move_session(&session, shard, answer, now, out);
+            }
+            Request::SessionRebalance => self.rebalance(out),
             Request::CloneReset { initiator, target } => {
                 self.reset_clone(&initiator.to_ascii_lowercase(), target.as_deref(), now, out)
             }
@@ -297,6 +309,7 @@ impl ControlThread {
         for notice in out.notices {
             self.notices.log(notice, now);
         }
+        self.answer_moves(out.moves, now);
     }
 
     fn save(&mut self, changes: Vec<Change>) -> bool {

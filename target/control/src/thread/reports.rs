@@ -62,6 +62,7 @@ impl ControlThread {
         for (request, answer) in round.askers {
             let response = match request {
                 Request::CloneList => Response::Clones(status.clones.clone()),
+                Request::SessionList => Response::Sessions(status.sessions.clone()),
                 _ => Response::Status(Box::new(status.clone())),
             };
             // Whoever asked may have given up.

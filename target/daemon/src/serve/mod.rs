@@ -230,10 +230,11 @@ fn start_control(
             "the clones of an earlier run are gone: machines that still run on them are refused until they reboot"
         );
     }
+    let shard_count = u16::try_from(cores.len()).map_err(Failure::runtime)?;
     let goldens = plan.goldens.iter().filter_map(|(id, file)| Some((*id, images.files().get(*file)?)));
     let goldens = goldens.map(|(id, file)| Ok((id, file.try_clone()?))).collect::<std::io::Result<_>>();
     let setup = Setup {
-        registrar: Registrar::new(plan.targets, records, plan.first_clone),
+        registrar: Registrar::new(plan.targets, records, plan.first_clone, shard_count),
         store,
         from_shards,
         shards: shards.links(),

@@ -1,5 +1,7 @@
 //! The registrar alone: messages in, decisions out.
 
+mod moves;
+
 use super::*;
 use stampede_session::{Admission, LoginRequest, LoginStage, LoginStatus};
 use stampede_wire::Isid;
@@ -8,6 +10,7 @@ const SECOND: u64 = 1_000_000_000;
 const CLONED: &str = "iqn.t:os";
 const PLAIN: &str = "iqn.t:data";
 const GOLDEN: GoldenId = GoldenId(0);
+const SHARDS: u16 = 4;
 
 fn targets() -> Vec<Target> {
     let identity = LunIdentity::derive(CLONED, 0);
@@ -59,7 +62,7 @@ impl World {
 
     fn restored(records: Vec<EpochRecord>) -> Self {
         Self {
-            registrar: Registrar::new(targets(), records, LunId(10)),
+            registrar: Registrar::new(targets(), records, LunId(10), SHARDS),
             now: SECOND,
             out: Outbox::default(),
             sessions: 0,
@@ -67,6 +70,10 @@ impl World {
     }
 
     fn login(&mut self, login: &Login<'_>) -> SessionId {
+        self.login_at(ShardId(1), login)
+    }
+
+    fn login_at(&mut self, shard: ShardId, login: &Login<'_>) -> SessionId {
         self.sessions += 1;
         let session = SessionId(self.sessions);
         let request = LoginRequest {
@@ -82,7 +89,7 @@ impl World {
             peer: SocketAddr::from(([10, 0, 0, login.address], 1000)),
             local: SocketAddr::from(([10, 0, 0, 100], 3260)),
         };
-        self.receive(ToControl::Login { shard: ShardId(1), request });
+        self.receive(ToControl::Login { shard, request });
         session
     }
 
@@ -468,6 +475,8 @@ fn all_tsihs_in_use_is_out_of_resources() {
     let mut sessions = Sessions::default();
     let entry = SessionEntry {
         shard: ShardId(0),
+        home: None,
+        moves: 0,
         target: 0,
         initiator: String::new(),
         isid: Isid::default(),
