@@ -1,0 +1,192 @@
+//! Figures into a report: on the terminal and in files.
+
+use crate::cli::Common;
+use crate::failure::Failure;
+use crate::modes::Figures;
+use crate::modes::io::cores;
+use crate::proc::Process;
+use crate::run::Window;
+use serde_json::Value;
+use stampede_report::{
+    Client, Phase, SCHEMA, SessionSummary, StormReport, Traffic, TrafficRecorder, Watched, csv, human, plot,
+    rate, table,
+};
+use std::collections::BTreeMap;
+
+/// The options of a run, by their names.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Parameters(BTreeMap<String, Value>);
+
+impl Parameters {
+    /// Those that every mode has.
+    pub(crate) fn of(common: &Common) -> Self {
+        let mut parameters = Self::default();
+        parameters.set("sessions", common.sessions);
+        parameters.set("initiator-name", common.initiator_name.as_str());
+        parameters.set("header-digest", common.header_digest);
+        parameters.set("data-digest", common.data_digest);
+        parameters.set("cores", cores(common).to_vec());
+        parameters
+    }
+
+    /// Sets one.
+    pub(crate) fn set(&mut self, name: &str, value: impl Into<Value>) {
+        self.0.insert(name.to_owned(), value.into());
+    }
+}
+
+/// A report with everything that is the same in all modes.
+pub(crate) fn report(
+    mode: &str,
+    common: &Common,
+    parameters: Parameters,
+    window: &Window,
+    figures: &Figures,
+) -> StormReport {
+    let (reads, writes) = (figures.reads.report(), figures.writes.report());
+    let all = if writes.operations == 0 {
+        reads.clone()
+    } else {
+        let mut both: TrafficRecorder = figures.reads.clone();
+        both.merge(&figures.writes);
+        both.report()
+    };
+    let logins = &figures.logins;
+    let phases = [
+        ("connect", &logins.connect),
+        ("security", &logins.security),
+        ("operational", &logins.operational),
+        ("login", &logins.login),
+        ("warmup", &figures.warmup),
+        ("logout", &logins.logout),
+    ];
+    let phases = phases.into_iter().filter(|(_, latency)| latency.count() > 0);
+    let seconds = window.seconds;
+    StormReport {
+        schema: SCHEMA,
+        tool: "storm".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        mode: mode.to_owned(),
+        url: common.url.to_string(),
+        parameters: parameters.0,
+        seconds,
+        iops: rate(all.operations as f64, seconds),
+        bytes_per_second: rate(all.bytes as f64, seconds),
+        errors: figures.errors.count,
+        reads,
+        writes,
+        all,
+        client: Client { cpu_seconds: window.after.client_cpu_seconds - window.before.client_cpu_seconds },
+        watched: watched(window.before.watched, window.after.watched),
+        machine_cpu_seconds: window.after.machine_cpu_seconds - window.before.machine_cpu_seconds,
+        phases: phases.map(|(name, latency)| Phase::new(name, latency)).collect(),
+        sessions: figures
+            .sessions
+            .iter()
+            .map(|(number, latency)| SessionSummary::new(*number, latency))
+            .collect(),
+        timeline: figures.timeline.clone(),
+        verify: None,
+    }
+}
+
+fn watched(before: Option<Process>, after: Option<Process>) -> Option<Watched> {
+    let (before, after) = (before?, after?);
+    Some(Watched {
+        pid: after.pid,
+        cpu_seconds: (after.cpu_seconds - before.cpu_seconds).max(0.0),
+        voluntary_switches: after.voluntary_switches.saturating_sub(before.voluntary_switches),
+        involuntary_switches: after.involuntary_switches.saturating_sub(before.involuntary_switches),
+        rss_kib: after.rss_kib,
+    })
+}
+
+/// Shows and writes the report of reads and writes.
+///
+/// # Errors
+/// A file cannot be written; or operations failed, which the report counts.
+pub(crate) fn io(
+    mode: &str,
+    common: &Common,
+    parameters: Parameters,
+    window: &Window,
+    figures: &Figures,
+) -> Result<(), Failure> {
+    let report = report(mode, common, parameters, window, figures);
+    if !common.quiet {
+        println!("{}", headline(&report));
+        println!("{}", table::storm(&report));
+        println!("{}", cost(&report));
+    }
+    write(common, &report)?;
+    verdict(&report, window, figures)
+}
+
+/// What ended badly, as the exit code tells it too.
+pub(crate) fn verdict(report: &StormReport, window: &Window, figures: &Figures) -> Result<(), Failure> {
+    if report.errors > 0 {
+        let first = figures.errors.first.as_deref().unwrap_or("unknown");
+        return Err(Failure::Runtime(format!("{} operations failed; the first: {first}", report.errors)));
+    }
+    if window.interrupted {
+        eprintln!("storm: interrupted: the report is of the {:.1} s until then", report.seconds);
+    }
+    Ok(())
+}
+
+/// Writes the files that were asked for.
+///
+/// # Errors
+/// Which one cannot be written.
+pub(crate) fn write(common: &Common, report: &StormReport) -> Result<(), Failure> {
+    if let Some(path) = &common.json {
+        report.write(path).map_err(Failure::runtime)?;
+    }
+    if let Some(path) = &common.csv {
+        csv::write_storm(path, report).map_err(Failure::runtime)?;
+    }
+    if let Some(path) = &common.plot {
+        let mut series = Vec::new();
+        for (name, traffic) in [("reads", &report.reads), ("writes", &report.writes)] {
+            if !traffic.curve.is_empty() {
+                series.push(plot::Series { name, points: &traffic.curve });
+            }
+        }
+        let title = format!("storm {}: {} operations/s", report.mode, human::count(report.iops));
+        plot::latency_cdf(path, &title, &series).map_err(Failure::runtime)?;
+    }
+    Ok(())
+}
+
+fn headline(report: &StormReport) -> String {
+    let Traffic { operations, .. } = report.all;
+    format!(
+        "{}: {} operations in {:.2} s: {} op/s, {}/s, {} errors",
+        report.mode,
+        operations,
+        report.seconds,
+        human::count(report.iops),
+        human::bytes(report.bytes_per_second),
+        report.errors
+    )
+}
+
+/// CPU per operation of the client and of the watched process.
+fn cost(report: &StormReport) -> String {
+    let each = |seconds: f64| human::micros(rate(seconds * 1e6, report.all.operations as f64));
+    let mut text = format!(
+        "CPU per operation: client {}, whole machine {}",
+        each(report.client.cpu_seconds),
+        each(report.machine_cpu_seconds)
+    );
+    if let Some(watched) = &report.watched {
+        let per_wake = rate(report.all.operations as f64, watched.voluntary_switches as f64);
+        text.push_str(&format!(
+            ", process {} {} ({per_wake:.1} operations per wake-up, RSS {})",
+            watched.pid,
+            each(watched.cpu_seconds),
+            human::bytes(watched.rss_kib as f64 * 1024.0)
+        ));
+    }
+    text
+}

@@ -1,0 +1,11 @@
+//! One module per kind of run.
+
+pub(crate) mod idle;
+pub(crate) mod io;
+pub(crate) mod login;
+mod record;
+
+mod seats;
+pub(crate) mod verify;
+
+pub(crate) use record::Figures;
