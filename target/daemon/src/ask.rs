@@ -25,7 +25,7 @@ fn unexpected() -> Failure {
 }
 
 /// Prints, and does not mind when the reader of a pipe has gone.
-fn print(text: &str) -> Result<(), Failure> {
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::runtime(error)),
@@ -33,7 +33,7 @@ fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
-fn print_json(json: serde_json::Result<String>) -> Result<(), Failure> {
+pub(crate) fn print_json(json: serde_json::Result<String>) -> Result<(), Failure> {
     print(&format!("{}\n", json.map_err(Failure::runtime)?))
 }
 

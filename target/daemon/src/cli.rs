@@ -3,7 +3,7 @@
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use stampede_control::config::{
-    ByteSize, ConfigError, Cores, LogFormat, Origin, Partial, PartialLimits, Period, TargetConfig,
+    ByteSize, ConfigError, Cores, LogFormat, Numa, Origin, Partial, PartialLimits, Period, TargetConfig,
     ValueError, default_control_socket, read,
 };
 use std::net::SocketAddr;
@@ -35,6 +35,8 @@ pub(crate) enum Command {
     Serve(Box<ServeArgs>),
     /// Show what a running stampede does.
     Status(StatusArgs),
+    /// Show sockets, nodes, cores, network cards and interrupts, and which shard would go where and why.
+    Topology(TopologyArgs),
     /// Look at the clones of initiators, or reset them.
     #[command(subcommand)]
     Clone(CloneCommand),
@@ -128,32 +130,85 @@ pub(crate) struct MoveArgs {
     pub(crate) socket: SocketArgs,
 }
 
+/// What decides where shards go.
+#[derive(Debug, Args)]
+pub(crate) struct PlaceArgs {
+    /// A TOML file with any of the settings of `serve`.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Address and port to listen on; may be given several times [default: 127.0.0.1:3260].
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Vec<SocketAddr>,
+    /// Cores that get a shard each: 0,2-7 or numa0 (one thread of each core of a node) or numa0,12 or auto [default:
+    /// auto, one thread of each core, but for one core].
+    #[arg(long, value_name = "CORES")]
+    cores: Option<Cores>,
+    /// The control thread's core [default: one without a shard].
+    #[arg(long, value_name = "CORE")]
+    control_core: Option<u16>,
+    /// auto: cores of the network card's node first, memory on each shard's node; 0 or 0,2: cores of these nodes only;
+    /// off: nodes mean nothing [default: auto].
+    #[arg(long, value_name = "NODES")]
+    numa: Option<Numa>,
+}
+
+impl PlaceArgs {
+    /// What the file says, and what the flags say.
+    fn partials(&self) -> Result<(Partial, Partial), ConfigError> {
+        let file = self.config.as_deref().map(read).transpose()?.unwrap_or_default();
+        let flags = Partial {
+            listen: self.listen.clone(),
+            cores: self.cores.clone(),
+            control_core: self.control_core,
+            numa: self.numa.clone(),
+            ..Partial::default()
+        };
+        Ok((file, flags))
+    }
+}
+
+/// Arguments of `topology`.
+#[derive(Debug, Args)]
+pub(crate) struct TopologyArgs {
+    /// What decides where shards go.
+    #[command(flatten)]
+    place: PlaceArgs,
+    /// Print JSON instead of tables.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Read sys and proc below this folder, such as a copy of another machine's.
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub(crate) sysroot: PathBuf,
+}
+
+impl TopologyArgs {
+    /// What file and flags say together.
+    ///
+    /// # Errors
+    /// The file is not right.
+    pub(crate) fn partial(&self) -> Result<Partial, ConfigError> {
+        let (file, flags) = self.place.partials()?;
+        Ok(file.merge(flags))
+    }
+}
+
 /// Arguments of `serve`. Each overrides the configuration file; targets add up.
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
-    /// A TOML file with any of these settings.
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    /// What decides where shards go.
+    #[command(flatten)]
+    place: PlaceArgs,
     /// Print the effective configuration as TOML, every key with its meaning and default, and exit.
     #[arg(long)]
     pub(crate) print_config: bool,
     /// Check the configuration and open the images, then exit.
     #[arg(long)]
     pub(crate) check_config: bool,
-    /// Address and port to listen on; may be given several times [default: 127.0.0.1:3260].
-    #[arg(long, value_name = "ADDR:PORT")]
-    listen: Vec<SocketAddr>,
     /// An image to serve: NAME=PATH[,clone=ephemeral][,ro][,lun=N][,iqn=IQN][,stage=auto|firmware|os]
     /// [,on-lost=refuse|fresh][,grace=PERIOD][,hold=PERIOD]; a comma in PATH is written twice. May be given several
     /// times.
     #[arg(long, value_name = "NAME=PATH[,OPTION]...")]
     target: Vec<String>,
-    /// Cores that get a shard each: 0 or 0,1 or 2-7 or auto [default: auto, all but the first].
-    #[arg(long, value_name = "CORES")]
-    cores: Option<Cores>,
-    /// The control thread's core [default: one without a shard].
-    #[arg(long, value_name = "CORE")]
-    control_core: Option<u16>,
     /// Memory for all ephemeral clones [default: 1G].
     #[arg(long, value_name = "SIZE")]
     arena: Option<ByteSize>,
@@ -195,7 +250,7 @@ impl ServeArgs {
     /// # Errors
     /// The file or a `--target` is not right.
     pub(crate) fn partial(&self) -> Result<Partial, ConfigError> {
-        let file = self.config.as_deref().map(read).transpose()?.unwrap_or_default();
+        let (file, flags) = self.place.partials()?;
         let targets = self.target.iter().map(|text| {
             let at = |ValueError { what, help }: ValueError| ConfigError {
                 origin: Origin::Flag("--target"),
@@ -205,9 +260,6 @@ impl ServeArgs {
             Ok((Origin::Flag("--target"), text.parse::<TargetConfig>().map_err(at)?))
         });
         let flags = Partial {
-            listen: self.listen.clone(),
-            cores: self.cores.clone(),
-            control_core: self.control_core,
             arena: self.arena,
             buffers: self.buffers,
             state_dir: self.state_dir.clone(),
@@ -222,6 +274,7 @@ impl ServeArgs {
             log: self.log.clone(),
             log_format: self.log_format,
             targets: targets.collect::<Result<_, ConfigError>>()?,
+            ..flags
         };
         Ok(file.merge(flags))
     }

@@ -7,7 +7,9 @@
 mod ask;
 mod cli;
 mod logging;
+mod place;
 mod serve;
+mod topology;
 
 use clap::{CommandFactory, Parser};
 use cli::{Cli, CloneCommand, Command, SessionCommand};
@@ -38,6 +40,7 @@ impl Failure {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Serve(arguments) => serve::serve(*arguments),
+        Command::Topology(arguments) => topology::topology(&arguments),
         Command::Status(arguments) => ask::status(&arguments),
         Command::Clone(CloneCommand::List(arguments)) => ask::clone_list(&arguments),
         Command::Clone(CloneCommand::Reset(arguments)) => ask::clone_reset(&arguments),

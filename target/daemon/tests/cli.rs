@@ -76,8 +76,13 @@ fn mistakes_are_named_with_what_to_do() {
         (vec!["--target", &folder.target("a", "odd.img")], "not a multiple of 512"),
         (vec!["--target", &folder.target("a", "empty.img")], "is empty"),
         (vec!["--target", "a=/"], "a folder"),
-        (vec!["--target", &good, "--cores", "4095"], "may not run on core 4095: it may use 0"),
-        (vec!["--target", &good, "--control-core", "4095"], "control-core"),
+        (
+            vec!["--target", &good, "--cores", "4095"],
+            "cores: this machine has no CPU 4095: choose among CPUs 0",
+        ),
+        (vec!["--target", &good, "--control-core", "4095"], "control-core: this machine has no CPU 4095"),
+        (vec!["--target", &good, "--cores", "numa99"], "no NUMA node 99: its nodes are 0"),
+        (vec!["--target", &good, "--numa", "99"], "numa: this machine has no NUMA node 99"),
         (vec!["--config", &folder.path("bad.toml")], "bad.toml:3: unknown field `coers`"),
         (vec!["--config", &folder.path("none.toml")], "cannot read the configuration"),
     ] {
@@ -89,6 +94,7 @@ fn mistakes_are_named_with_what_to_do() {
     for (flag, value, says) in [
         ("--arena", "much", "is not a size"),
         ("--cores", "x", "not a list of cores"),
+        ("--numa", "x", "not a rule for NUMA nodes"),
         ("--listen", "nowhere", "invalid socket address"),
         ("--login-timeout", "soon", "not a period"),
         ("--log-format", "xml", "text, json"),

@@ -46,13 +46,23 @@ pub fn allowed_to_process() -> io::Result<Vec<usize>> {
     Ok((0..CpuSet::MAX_CPU).filter(|&core| set.is_set(core)).collect())
 }
 
-/// Pins the calling thread to one core.
+/// Whether the kernel keeps a core free of everything that does not ask for it (isolcpus=). Such a core is in no
+/// process's affinity until the process puts it there.
+fn is_isolated(core: usize) -> bool {
+    let list = std::fs::read_to_string("/sys/devices/system/cpu/isolated").unwrap_or_default();
+    list.trim().split(',').any(|part| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        matches!((first.parse(), last.parse()), (Ok(first), Ok(last)) if (first..=last).contains(&core))
+    })
+}
+
+/// Pins the calling thread to one core: one of those that it may run on, or one that the kernel keeps isolated.
 ///
 /// # Errors
 /// [`PinError::NotAllowed`] names the allowed cores.
 pub fn pin_current_thread(core: usize) -> Result<(), PinError> {
     let allowed = allowed().map_err(|source| PinError::Kernel { core, source })?;
-    if !allowed.contains(&core) {
+    if !allowed.contains(&core) && !is_isolated(core) {
         return Err(PinError::NotAllowed { core, allowed: ranges(&allowed) });
     }
     let mut set = CpuSet::new();

@@ -1,10 +1,10 @@
 //! Checks across the entries of a configuration, and how entries of one IQN come together.
 
+use super::Config;
 use super::error::{ConfigError, Origin};
 use super::name::IscsiName;
 use super::target::{GRACE_DEFAULT, HOLD_DEFAULT, TargetConfig};
 use super::values::{CloneKind, OnLost, Period, StageRule};
-use super::{CORES_MAX, Config, Cores};
 use std::collections::BTreeMap;
 
 /// The most LUNs beneath one IQN.
@@ -177,12 +177,6 @@ pub(super) fn values(config: &Config) -> Result<(), ConfigError> {
         let what = format!("{} is longer than {SOCKET_PATH_MAX} bytes", config.control.display());
         return fail("control", what, "give --control a shorter path");
     }
-    if let (Some(core), Cores::List(list)) = (config.control_core, &config.cores)
-        && list.len() >= CORES_MAX
-        && list.contains(&core)
-    {
-        return fail("control-core", format!("{core} has a shard"), "choose a core without one");
-    }
     Ok(())
 }
 
@@ -256,8 +250,11 @@ mod tests {
 
     #[test]
     fn flags_win_over_the_file_and_targets_add_up() {
-        let file =
-            Partial { login_timeout: Some(Period::seconds(1)), cores: Some(Cores::Auto), ..flags(&["a=x"]) };
+        let file = Partial {
+            login_timeout: Some(Period::seconds(1)),
+            cores: Some(super::super::Cores::Auto),
+            ..flags(&["a=x"])
+        };
         let flags = Partial { login_timeout: Some(Period::seconds(2)), ..flags(&["b=y"]) };
         let config = file.merge(flags).finish().unwrap();
         assert_eq!(config.login_timeout, Period::seconds(2));

@@ -2,8 +2,8 @@
 
 use super::error::{ConfigError, Origin};
 use super::target::TargetConfig;
-use super::values::{ByteSize, Cores, LogFormat, Period};
-use super::{Partial, PartialLimits};
+use super::values::{ByteSize, LogFormat, Period};
+use super::{Cores, Numa, Partial, PartialLimits};
 use serde::Deserialize;
 use std::io::{self, Read};
 use std::net::SocketAddr;
@@ -20,6 +20,7 @@ struct Raw {
     listen: Vec<SocketAddr>,
     cores: Option<Cores>,
     control_core: Option<u16>,
+    numa: Option<Numa>,
     arena: Option<ByteSize>,
     buffers: Option<ByteSize>,
     state_dir: Option<PathBuf>,
@@ -82,6 +83,7 @@ impl Raw {
             listen: self.listen,
             cores: self.cores,
             control_core: self.control_core,
+            numa: self.numa,
             arena: self.arena,
             buffers: self.buffers,
             state_dir: self.state_dir.map(|dir| base.join(dir)),
@@ -111,14 +113,15 @@ mod tests {
     #[test]
     fn a_whole_file() {
         let config = parse(
-            "listen = ['127.0.0.1:3260', '[::1]:3261']\ncores = '0,2-3'\ncontrol-core = 1\narena = '2G'\n\
+            "listen = ['127.0.0.1:3260', '[::1]:3261']\ncores = '0,2-3,numa1'\ncontrol-core = 1\nnuma = 0\narena = '2G'\n\
              buffers = 8388608\nlogin-timeout = 20\n[limits]\ncommands = 64\n\
              [[target]]\nname = 'debian'\npath = 'golden.img'\nclone = 'ephemeral'\nstage = 'os'\n\
              [[target]]\nname = 'data'\npath = '/srv/disk.raw'\n",
         )
         .unwrap();
         assert_eq!(config.listen.len(), 2);
-        assert_eq!(config.cores, Cores::List(vec![0, 2, 3]));
+        assert_eq!(config.cores, "0,2-3,numa1".parse().unwrap());
+        assert_eq!(config.numa, "0".parse().unwrap());
         assert_eq!(config.control_core, Some(1));
         assert_eq!((config.arena, config.buffers), (ByteSize(2 << 30), ByteSize(8 << 20)));
         assert_eq!(config.login_timeout, Period::seconds(20));

@@ -7,6 +7,7 @@
 //! ```
 
 mod check;
+mod cores;
 mod error;
 mod file;
 mod name;
@@ -15,11 +16,12 @@ mod target;
 mod values;
 
 pub use check::{IscsiTarget, iscsi_targets};
+pub use cores::{Cores, Numa};
 pub use error::{ConfigError, Origin};
 pub use file::read;
 pub use name::{IscsiName, NAMING_AUTHORITY};
 pub use target::{GRACE_DEFAULT, HOLD_DEFAULT, LUN_MAX, TargetConfig};
-pub use values::{ByteSize, CORES_MAX, CloneKind, Cores, LogFormat, OnLost, Period, StageRule, ValueError};
+pub use values::{ByteSize, CloneKind, LogFormat, OnLost, Period, StageRule, ValueError};
 
 use serde::{Deserialize, Serialize};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -37,6 +39,8 @@ pub struct Partial {
     pub cores: Option<Cores>,
     /// The control thread's core.
     pub control_core: Option<u16>,
+    /// What NUMA nodes mean.
+    pub numa: Option<Numa>,
     /// Memory for ephemeral clones.
     pub arena: Option<ByteSize>,
     /// I/O buffers per shard.
@@ -91,8 +95,10 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     /// Cores with a shard each.
     pub cores: Cores,
-    /// The control thread's core; `None` leaves it to the scheduler, off the shards' cores if there are others.
+    /// The control thread's core; `None` has it chosen.
     pub control_core: Option<u16>,
+    /// What NUMA nodes mean for cores and memory.
+    pub numa: Numa,
     /// Memory for ephemeral clones, in all.
     pub arena: ByteSize,
     /// I/O buffers of each shard.
@@ -125,6 +131,7 @@ impl Partial {
             listen: if over.listen.is_empty() { self.listen } else { over.listen },
             cores: over.cores.or(self.cores),
             control_core: over.control_core.or(self.control_core),
+            numa: over.numa.or(self.numa),
             arena: over.arena.or(self.arena),
             buffers: over.buffers.or(self.buffers),
             state_dir: over.state_dir.or(self.state_dir),
@@ -166,6 +173,7 @@ impl Partial {
             listen,
             cores: self.cores.unwrap_or(Cores::Auto),
             control_core: self.control_core,
+            numa: self.numa.unwrap_or_default(),
             arena: self.arena.unwrap_or(ByteSize(1 << 30)),
             buffers: self.buffers.unwrap_or(ByteSize(64 << 20)),
             state_dir: self.state_dir,

@@ -9,10 +9,15 @@ const COMMENTS: &[(&str, &str)] = &[
     ("listen", "Addresses and ports to listen on. Default: [\"127.0.0.1:3260\"]."),
     (
         "cores",
-        "Cores that get a shard (one pinned thread) each: \"0\", \"0,1\", \"2-7\", or \"auto\": all but the first. \
-         Default: \"auto\".",
+        "Cores that get a shard (one pinned thread) each: \"0\", \"0,1\", \"2-7\", \"numa0\" (one thread of each core of \
+         node 0), \"numa0,12\", or \"auto\": one thread of each core, but for one core. Default: \"auto\".",
     ),
-    ("control-core", "The core of the control thread. Default: any core without a shard."),
+    ("control-core", "The core of the control thread. Default: a core without a shard."),
+    (
+        "numa",
+        "\"auto\": cores of the network card's node first, each shard's memory on its own node. \"0\", \"0,2-3\": cores \
+         of these nodes only. \"off\": nodes mean nothing. Default: \"auto\".",
+    ),
     (
         "arena",
         "Memory for all ephemeral clones together; a full arena refuses further writes. Default: \"1G\".",
@@ -95,6 +100,7 @@ impl Config {
         p.value("listen", self.listen.iter().map(ToString::to_string).collect::<Vec<_>>());
         p.text("cores", &self.cores);
         p.optional("control-core", self.control_core.map(|core| i64::from(core).into()), "0");
+        p.text("numa", &self.numa);
         p.text("arena", self.arena);
         p.text("buffers", self.buffers);
         let state_dir = self.state_dir.as_ref().map(|dir| dir.display().to_string().into());
@@ -158,8 +164,9 @@ mod tests {
     fn what_is_printed_reads_back_and_prints_the_same() {
         let flag = |text: &str| (Origin::Flag("--target"), text.parse().unwrap());
         let partial = Partial {
-            cores: Some("0,2-3".parse().unwrap()),
+            cores: Some("0,2-3,numa1".parse().unwrap()),
             control_core: Some(1),
+            numa: Some("0-1".parse().unwrap()),
             state_dir: Some("/var/lib/\"stampede\"".into()),
             targets: vec![flag("debian=/g.img,clone=ephemeral,hold=90m"), flag("data=/d\\x.raw,ro,lun=2")],
             ..Partial::default()

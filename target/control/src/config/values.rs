@@ -1,7 +1,8 @@
-//! The values that configuration is written in: sizes, periods, core lists, choices.
+//! The values that configuration is written in: sizes, periods, choices.
 //!
 //! Each reads itself from the text that flags and TOML share, and prints itself so that it reads back equal.
 
+use super::cores::{Cores, Numa};
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 use std::fmt;
@@ -64,7 +65,7 @@ macro_rules! text_value {
     )*};
 }
 
-text_value!(ByteSize, Period, Cores, CloneKind, StageRule, OnLost, LogFormat, super::IscsiName);
+text_value!(ByteSize, Period, Cores, Numa, CloneKind, StageRule, OnLost, LogFormat, super::IscsiName);
 
 /// A number of bytes, written `4096`, `64K`, `64M`, `1G` or `2T` (powers of 1,024; `KiB` and the like too).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -160,96 +161,6 @@ impl fmt::Display for Period {
             Some((name, factor)) => write!(f, "{}{name}", ms / u128::from(*factor)),
             None => f.write_str("0s"),
         }
-    }
-}
-
-/// Which cores get a shard.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Cores {
-    /// Every core this process may use except the first, which is left to the control thread and the
-    /// kernel's workers; that one too if there is no other.
-    Auto,
-    /// These, in this order: the first is shard 0.
-    List(Vec<u16>),
-}
-
-/// The most shards one process runs.
-pub const CORES_MAX: usize = 256;
-
-impl Cores {
-    /// The cores themselves, given those that the process may use, ascending.
-    ///
-    /// # Errors
-    /// A listed core is not among `allowed`.
-    pub fn resolve(&self, allowed: &[u16]) -> Result<Vec<u16>, ValueError> {
-        match self {
-            Self::Auto if allowed.len() > 1 => Ok(allowed[1..].iter().copied().take(CORES_MAX).collect()),
-            Self::Auto => Ok(allowed.to_vec()),
-            Self::List(list) => match list.iter().find(|core| !allowed.contains(core)) {
-                Some(core) => Err(ValueError::new(
-                    format!("this process may not run on core {core}"),
-                    format!("it may use {}", Self::List(allowed.to_vec())),
-                )),
-                None => Ok(list.clone()),
-            },
-        }
-    }
-}
-
-impl FromStr for Cores {
-    type Err = ValueError;
-
-    fn from_str(text: &str) -> Result<Self, ValueError> {
-        if text == "auto" {
-            return Ok(Self::Auto);
-        }
-        let mut list = Vec::new();
-        for part in text.split(',') {
-            let (first, last) = part.split_once('-').unwrap_or((part, part));
-            let (Ok(first), Ok(last)) = (first.trim().parse::<u16>(), last.trim().parse::<u16>()) else {
-                return Err(ValueError::new(
-                    format!("`{text}` is not a list of cores"),
-                    "write `auto`, or numbers and ranges as in 0,2-7",
-                ));
-            };
-            if first > last {
-                return Err(ValueError::new(
-                    format!("the range `{part}` runs backwards"),
-                    "write the lower core first",
-                ));
-            }
-            if list.len() + usize::from(last - first) >= CORES_MAX {
-                return Err(ValueError::new(
-                    format!("`{text}` is too many cores"),
-                    format!("{CORES_MAX} at most"),
-                ));
-            }
-            list.extend(first..=last);
-        }
-        match (1..list.len()).find(|at| list[..*at].contains(&list[*at])) {
-            Some(at) => {
-                Err(ValueError::new(format!("core {} is listed twice", list[at]), "list each core once"))
-            }
-            None => Ok(Self::List(list)),
-        }
-    }
-}
-
-impl fmt::Display for Cores {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self::List(list) = self else { return f.write_str("auto") };
-        let mut rest = list.as_slice();
-        while let Some(first) = rest.first() {
-            let run =
-                rest.iter().zip(*first..).take_while(|(core, expected)| *core == expected).count().max(1);
-            let comma = if run < rest.len() { "," } else { "" };
-            match run {
-                1 => write!(f, "{first}{comma}")?,
-                _ => write!(f, "{first}-{}{comma}", rest[run - 1])?,
-            }
-            rest = &rest[run..];
-        }
-        Ok(())
     }
 }
 
@@ -371,39 +282,6 @@ mod tests {
             assert!(bad.parse::<Period>().unwrap_err().what.contains("is not a period"));
         }
         assert!("99999999h".parse::<Period>().unwrap_err().what.contains("too long"));
-    }
-
-    #[test]
-    fn cores_read_and_print() {
-        for (text, list) in
-            [("0", vec![0]), ("0,1", vec![0, 1]), ("2-5", vec![2, 3, 4, 5]), ("7,0-1", vec![7, 0, 1])]
-        {
-            let cores: Cores = text.parse().unwrap();
-            assert_eq!(cores, Cores::List(list));
-            assert_eq!(cores.to_string().parse(), Ok(cores));
-        }
-        assert_eq!(Cores::List(vec![0, 1, 2, 5]).to_string(), "0-2,5");
-        assert_eq!("auto".parse(), Ok(Cores::Auto));
-        for (bad, why) in [
-            ("", "not a list"),
-            ("a", "not a list"),
-            ("1-", "not a list"),
-            ("3-1", "backwards"),
-            ("1,1", "twice"),
-            ("0-3,2", "twice"),
-            ("0-999", "too many"),
-        ] {
-            assert!(bad.parse::<Cores>().unwrap_err().what.contains(why), "{bad}");
-        }
-    }
-
-    #[test]
-    fn cores_resolve_against_what_is_allowed() {
-        assert_eq!(Cores::Auto.resolve(&[0, 1, 2]), Ok(vec![1, 2]));
-        assert_eq!(Cores::Auto.resolve(&[3]), Ok(vec![3]));
-        assert_eq!(Cores::List(vec![2, 0]).resolve(&[0, 1, 2]), Ok(vec![2, 0]));
-        let error = Cores::List(vec![9]).resolve(&[0, 1]).unwrap_err();
-        assert_eq!(error.to_string(), "this process may not run on core 9: it may use 0-1");
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod signals;
 use crate::Failure;
 use crate::cli::ServeArgs;
 use crate::logging::{Log, abort_on_panic};
+use crate::place::place;
 use anyhow::{Context, anyhow};
 use crossbeam::channel::{Receiver, Sender, bounded};
 use sd_notify::NotifyState;
@@ -32,6 +33,8 @@ use stampede_ring::clock::monotonic_ns;
 use stampede_ring::net::ListenError;
 use stampede_ring::{Pool, PoolConfig, cpu, limits, probe};
 use stampede_session::Settings;
+use stampede_steer::placement::Placement;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -54,7 +57,7 @@ pub(crate) fn serve(arguments: ServeArgs) -> Result<(), Failure> {
         return Ok(());
     }
     let config = partial.finish().map_err(Failure::usage)?;
-    let cores = resolve_cores(&config)?;
+    let (_, placement) = place(&config, Path::new("/"))?;
     if arguments.check_config {
         let images = Images::open(&config).map_err(Failure::usage)?;
         println!(
@@ -66,28 +69,16 @@ pub(crate) fn serve(arguments: ServeArgs) -> Result<(), Failure> {
     }
     let log = Log::start(&config)?;
     abort_on_panic();
-    let result = run(&config, &cores);
+    for warning in &placement.warnings {
+        tracing::warn!("{}", warning.text);
+    }
+    let result = run(&config, &placement);
     log.finish();
     result
 }
 
-/// The shards' cores, all of which this process may use.
-fn resolve_cores(config: &Config) -> Result<Vec<u16>, Failure> {
-    let allowed = cpu::allowed().context("cannot ask which cores there are").map_err(Failure::Runtime)?;
-    let allowed: Vec<u16> = allowed.into_iter().filter_map(|core| u16::try_from(core).ok()).collect();
-    let cores = config.cores.resolve(&allowed).map_err(|error| Failure::Usage(anyhow!("cores: {error}")))?;
-    match config.control_core.filter(|core| !allowed.contains(core)) {
-        Some(core) => {
-            let allowed = stampede_control::config::Cores::List(allowed);
-            Err(Failure::Usage(anyhow!(
-                "control-core: this process may not run on core {core}: it may use {allowed}"
-            )))
-        }
-        None => Ok(cores),
-    }
-}
-
-fn run(config: &Config, cores: &[u16]) -> Result<(), Failure> {
+fn run(config: &Config, placement: &Placement) -> Result<(), Failure> {
+    let cores = &placement.cores();
     let started_ns = monotonic_ns();
     let kernel = probe_kernel()?;
     limits::raise_descriptors().context("cannot raise the limit of open files").map_err(Failure::Runtime)?;
@@ -125,7 +116,7 @@ fn run(config: &Config, cores: &[u16]) -> Result<(), Failure> {
     };
     let control = start_control(
         config,
-        cores,
+        placement.control.core,
         plan,
         &images,
         store,
@@ -212,7 +203,7 @@ fn arena(config: &Config) -> Result<Arc<Pool>, Failure> {
 #[expect(clippy::too_many_arguments, reason = "the one place where everything comes together")]
 fn start_control(
     config: &Config,
-    cores: &[u16],
+    core: Option<u16>,
     plan: Plan,
     images: &Images,
     store: Store,
@@ -245,7 +236,6 @@ fn start_control(
         config_toml: config.to_toml(),
         clock: monotonic_ns,
     };
-    let core = config.control_core.or_else(|| free_core(cores));
     let body = move || {
         if let Some(core) = core
             && let Err(error) = cpu::pin_current_thread(usize::from(core))
@@ -255,12 +245,6 @@ fn start_control(
         ControlThread::new(setup).run()
     };
     std::thread::Builder::new().name("control".to_owned()).spawn(body).map_err(Failure::runtime)
-}
-
-/// A core without a shard, if there is one.
-fn free_core(shards: &[u16]) -> Option<u16> {
-    let allowed = cpu::allowed().ok()?;
-    allowed.into_iter().filter_map(|core| u16::try_from(core).ok()).find(|core| !shards.contains(core))
 }
 
 /// Hands requests of the control socket to the control thread.

@@ -19,7 +19,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 /// A sample machine's files.
-pub struct Machine {
+pub(crate) struct Machine {
     folder: tempfile::TempDir,
 }
 
@@ -36,14 +36,14 @@ struct Sheet {
 
 impl Machine {
     /// Expands the sample of this name.
-    pub fn sample(name: &str) -> Self {
+    pub(crate) fn sample(name: &str) -> Self {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(1).unwrap();
         let path = path.join("steer/tests/machines").join(format!("{name}.txt"));
         Self::expand(&fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())))
     }
 
     /// Expands a text.
-    pub fn expand(text: &str) -> Self {
+    pub(crate) fn expand(text: &str) -> Self {
         let machine = Self { folder: tempfile::tempdir().unwrap() };
         let mut sheet = Sheet::default();
         for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
@@ -55,19 +55,19 @@ impl Machine {
     }
 
     /// Its root folder.
-    pub fn root(&self) -> &Path {
+    pub(crate) fn root(&self) -> &Path {
         self.folder.path()
     }
 
     /// Writes a file below the root.
-    pub fn write(&self, path: &str, content: &str) {
+    pub(crate) fn write(&self, path: &str, content: &str) {
         let path = self.root().join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, format!("{content}\n")).unwrap();
     }
 
     /// Reads a file below the root.
-    pub fn read(&self, path: &str) -> String {
+    pub(crate) fn read(&self, path: &str) -> String {
         fs::read_to_string(self.root().join(path)).unwrap().trim_end().to_owned()
     }
 
