@@ -21,6 +21,7 @@ pub mod limits;
 mod loose;
 pub mod memory;
 pub mod net;
+pub mod numa;
 pub mod probe;
 #[doc(hidden)]
 #[allow(clippy::panic, reason = "scripts are tests that other crates run too")]

@@ -5,6 +5,7 @@
 //! happens. The free list is a stack, so that a warm slot is used again first and untouched slots stay
 //! untouched (and cost no memory).
 
+use crate::numa::{self, Pages};
 use memmap2::{MmapOptions, MmapRaw};
 use std::io;
 use std::mem::ManuallyDrop;
@@ -137,6 +138,15 @@ impl Pool {
     /// Number of slots in use now.
     pub fn in_use(&self) -> u32 {
         self.in_use.load(Ordering::Relaxed)
+    }
+
+    /// On which NUMA nodes its memory is, by sample.
+    ///
+    /// # Errors
+    /// As the kernel answers; see [`crate::numa`].
+    pub fn pages(&self) -> io::Result<Pages> {
+        let (start, len) = self.extent();
+        numa::pages_of(start, len)
     }
 
     /// Start and length in bytes of the whole mapping, for registering it with the kernel.

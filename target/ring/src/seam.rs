@@ -246,6 +246,10 @@ pub trait Ring {
     /// The ring itself is broken; the shard cannot go on.
     fn submit(&mut self, wait: Wait) -> Result<(), Errno>;
 
+    /// Whether a [`Ring::submit`] that does not wait, and a [`Ring::reap`], would bring something: for polling, so it
+    /// costs a few loads and no system call. True may turn out to be nothing.
+    fn has_news(&mut self) -> bool;
+
     /// Moves completions into the batch until it is full to its capacity or none is left; returns how many.
     fn reap(&mut self, batch: &mut Vec<Completion>) -> usize;
 

@@ -121,6 +121,10 @@ impl Ring for SimRing {
         if self.blocking { self.wait_for_completion(wait) } else { Ok(()) }
     }
 
+    fn has_news(&mut self) -> bool {
+        self.world.state().ring(self.key).is_some_and(|ring| !ring.posted.is_empty())
+    }
+
     fn reap(&mut self, batch: &mut Vec<Completion>) -> usize {
         let mut state = self.world.state();
         let Some(ring) = state.ring(self.key) else { return 0 };

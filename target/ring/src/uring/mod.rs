@@ -37,6 +37,7 @@ pub use wake::{PeerHandle, Waker};
 
 use crate::loose::LooseSocket;
 use crate::memory::{Buffer, Pool};
+use crate::numa::Pages;
 use crate::seam::{Chunk, Completion, Errno, Event, Operation, PeerId, Ring, SocketId, Token, Wait};
 use files::OpenFile;
 use inflight::InFlight;
@@ -111,6 +112,18 @@ impl UringRing {
         &self.report
     }
 
+    /// On which NUMA nodes its receive buffers and registered memory are, by sample.
+    ///
+    /// # Errors
+    /// As the kernel answers; see [`crate::numa`].
+    pub fn pages(&self) -> std::io::Result<Pages> {
+        let mut pages = self.receive.pages()?;
+        for registered in self.registered.iter() {
+            pages.add(&registered.pool.pages()?);
+        }
+        Ok(pages)
+    }
+
     /// A handle by which other shards wake this one; see [`UringRing::connect_peer`].
     ///
     /// # Errors
@@ -151,6 +164,14 @@ impl Ring for UringRing {
 
     fn submit(&mut self, wait: Wait) -> Result<(), Errno> {
         self.submit_and_wait(wait)
+    }
+
+    fn has_news(&mut self) -> bool {
+        if !self.ready.is_empty() || !self.ring.completion().is_empty() {
+            return true;
+        }
+        let queue = self.ring.submission();
+        queue.taskrun() || queue.cq_overflow()
     }
 
     fn reap(&mut self, batch: &mut Vec<Completion>) -> usize {

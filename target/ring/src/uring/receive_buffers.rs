@@ -2,9 +2,12 @@
 //! and which the caller gives back.
 
 use super::config::SetupError;
+use crate::numa::{self, Pages};
 use io_uring::Submitter;
 use io_uring::types::BufRingEntry;
 use memmap2::{MmapOptions, MmapRaw};
+use std::io;
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 /// The number of the one buffer group.
@@ -38,6 +41,17 @@ impl ReceiveBuffers {
         buffers.publish();
         buffers.register(submitter)?;
         Ok(buffers)
+    }
+
+    /// On which NUMA nodes they are, by sample.
+    pub(super) fn pages(&self) -> io::Result<Pages> {
+        let memory = |mapping: &MmapRaw| match NonNull::new(mapping.as_mut_ptr()) {
+            Some(start) => numa::pages_of(start, mapping.len()),
+            None => Ok(Pages::default()),
+        };
+        let mut pages = memory(&self.memory)?;
+        pages.add(&memory(&self.ring)?);
+        Ok(pages)
     }
 
     #[allow(unsafe_code, reason = "the kernel is given addresses")]

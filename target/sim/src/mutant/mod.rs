@@ -224,6 +224,10 @@ impl<R: Ring> Ring for Mutant<R> {
         self.ring.submit(wait)
     }
 
+    fn has_news(&mut self) -> bool {
+        !self.made.is_empty() || self.ring.has_news()
+    }
+
     fn reap(&mut self, batch: &mut Vec<Completion>) -> usize {
         let before = batch.len();
         self.pull(batch.capacity() - before);
