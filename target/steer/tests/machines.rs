@@ -358,7 +358,7 @@ fn holds(topology: &Topology, ask: &Ask) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
 
     #[test]
     fn no_core_twice_and_none_that_is_not_allowed(

@@ -121,7 +121,8 @@ impl Topology {
     /// A CPU by its number.
     #[must_use]
     pub fn cpu(&self, number: u16) -> Option<&Cpu> {
-        self.cpus.iter().find(|cpu| cpu.cpu == number)
+        let at = self.cpus.binary_search_by_key(&number, |cpu| cpu.cpu).ok()?;
+        self.cpus.get(at)
     }
 
     /// The CPUs that this process may use without asking for them by number.
