@@ -134,6 +134,10 @@ impl Ring for ReplayRing {
         Err((EOPNOTSUPP, socket))
     }
 
+    fn has_news(&mut self) -> bool {
+        !self.completions.is_empty()
+    }
+
     fn reap(&mut self, batch: &mut Vec<Completion>) -> usize {
         let room = batch.capacity() - batch.len();
         let count = room.min(self.completions.len());
