@@ -116,7 +116,7 @@ fn run(config: &Config, placement: &Placement) -> Result<(), Failure> {
     };
     let control = start_control(
         config,
-        placement.control.core,
+        placement,
         plan,
         &images,
         store,
@@ -203,7 +203,7 @@ fn arena(config: &Config) -> Result<Arc<Pool>, Failure> {
 #[expect(clippy::too_many_arguments, reason = "the one place where everything comes together")]
 fn start_control(
     config: &Config,
-    core: Option<u16>,
+    placement: &Placement,
     plan: Plan,
     images: &Images,
     store: Store,
@@ -221,7 +221,7 @@ fn start_control(
             "the clones of an earlier run are gone: machines that still run on them are refused until they reboot"
         );
     }
-    let shard_count = u16::try_from(cores.len()).map_err(Failure::runtime)?;
+    let shard_count = u16::try_from(placement.shards.len()).map_err(Failure::runtime)?;
     let goldens = plan.goldens.iter().filter_map(|(id, file)| Some((*id, images.files().get(*file)?)));
     let goldens = goldens.map(|(id, file)| Ok((id, file.try_clone()?))).collect::<std::io::Result<_>>();
     let setup = Setup {
@@ -236,6 +236,7 @@ fn start_control(
         config_toml: config.to_toml(),
         clock: monotonic_ns,
     };
+    let core = placement.control.core;
     let body = move || {
         if let Some(core) = core
             && let Err(error) = cpu::pin_current_thread(usize::from(core))
