@@ -119,6 +119,17 @@ build_stampede() {
     [ -x "$STAMPEDE" ] || die "$STAMPEDE is missing: run cargo build --release"
 }
 
+# Builds the daemon and the measuring tools unless STAMPEDE_NO_BUILD is set.
+build_perf() {
+    local tool
+    if [ -z "${STAMPEDE_NO_BUILD:-}" ]; then
+        cargo build --release --quiet -p stampede -p storm -p stampede-null-target -p compare
+    fi
+    for tool in stampede storm null-target floor compare; do
+        [ -x "$CARGO_TARGET_DIR/release/$tool" ] || die "$CARGO_TARGET_DIR/release/$tool is missing: run cargo build --release"
+    done
+}
+
 # Runs a command as root: as it is, or through sudo with this environment's cache.
 as_root() {
     if [ "$(id -u)" -eq 0 ]; then
