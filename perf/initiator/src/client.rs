@@ -243,10 +243,23 @@ impl<R: Ring> Client<R> {
             .is_some_and(|connection| connection.closing.is_none() && connection.session.has_room())
     }
 
+    /// Whether the session's login is complete and its logout has not begun.
+    #[must_use]
+    pub fn is_logged_in(&self, session: SessionId) -> bool {
+        self.get(session)
+            .is_some_and(|connection| connection.closing.is_none() && connection.session.stands())
+    }
+
     /// Whether the target's CmdSN window keeps the session from sending more.
     #[must_use]
     pub fn is_window_closed(&self, session: SessionId) -> bool {
         self.get(session).is_some_and(|connection| connection.session.is_window_closed())
+    }
+
+    /// Pings (NOP-In) of the target that the session has answered.
+    #[must_use]
+    pub fn pings_answered(&self, session: SessionId) -> u64 {
+        self.get(session).map_or(0, |connection| connection.session.pings())
     }
 
     /// What was negotiated; `None` for a session that has ended.

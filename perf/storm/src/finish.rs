@@ -3,13 +3,15 @@
 use crate::cli::Common;
 use crate::failure::Failure;
 use crate::modes::Figures;
+use crate::modes::idle::IdleSummary;
 use crate::modes::io::cores;
 use crate::proc::Process;
 use crate::run::Window;
+use serde::Serialize;
 use serde_json::Value;
 use stampede_report::{
     Client, Phase, SCHEMA, SessionSummary, StormReport, Traffic, TrafficRecorder, Watched, csv, human, plot,
-    rate, table,
+    rate, table, write_json,
 };
 use std::collections::BTreeMap;
 
@@ -53,6 +55,7 @@ pub(crate) fn report(
     };
     let logins = &figures.logins;
     let phases = [
+        ("wait", &logins.wait),
         ("connect", &logins.connect),
         ("security", &logins.security),
         ("operational", &logins.operational),
@@ -122,6 +125,93 @@ pub(crate) fn io(
     verdict(&report, window, figures)
 }
 
+/// Shows and writes the report of logins, each of which is an operation of it.
+///
+/// # Errors
+/// A file cannot be written; or logins failed, which the report counts.
+pub(crate) fn logins(
+    common: &Common,
+    parameters: Parameters,
+    window: &Window,
+    figures: &Figures,
+) -> Result<(), Failure> {
+    let mut report = report("login", common, parameters, window, figures);
+    report.all = TrafficRecorder { bytes: 0, latency: figures.logins.login.clone() }.report();
+    report.iops = rate(report.all.operations as f64, report.seconds);
+    if !common.quiet {
+        println!(
+            "login: {} logins in {:.2} s: {} logins/s, {} errors",
+            report.all.operations,
+            report.seconds,
+            human::count(report.iops),
+            report.errors
+        );
+        println!("{}", table::storm(&report));
+        println!("{}", cost(&report));
+    }
+    write(common, &report)?;
+    verdict(&report, window, figures)
+}
+
+/// The report of idle sessions: everybody's fields and its own.
+#[derive(Serialize)]
+struct IdleReport {
+    #[serde(flatten)]
+    report: StormReport,
+    idle: IdleSummary,
+}
+
+/// Shows and writes the report of idle sessions.
+///
+/// # Errors
+/// A file cannot be written; or sessions were lost.
+pub(crate) fn idle(
+    common: &Common,
+    parameters: Parameters,
+    window: &Window,
+    figures: &Figures,
+    idle: IdleSummary,
+) -> Result<(), Failure> {
+    let report = report("idle", common, parameters, window, figures);
+    if !common.quiet {
+        print_idle(&report, &idle);
+    }
+    if let Some(path) = &common.csv {
+        csv::write_storm(path, &report).map_err(Failure::runtime)?;
+    }
+    let result = verdict(&report, window, figures);
+    if let Some(path) = &common.json {
+        write_json(path, &IdleReport { report, idle }).map_err(Failure::runtime)?;
+    }
+    result
+}
+
+fn print_idle(report: &StormReport, idle: &IdleSummary) {
+    println!(
+        "idle: {} sessions for {:.2} s: {} lost, {} pings answered",
+        idle.sessions, report.seconds, idle.lost, idle.pings_answered
+    );
+    println!("{}", table::storm(report));
+    if let (Some(cpu), Some(before), Some(with), Some(each)) = (
+        idle.watched_cpu_percent,
+        idle.watched_rss_kib_before,
+        idle.watched_rss_kib_with,
+        idle.watched_rss_bytes_per_session,
+    ) {
+        println!(
+            "process: {cpu:.3}% of a core, RSS {} before and {} with the sessions: {} for each",
+            human::bytes(before as f64 * 1024.0),
+            human::bytes(with as f64 * 1024.0),
+            human::bytes(each)
+        );
+    }
+    println!(
+        "kernel, for each session and what is of both its ends on this machine: {} in socket buffers, {} in its structures",
+        human::bytes(idle.tcp_memory_bytes_per_session),
+        human::bytes(idle.kernel_slab_bytes_per_session)
+    );
+}
+
 /// What ended badly, as the exit code tells it too.
 pub(crate) fn verdict(report: &StormReport, window: &Window, figures: &Figures) -> Result<(), Failure> {
     if report.errors > 0 {
@@ -147,8 +237,10 @@ pub(crate) fn write(common: &Common, report: &StormReport) -> Result<(), Failure
     }
     if let Some(path) = &common.plot {
         let mut series = Vec::new();
-        for (name, traffic) in [("reads", &report.reads), ("writes", &report.writes)] {
-            if !traffic.curve.is_empty() {
+        let is_io = report.reads.operations + report.writes.operations > 0;
+        for (name, traffic) in [("reads", &report.reads), ("writes", &report.writes), ("logins", &report.all)]
+        {
+            if !traffic.curve.is_empty() && (name != "logins" || !is_io) {
                 series.push(plot::Series { name, points: &traffic.curve });
             }
         }

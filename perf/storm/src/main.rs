@@ -36,7 +36,9 @@ fn main() -> ExitCode {
         Mode::Rand(arguments) => io::run(Kind::Rand, arguments),
         Mode::Seq(arguments) => io::run(Kind::Seq, arguments),
         Mode::Mix(arguments) => io::run(Kind::Mix, arguments),
-        _ => Err(Failure::usage("this mode is not there yet")),
+        Mode::Login(arguments) => modes::login::run(arguments),
+        Mode::Idle(arguments) => modes::idle::run(arguments),
+        Mode::Verify(_) => Err(Failure::usage("verify is not there yet")),
     };
     let (text, code) = match result {
         Ok(()) => return ExitCode::SUCCESS,

@@ -54,6 +54,14 @@ pub(crate) fn probe(endpoint: &Endpoint) -> Result<Unit, Failure> {
     Ok(unit)
 }
 
+/// Logs in and out: is the target there, and does it let us in?
+///
+/// # Errors
+/// Why not, and what to do.
+pub(crate) fn probe_login(endpoint: &Endpoint) -> Result<(), Failure> {
+    Probe::start(endpoint)?.finish()
+}
+
 struct Probe<'a> {
     endpoint: &'a Endpoint,
     client: Client,

@@ -18,6 +18,8 @@ pub(crate) struct Snapshot {
     pub(crate) watched: Option<Process>,
     /// Memory of all TCP sockets of this network namespace, KiB.
     pub(crate) tcp_memory_kib: u64,
+    /// Memory of the kernel's own structures, KiB.
+    pub(crate) slab_kib: u64,
 }
 
 /// A process up to one moment.
@@ -38,6 +40,7 @@ impl Snapshot {
             machine_cpu_seconds: machine_cpu_seconds(),
             watched: watch.and_then(process),
             tcp_memory_kib: tcp_memory_kib(),
+            slab_kib: field(&fs::read_to_string("/proc/meminfo").unwrap_or_default(), "Slab:"),
         }
     }
 }

@@ -132,18 +132,11 @@ impl<T: Send + 'static> Shards<T> {
     /// does not disturb the target.
     ///
     /// # Errors
-    /// A core that is not available (usage), or no thread to be had.
+    /// No thread to be had.
     pub(crate) fn start<F>(cores: &[usize], control: &Arc<Control>, bodies: Vec<F>) -> Result<Self, Failure>
     where
         F: FnOnce() -> Result<T, Failure> + Send + 'static,
     {
-        let allowed = cpu::allowed().map_err(Failure::runtime)?;
-        if let Some(core) = cores.iter().find(|core| !allowed.contains(core)) {
-            return Err(Failure::Usage(format!(
-                "--cores: core {core} is not available; this process may use {}",
-                cpu::ranges(&allowed)
-            )));
-        }
         let mut threads = Vec::new();
         for (index, body) in bodies.into_iter().enumerate() {
             let core = cores.get(index).copied();
@@ -270,6 +263,21 @@ impl<T: Send + 'static> Shards<T> {
             ));
         }
         Ok(!self.control.is_cancelled())
+    }
+}
+
+/// Refuses cores that this process may not use.
+///
+/// # Errors
+/// Usage.
+pub(crate) fn check_cores(cores: &[usize]) -> Result<(), Failure> {
+    let allowed = cpu::allowed().map_err(Failure::runtime)?;
+    match cores.iter().find(|core| !allowed.contains(core)) {
+        Some(core) => Err(Failure::Usage(format!(
+            "--cores: core {core} is not available; this process may use {}",
+            cpu::ranges(&allowed)
+        ))),
+        None => Ok(()),
     }
 }
 

@@ -74,6 +74,8 @@ pub(crate) struct Session {
     incoming: Incoming,
     /// The data segment of the PDU under way, unless it is read data.
     segment: Vec<u8>,
+    /// Pings of the target that were answered.
+    pings: u64,
 }
 
 impl Session {
@@ -95,6 +97,7 @@ impl Session {
             max_cmd_sn: FIRST_CMD_SN,
             incoming: Incoming::Gathered,
             segment: Vec::new(),
+            pings: 0,
             config,
         };
         let begun = session.begin_login();
@@ -104,7 +107,7 @@ impl Session {
     /// Whether a command can be sent now: the session stands, it has a free task and its window is open.
     #[inline]
     pub(crate) fn has_room(&self) -> bool {
-        matches!(self.phase, Phase::FullFeature) && !self.tasks.is_full() && self.cmd_sn.lte(self.max_cmd_sn)
+        self.stands() && !self.tasks.is_full() && self.cmd_sn.lte(self.max_cmd_sn)
     }
 
     /// Whether the target's window alone keeps commands from being sent.
@@ -115,6 +118,16 @@ impl Session {
     /// Commands under way.
     pub(crate) fn in_flight(&self) -> usize {
         self.tasks.len()
+    }
+
+    /// Pings of the target that were answered.
+    pub(crate) fn pings(&self) -> u64 {
+        self.pings
+    }
+
+    /// Whether commands may be sent, as far as the session's phase goes.
+    pub(crate) fn stands(&self) -> bool {
+        matches!(self.phase, Phase::FullFeature)
     }
 
     pub(crate) fn is_logging_in(&self) -> bool {

@@ -96,6 +96,7 @@ impl Session {
     /// Answers the target's ping, with its data (RFC 7143 11.18).
     pub(super) fn answer_ping(&mut self, target_transfer_tag: u32, lun: Lun) -> Result<(), Reason> {
         let pdu = NopOut::reply(target_transfer_tag, lun, self.sns());
+        self.pings += 1;
         let len = self.segment.len().min(self.negotiated.target_data_segment_length as usize);
         Ok(self.outbox.push(pdu.into(), Data::Copied(&self.segment[..len]))?)
     }

@@ -23,6 +23,8 @@ pub(crate) struct Figures {
 /// Latencies of logins by their stages.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LoginFigures {
+    /// With a rate: from when a login was due to when it began.
+    pub(crate) wait: Latency,
     pub(crate) connect: Latency,
     pub(crate) security: Latency,
     pub(crate) operational: Latency,
@@ -31,14 +33,19 @@ pub(crate) struct LoginFigures {
 }
 
 impl LoginFigures {
-    pub(crate) fn record(&mut self, times: &LoginTimes) {
+    /// Counts a login; `waited_ns` of a login that was due at a time.
+    pub(crate) fn record(&mut self, times: &LoginTimes, waited_ns: Option<u64>) {
+        if let Some(waited_ns) = waited_ns {
+            self.wait.record_ns(waited_ns);
+        }
         self.connect.record_ns(times.connect_ns);
         self.security.record_ns(times.security_ns);
         self.operational.record_ns(times.operational_ns);
-        self.login.record_ns(times.total_ns());
+        self.login.record_ns(waited_ns.unwrap_or(0) + times.total_ns());
     }
 
     fn merge(&mut self, other: &Self) {
+        self.wait.merge(&other.wait);
         self.connect.merge(&other.connect);
         self.security.merge(&other.security);
         self.operational.merge(&other.operational);

@@ -68,8 +68,6 @@ pub(crate) enum News {
     Ready { seat: usize },
     /// A command of the mode's own is over.
     Completed { seat: usize, completed: Completed },
-    /// This seat's session is over, after its commands.
-    Ended { seat: usize },
     /// Nothing for a mode.
     None,
 }
@@ -100,10 +98,6 @@ impl Seats {
         })
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.seats.len()
-    }
-
     /// The session's number of a seat.
     pub(crate) fn number(&self, seat: usize) -> u32 {
         self.seats[seat].number
@@ -122,6 +116,11 @@ impl Seats {
 
     pub(crate) fn ready(&self) -> usize {
         self.ready
+    }
+
+    /// Pings of the target that the present sessions have answered.
+    pub(crate) fn pings_answered(&self) -> u64 {
+        self.seats.iter().filter_map(|seat| seat.id).map(|id| self.client.pings_answered(id)).sum()
     }
 
     /// From now on a lost session logs in again.
@@ -170,7 +169,7 @@ impl Seats {
                 Ok(News::Completed { seat, completed })
             }
             Event::LoggedIn { session, times } => {
-                figures.logins.record(&times);
+                figures.logins.record(&times, None);
                 self.logging_in -= 1;
                 if let Some(seat) = self.seat_of(session) {
                     self.test(seat, session, 0);
@@ -250,7 +249,7 @@ impl Seats {
             self.seats[seat].state = State::Waiting { from_ns };
             self.waiting.push_back(seat as u32);
         }
-        Ok(News::Ended { seat })
+        Ok(News::None)
     }
 
     /// Logs all sessions out and waits for their ends.

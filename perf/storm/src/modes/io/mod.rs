@@ -11,7 +11,7 @@ use crate::modes::record::Figures;
 use crate::probe::{Unit, probe};
 use crate::proc::check_watched;
 use crate::progress::Progress;
-use crate::run::{Control, Schedule, Shards, share};
+use crate::run::{Control, Schedule, Shards, check_cores, share};
 use crate::signals::Interrupt;
 use crate::values::{Mixture, Region};
 use shard::{IoPlan, IoShard};
@@ -68,6 +68,7 @@ pub(crate) fn run(kind: Kind, arguments: &IoArguments) -> Result<(), Failure> {
         return Err(Failure::usage("seq goes through its region in order: --zipf is for rand and mix"));
     }
     check_watched(common.watch_pid)?;
+    check_cores(cores(common))?;
     let interrupt = Interrupt::listen()?;
     let endpoint = Endpoint::new(common)?;
     let unit = probe(&endpoint)?;

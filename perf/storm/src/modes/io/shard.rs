@@ -150,7 +150,7 @@ impl<'a> IoShard<'a> {
                         self.control.logged_in.fetch_add(1, Ordering::Relaxed);
                         self.fill(seat, now_ns);
                     }
-                    News::Ended { .. } | News::None => {}
+                    News::None => {}
                 }
             }
             self.advance(now_ns)?;
