@@ -25,4 +25,6 @@ pub mod stats;
 mod token;
 
 pub use links::{ControlLink, MeshEnd};
+#[cfg(feature = "planted")]
+pub use shard::Planted;
 pub use shard::{Shard, Turn};

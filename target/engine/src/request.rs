@@ -1,12 +1,13 @@
 //! What the front of a shard (connections) and the back (logical units) say to each other. The same values pass
 //! between shards when a logical unit is owned elsewhere.
 
-use crate::messages::{LunId, ShardId};
+use crate::connection::Traveller;
+use crate::messages::{FromControl, LunId, ShardId};
 use crate::payload::Payload;
 use crate::token::Key;
 use stampede_scsi::sense::SenseBytes;
 use stampede_scsi::{NexusId, Reply, Status, TransportId};
-use stampede_session::{ManagementId, TaskAttribute, TaskKey};
+use stampede_session::{ManagementId, SessionId, TaskAttribute, TaskKey};
 
 /// Whose task it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,6 +142,19 @@ pub(crate) enum Message {
         nexus: NexusId,
         /// Who that is, for reservations.
         transport: TransportId,
+        /// Shard of its session.
+        shard: ShardId,
+        /// Its connection there.
+        connection: Key,
+    },
+    /// The unit knows the nexus now.
+    Attached {
+        /// The connection that attached.
+        connection: Key,
+        /// To which unit.
+        lun: LunId,
+        /// Who owns the unit: it may have gone elsewhere since the session was admitted.
+        owner: ShardId,
     },
     /// A nexus is over.
     Detach {
@@ -182,6 +196,16 @@ pub(crate) enum Message {
         /// Who waited.
         manager: Manager,
     },
+    /// A session comes to live here.
+    Arrive(Box<Traveller>),
+    /// A message of the control thread about a session or a clone that went to this shard.
+    Forwarded(Box<FromControl>),
+    /// A session that moved is over: nothing about it need be passed on any more.
+    SessionOver(SessionId),
+    /// A clone that moved was dropped.
+    CloneOver(LunId),
+    /// The shard is stopping and sends no session away any more.
+    Settled(ShardId),
 }
 
 impl Manager {

@@ -47,6 +47,16 @@ counters! {
     forwarded,
     /// Commands taken over from another shard.
     taken_over,
+    /// Sessions that came from another shard.
+    moved_here,
+    /// Sessions that went to another shard.
+    moved_away,
+    /// Sessions that were to move and stayed.
+    moves_refused,
+    /// Bytes that were kept unparsed while their session was about to go.
+    leftover_bytes,
+    /// Clones that came with their session from another shard.
+    clones_moved,
     /// Times that receiving stopped because no buffer was free.
     stalls,
     /// Task-management functions executed.

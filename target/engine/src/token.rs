@@ -18,6 +18,8 @@ pub(crate) enum Kind {
     Send,
     /// A connection's close.
     Close,
+    /// The taking of a connection's socket out of the ring.
+    Release,
     /// A transfer of a job; the part is the transfer's index.
     Job,
     /// A flush before the shard stops.
@@ -26,8 +28,16 @@ pub(crate) enum Kind {
     Ignored,
 }
 
-const KINDS: [Kind; 7] =
-    [Kind::Accept, Kind::Receive, Kind::Send, Kind::Close, Kind::Job, Kind::Drain, Kind::Ignored];
+const KINDS: [Kind; 8] = [
+    Kind::Accept,
+    Kind::Receive,
+    Kind::Send,
+    Kind::Close,
+    Kind::Release,
+    Kind::Job,
+    Kind::Drain,
+    Kind::Ignored,
+];
 
 /// A slab index and the generation of its occupant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -73,6 +73,11 @@ impl Device {
         self.nexuses.remove(&nexus);
     }
 
+    /// Whether `nexus` is attached and no other is.
+    pub fn is_alone(&self, nexus: NexusId) -> bool {
+        self.nexuses.len() == 1 && self.nexuses.contains_key(&nexus)
+    }
+
     /// Starts one command of `nexus`.
     ///
     /// `data_out_len` is the number of data-out bytes the initiator gives (its expected data transfer length for a

@@ -9,10 +9,12 @@
 //! the memory of its tasks. Parsing touches no ring; what it gives rise to is queued as [`Happening`]s, which the
 //! shard handles when the chunk is back with the kernel.
 
+mod moving;
 mod outbox;
 mod receive;
 mod side;
 
+pub(crate) use moving::{Moving, Stage, Traveller};
 pub(crate) use receive::Fed;
 pub(crate) use side::{Happening, Side, Sink};
 
@@ -92,6 +94,12 @@ pub(crate) struct Conn {
     pub(crate) closed_by_control: bool,
     /// It is attached to the logical units of its map.
     pub(crate) attached: bool,
+    /// Units that have not said yet that they know it: its commands wait for them.
+    pub(crate) attaching: u32,
+    /// It is to go to another shard.
+    pub(crate) moving: Option<Box<Moving>>,
+    /// It has lived on another shard, which remembers where it went.
+    pub(crate) travelled: bool,
     /// A sign of life is wanted: since when, and until when.
     pub(crate) probe: Option<(u64, u64)>,
     /// Since when a send is under way, if one is.
@@ -131,6 +139,9 @@ impl Conn {
             logged_out: false,
             closed_by_control: false,
             attached: false,
+            attaching: 0,
+            moving: None,
+            travelled: false,
             probe: None,
             sending_since_ns: None,
             dirty: false,
@@ -275,6 +286,7 @@ impl Conn {
     /// Whether every operation and task is over, so that the socket may be closed.
     pub(crate) fn is_quiet(&self) -> bool {
         !self.receiving
+            && !self.is_releasing()
             && !self.side.outbox.in_flight()
             && self.side.slots().all(|slot| slot.running.is_none())
     }

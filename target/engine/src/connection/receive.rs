@@ -70,6 +70,11 @@ impl Receiver {
     pub(crate) fn is_stalled(&self) -> bool {
         self.stalled
     }
+
+    /// The bytes that wait to be parsed.
+    pub(crate) fn kept_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.backlog
+    }
 }
 
 impl Conn {
@@ -86,7 +91,8 @@ impl Conn {
         }
     }
 
-    fn keep(&mut self, bytes: &[u8]) -> Fed {
+    /// Keeps received bytes for later, unparsed.
+    pub(crate) fn keep(&mut self, bytes: &[u8]) -> Fed {
         if self.receiver.backlog.len() + bytes.len() > BACKLOG_MAX {
             return Fed::Broken(Broken::Backlog);
         }
@@ -94,15 +100,14 @@ impl Conn {
         Fed::Stalled
     }
 
-    /// Tries again the command that waited for memory, and goes on with what came behind it.
+    /// Tries again the command that waited for memory, if one does, and goes on with what was kept behind it.
     pub(crate) fn resume(&mut self, key: Key, front: &mut Front<'_>) -> Fed {
-        if !self.receiver.stalled {
-            return Fed::All;
-        }
-        match self.receiver.begin(key, &mut self.session, &mut self.side, front) {
-            Ok(true) => {}
-            Ok(false) => return Fed::Stalled,
-            Err(broken) => return Fed::Broken(broken),
+        if self.receiver.stalled {
+            match self.receiver.begin(key, &mut self.session, &mut self.side, front) {
+                Ok(true) => {}
+                Ok(false) => return Fed::Stalled,
+                Err(broken) => return Fed::Broken(broken),
+            }
         }
         let backlog = std::mem::take(&mut self.receiver.backlog);
         self.feed(key, &backlog, front)

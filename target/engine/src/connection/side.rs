@@ -3,7 +3,7 @@
 use super::Front;
 use super::outbox::{Outbox, Overload, PduData};
 use crate::few::Few;
-use crate::messages::{LunAddress, LunMap};
+use crate::messages::{LunAddress, LunId, LunMap, ShardId};
 use crate::payload::{Payload, Piece};
 use crate::request::Data;
 use crate::token::Key;
@@ -98,6 +98,17 @@ impl Side {
     /// What the session sees from now on.
     pub(crate) fn set_luns(&mut self, luns: Arc<LunMap>) {
         self.luns = luns;
+    }
+
+    /// Some of its units are owned by this shard from now on; so are commands that wait to go there.
+    pub(crate) fn set_owner(&mut self, luns: &[LunId], owner: ShardId) {
+        let changes = |address: &LunAddress| luns.contains(&address.lun) && address.owner != owner;
+        if !self.luns.0.iter().any(|(_, address)| changes(address)) {
+            return;
+        }
+        let map = Arc::make_mut(&mut self.luns).0.iter_mut().map(|(_, address)| address);
+        let waiting = self.slots.iter_mut().flatten().filter_map(|slot| slot.running.as_mut());
+        map.chain(waiting).filter(|address| changes(address)).for_each(|address| address.owner = owner);
     }
 
     /// The memory of a task.

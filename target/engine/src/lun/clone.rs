@@ -6,6 +6,7 @@
 use super::Io;
 use super::job::Job;
 use super::read_plan::ReadPlan;
+use crate::messages::GoldenId;
 use crate::payload::{Payload, Piece};
 use crate::token::Key;
 use stampede_image::align::Alignment;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 
 /// The overlay, and the golden beneath it.
 pub(crate) struct CloneMedium {
+    pub(super) golden: GoldenId,
     pub(super) file: FileId,
     pub(super) alignment: Alignment,
     pub(super) overlay: Overlay<Buffer>,

@@ -15,6 +15,9 @@ mod job;
 mod read_plan;
 mod step;
 mod task_set;
+mod travel;
+
+pub(crate) use travel::TravellingLun;
 
 use crate::messages::{GoldenId, LunId, LunReport, ShardId};
 use crate::payload::Payload;
@@ -66,6 +69,8 @@ pub(crate) struct Lun {
     /// Shards that were told to kill tasks and have not said that they did. What they send until then was sent
     /// before: executing it would spend the unit attention that its initiator is to get on a dead task.
     killing: Vec<(ShardId, NexusId)>,
+    /// Another shard owned it before.
+    travelled: bool,
     report: LunReport,
 }
 
@@ -153,6 +158,11 @@ impl Backend {
         }
     }
 
+    fn remove(&mut self, name: LunId) -> Option<Lun> {
+        self.found = None;
+        self.luns.remove(self.places.remove(&name)?)
+    }
+
     /// Where a unit is.
     fn place(&mut self, name: LunId) -> Option<Key> {
         if let Some((found, place)) = self.found
@@ -172,26 +182,25 @@ impl Backend {
 
     /// Adds a clone with an empty overlay; false when its golden is unknown here.
     pub(crate) fn add_clone(&mut self, lun: LunId, golden: GoldenId, device: DeviceConfig) -> bool {
-        let Some(golden) = self.goldens.get(&golden) else { return false };
+        let Some(setup) = self.goldens.get(&golden) else { return false };
         let limits = OverlayLimits {
             tombstone_runs_max: self.tombstone_runs_max,
             size_bytes: device.blocks.saturating_mul(u64::from(device.block_size)),
         };
         let medium = Medium::Clone(clone::CloneMedium {
-            file: golden.file,
-            alignment: golden.alignment,
+            golden,
+            file: setup.file,
+            alignment: setup.alignment,
             overlay: Overlay::new(limits),
         });
         self.add(lun, Lun::new(lun, device, medium));
         true
     }
 
-    /// Removes a clone and frees its memory. Jobs still running on it end as aborted.
-    pub(crate) fn drop_clone(&mut self, lun: LunId) {
-        if let Some(place) = self.places.remove(&lun) {
-            self.luns.discard(place);
-            self.found = None;
-        }
+    /// Removes a clone and frees its memory. Jobs still running on it end as aborted. Whether another shard owned it
+    /// before this one.
+    pub(crate) fn drop_clone(&mut self, lun: LunId) -> bool {
+        self.remove(lun).is_some_and(|lun| lun.travelled)
     }
 
     /// A nexus begins to use a unit.
@@ -496,6 +505,7 @@ impl Lun {
             tasks: TaskSet::default(),
             clearings: Vec::new(),
             killing: Vec::new(),
+            travelled: false,
             report: LunReport {
                 lun,
                 reads: 0,

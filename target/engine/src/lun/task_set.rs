@@ -63,6 +63,11 @@ impl TaskSet {
         }
     }
 
+    /// Whether no task runs or waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.running == 0 && self.waiting.is_empty()
+    }
+
     /// Takes waiting tasks out, to be aborted.
     pub(crate) fn abort(&mut self, victim: impl Fn(&Request) -> bool) -> Vec<Request> {
         let (out, kept) = std::mem::take(&mut self.waiting).into_iter().partition(|request| victim(request));

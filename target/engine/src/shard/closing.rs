@@ -2,8 +2,8 @@
 
 use super::completions::NO_KEY;
 use super::{Shard, front};
-use crate::connection::Life;
-use crate::messages::{SessionEnd, ToControl};
+use crate::connection::{Conn, Life};
+use crate::messages::{MoveRefusal, SessionEnd, ToControl};
 use crate::request::Message;
 use crate::token::{Key, Kind, token};
 use stampede_ring::{Operation, Ring};
@@ -39,6 +39,10 @@ impl<R: Ring> Shard<R> {
             return;
         }
         conn.life = Life::Dying;
+        if !conn.is_releasing() {
+            self.stay(key, MoveRefusal::Ending);
+        }
+        let Some(conn) = self.conns.get_mut(key) else { return };
         conn.act(key, &mut front!(self), |session, _, sink| session.disconnect(sink));
         conn.outbox().clear();
         if conn.outbox().in_flight() {
@@ -66,11 +70,22 @@ impl<R: Ring> Shard<R> {
     /// The socket is closed: nothing of the connection is left but the news.
     pub(super) fn closed(&mut self, key: Key) {
         let Some(conn) = self.conns.remove(key) else { return };
-        self.counters.closed += 1;
-        let session = conn.session.session();
-        self.by_session.remove(&session);
+        self.by_session.remove(&conn.session.session());
         if let Some(timer) = conn.timer_ns {
             self.timers.remove(&(timer, key));
+        }
+        if conn.probe.is_some() {
+            self.probes.retain(|probed| *probed != key);
+        }
+        self.farewell(&conn);
+    }
+
+    /// Tells whom a connection concerns that it is over.
+    pub(super) fn farewell(&mut self, conn: &Conn) {
+        self.counters.closed += 1;
+        let session = conn.session.session();
+        if conn.travelled {
+            self.tell_all(|| Message::SessionOver(session));
         }
         if conn.attached {
             let nexus = conn.nexus();
@@ -79,7 +94,6 @@ impl<R: Ring> Shard<R> {
             }
         }
         if conn.probe.is_some() {
-            self.probes.retain(|probed| *probed != key);
             self.control.send(ToControl::Probed { session, alive: false, last_heard_ns: 0 });
         }
         if conn.asked {

@@ -3,7 +3,7 @@
 use super::{Shard, front};
 use crate::connection::Happening;
 use crate::lun::Result as BackResult;
-use crate::messages::{LunAddress, ToControl};
+use crate::messages::{LunAddress, LunId, ShardId, ToControl};
 use crate::request::{Answer, Clearing, Data, Manager, Message, Origin, Outcome, Request};
 use crate::token::Key;
 use stampede_ring::Ring;
@@ -50,10 +50,21 @@ impl<R: Ring> Shard<R> {
         conn.attached = true;
         let nexus = conn.nexus();
         let luns = conn.luns().clone();
+        conn.attaching = luns.0.len() as u32;
+        let (shard, connection) = (self.config.shard, key);
         for (_, address) in &luns.0 {
-            let transport = transport.clone();
-            self.post(address.owner, Message::Attach { lun: address.lun, nexus, transport });
+            let (lun, transport) = (address.lun, transport.clone());
+            self.post(address.owner, Message::Attach { lun, nexus, transport, shard, connection });
         }
+    }
+
+    /// A unit knows the session, wherever the unit is by now. Only then do commands go there: so none can come to a
+    /// shard that the unit has left.
+    pub(super) fn attached(&mut self, key: Key, lun: LunId, owner: ShardId) {
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        conn.side.set_owner(&[lun], owner);
+        conn.attaching = conn.attaching.saturating_sub(1);
+        self.mark(key);
     }
 
     /// A command has all its data: it goes to the owner of its unit.
@@ -96,7 +107,7 @@ impl<R: Ring> Shard<R> {
             return;
         }
         let may_read = conn.waiting.is_empty() && conn.side.may_read(reads, self.config.connection_bytes_max);
-        if reads > 0 && !may_read {
+        if conn.attaching > 0 || (reads > 0 && !may_read) {
             if let Some(slot) = conn.side.slot_mut(task) {
                 slot.running = Some(address);
                 slot.started_ns = self.now_ns;
@@ -107,7 +118,8 @@ impl<R: Ring> Shard<R> {
         self.send_command(key, task, reads, address);
     }
 
-    /// Starts reads that waited for the client to take what it asked for before; ends those that were killed.
+    /// Starts commands that waited for their unit to know the session, and reads that waited for the client to take
+    /// what it asked for before; ends those that were killed.
     pub(super) fn retry_waiting(&mut self, key: Key) {
         let Some(conn) = self.conns.get_mut(key) else { return };
         if conn.waiting.is_empty() {
@@ -121,6 +133,7 @@ impl<R: Ring> Shard<R> {
             conn.answer(key, task, Outcome::Aborted, &mut front!(self));
         }
         while let Some(conn) = self.conns.get_mut(key)
+            && conn.attaching == 0
             && let Some(task) = conn.waiting.front().copied()
         {
             let Some((slot, state)) = conn.side.slot_mut(task).zip(conn.session.task(task)) else {
@@ -181,7 +194,8 @@ impl<R: Ring> Shard<R> {
     pub(super) fn open_windows(&mut self) {
         for key in std::mem::take(&mut self.windows) {
             let window = self.config.settings.window;
-            if let Some(conn) = self.conns.get_mut(key) {
+            // The window of a session that is to move stays closed.
+            if let Some(conn) = self.conns.get_mut(key).filter(|conn| conn.moving.is_none()) {
                 conn.act(key, &mut front!(self), |session, _, sink| session.set_window(window, sink));
                 self.mark(key);
             }

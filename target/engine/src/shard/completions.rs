@@ -38,6 +38,7 @@ impl<R: Ring> Shard<R> {
             (Kind::Receive, Event::Received { received, more }) => self.received(parts.key, received, more),
             (Kind::Send, Event::Sent { result, list }) => self.sent(parts.key, result, list),
             (Kind::Close, Event::Finished { .. }) => self.closed(parts.key),
+            (Kind::Release, Event::Released { result }) => self.released(parts.key, result),
             (Kind::Job, event) => self.backend.complete(parts.key, parts.part, event, &mut io!(self)),
             (Kind::Drain, Event::Finished { result }) => self.flushed(result),
             (Kind::Ignored, _) => {}
@@ -92,7 +93,7 @@ impl<R: Ring> Shard<R> {
     /// Arms a connection's multishot receive, unless it is armed or may not be.
     pub(super) fn arm_receive(&mut self, key: Key) {
         let Some(conn) = self.conns.get_mut(key) else { return };
-        let wanted = conn.life == Life::Open && !conn.receiver.is_stalled();
+        let wanted = conn.life == Life::Open && !conn.receiver.is_stalled() && !conn.is_leaving();
         if !wanted || conn.receiving {
             return;
         }
@@ -113,7 +114,13 @@ impl<R: Ring> Shard<R> {
             Received::Chunk(chunk) => {
                 self.counters.chunks_received += 1;
                 self.counters.received_bytes += u64::from(chunk.len);
-                if conn.life == Life::Open {
+                if conn.is_leaving() && conn.life == Life::Open {
+                    let kept = conn.keep(self.pusher.ring().chunk(&chunk));
+                    self.pusher.ring_mut().recycle(chunk);
+                    if let Fed::Broken(broken) = kept {
+                        self.fed(key, Fed::Broken(broken));
+                    }
+                } else if conn.life == Life::Open {
                     let fed = conn.feed(key, self.pusher.ring().chunk(&chunk), &mut front!(self));
                     self.pusher.ring_mut().recycle(chunk);
                     self.fed(key, fed);
@@ -134,7 +141,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// What follows from feeding a connection.
-    fn fed(&mut self, key: Key, fed: Fed) {
+    pub(super) fn fed(&mut self, key: Key, fed: Fed) {
         self.mark(key);
         match fed {
             Fed::All => {}
@@ -170,7 +177,7 @@ impl<R: Ring> Shard<R> {
     /// Tries a stalled connection again; false when it still waits.
     pub(super) fn resume(&mut self, key: Key) -> bool {
         let Some(conn) = self.conns.get_mut(key) else { return true };
-        if conn.life != Life::Open {
+        if conn.life != Life::Open || conn.is_leaving() {
             return true;
         }
         let fed = conn.resume(key, &mut front!(self));

@@ -2,9 +2,13 @@
 
 use super::{Shard, front};
 use crate::messages::{FromControl, MoveRefusal, SessionEnd, ToControl};
+use crate::request::Message;
 use crate::token::{Key, Kind, token};
 use stampede_ring::{Errno, Operation, Ring};
 use stampede_session::{Admission, SessionId};
+
+/// Why sessions are closed in the end.
+const STOPPING: &str = "the target is stopping";
 
 /// A shard on its way out.
 #[derive(Debug)]
@@ -24,7 +28,8 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    fn controlled(&mut self, message: FromControl) {
+    pub(super) fn controlled(&mut self, message: FromControl) {
+        let Some(message) = self.pass_on(message) else { return };
         match message {
             FromControl::Admit { session, admission, luns } => {
                 let Some(key) = self.by_session.get(&session).copied() else { return };
@@ -32,7 +37,14 @@ impl<R: Ring> Shard<R> {
                 if matches!(admission, Admission::Allow { .. }) {
                     conn.side.set_luns(luns);
                 }
-                conn.act(key, &mut front!(self), |session, now, sink| session.admitted(admission, now, sink));
+                let moves = conn.moving.is_some();
+                conn.act(key, &mut front!(self), |session, now, sink| {
+                    session.admitted(admission, now, sink);
+                    // A session that is to move begins with a closed window.
+                    if moves {
+                        session.set_window(0, sink);
+                    }
+                });
                 self.mark(key);
             }
             FromControl::CloseSession { session } => match self.by_session.get(&session).copied() {
@@ -44,12 +56,7 @@ impl<R: Ring> Shard<R> {
                 }
                 None => self.gone(session),
             },
-            FromControl::Move { session, .. } => {
-                let known = self.by_session.contains_key(&session);
-                let why = if known { MoveRefusal::Busy } else { MoveRefusal::Unknown };
-                let shard = self.config.shard;
-                self.control.send(ToControl::MoveFailed { session, shard, why });
-            }
+            FromControl::Move { session, to } => self.begin_move(session, to),
             FromControl::Probe { session, deadline_ns } => self.probe(session, deadline_ns),
             FromControl::CreateClone { lun, golden, device } => {
                 if !self.backend.add_clone(lun, golden, *device) {
@@ -61,7 +68,9 @@ impl<R: Ring> Shard<R> {
                 }
             }
             FromControl::DropClone { lun } => {
-                self.backend.drop_clone(lun);
+                if self.backend.drop_clone(lun) {
+                    self.tell_all(|| Message::CloneOver(lun));
+                }
                 self.control.send(ToControl::CloneDropped { lun });
             }
             FromControl::Report { request } => {
@@ -120,17 +129,32 @@ impl<R: Ring> Shard<R> {
             let target = token(Kind::Accept, key, 0);
             self.pusher.push(token(Kind::Ignored, key, 0), Operation::Cancel { target });
         }
-        let seconds = deadline_ns.saturating_sub(self.now_ns) / 1_000_000_000;
-        let seconds = u16::try_from(seconds).unwrap_or(u16::MAX);
+        self.draining = Some(Draining { deadline_ns, forced: false, flushes: None, reported: false });
         for key in self.conns.keys().collect::<Vec<_>>() {
-            if let Some(conn) = self.conns.get_mut(key) {
-                conn.act(key, &mut front!(self), |session, now, sink| {
-                    session.request_logout(seconds, now, sink)
-                });
-                self.mark(key);
+            let Some(conn) = self.conns.get_mut(key) else { continue };
+            match &conn.moving {
+                // It stays too, and is asked once its socket is back.
+                Some(_) if conn.is_releasing() => {}
+                Some(_) => self.stay(key, MoveRefusal::Ending),
+                None => self.ask_logout(key),
             }
         }
-        self.draining = Some(Draining { deadline_ns, forced: false, flushes: None, reported: false });
+        let me = self.config.shard;
+        self.tell_all(|| Message::Settled(me));
+    }
+
+    /// Asks an initiator to log out before the shard stops; without time left its session ends.
+    pub(super) fn ask_logout(&mut self, key: Key) {
+        let Some(Draining { deadline_ns, forced, .. }) = self.draining else { return };
+        if forced {
+            return self.drop_conn(key, &STOPPING);
+        }
+        let seconds = deadline_ns.saturating_sub(self.now_ns) / 1_000_000_000;
+        let seconds = u16::try_from(seconds).unwrap_or(u16::MAX);
+        if let Some(conn) = self.conns.get_mut(key) {
+            conn.act(key, &mut front!(self), |session, now, sink| session.request_logout(seconds, now, sink));
+            self.mark(key);
+        }
     }
 
     /// Goes on with leaving.
@@ -140,11 +164,13 @@ impl<R: Ring> Shard<R> {
         if !draining.forced && self.now_ns >= draining.deadline_ns {
             draining.forced = true;
             for key in self.conns.keys().collect::<Vec<_>>() {
-                self.drop_conn(key, &"the target is stopping");
+                self.drop_conn(key, &STOPPING);
             }
         }
         let Some(draining) = &mut self.draining else { return };
-        if self.conns.len() > 0 || self.backend.jobs_len() > 0 || draining.reported {
+        // Sessions may still be on their way here, until every shard has said that it sends none.
+        let all_settled = self.travel.settled_len() + 1 >= self.mesh.shards().count();
+        if self.conns.len() > 0 || self.backend.jobs_len() > 0 || !all_settled || draining.reported {
             return;
         }
         match draining.flushes {

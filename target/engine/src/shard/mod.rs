@@ -14,8 +14,13 @@ mod closing;
 mod commands;
 mod completions;
 mod control;
+mod moving;
+mod planted;
 mod pressure;
 mod report;
+
+#[cfg(feature = "planted")]
+pub use planted::Planted;
 
 use crate::connection::{Conn, Happening, Life};
 use crate::links::{ControlLink, MeshEnd};
@@ -78,6 +83,9 @@ pub struct Shard<R> {
     draining: Option<Draining>,
     stopping: bool,
     pressure: pressure::Pressure,
+    travel: moving::Travel,
+    #[cfg(feature = "planted")]
+    planted: Option<Planted>,
     /// Bytes of write data that connections are gathering.
     gathered_bytes: u64,
     next_session: u64,
@@ -151,6 +159,9 @@ impl<R: Ring> Shard<R> {
             draining: None,
             stopping: false,
             pressure: pressure::Pressure::default(),
+            travel: moving::Travel::default(),
+            #[cfg(feature = "planted")]
+            planted: None,
             gathered_bytes: 0,
             next_session: 1,
             zeros,
@@ -201,6 +212,7 @@ impl<R: Ring> Shard<R> {
         self.retry_memory();
         self.settle();
         self.send_all();
+        self.run_moves();
         self.flush_links();
         let unsettled =
             !self.happenings.is_empty() || !self.backend.results.is_empty() || !self.dirty.is_empty();
@@ -261,7 +273,7 @@ impl<R: Ring> Shard<R> {
             conn.dirty = false;
             self.retry_waiting(key);
             let Some(conn) = self.conns.get_mut(key) else { continue };
-            if matches!(conn.life, Life::Open | Life::Finishing) {
+            if matches!(conn.life, Life::Open | Life::Finishing) && !conn.is_leaving() {
                 let socket = conn.socket;
                 if let Some(list) = conn.outbox().next() {
                     conn.sending_since_ns = Some(self.now_ns);
@@ -288,7 +300,7 @@ impl<R: Ring> Shard<R> {
 
     /// Sets a connection's timer to its session's deadline, if that is earlier than what is set.
     fn set_timer(&mut self, key: Key) {
-        let Some(conn) = self.conns.get_mut(key) else { return };
+        let Some(conn) = self.conns.get_mut(key).filter(|conn| !conn.is_leaving()) else { return };
         let Some(deadline) = conn.session.deadline_ns() else { return };
         if conn.timer_ns.is_some_and(|set| set <= deadline) {
             return;
@@ -307,6 +319,10 @@ impl<R: Ring> Shard<R> {
             self.timers.pop_first();
             let Some(conn) = self.conns.get_mut(key) else { continue };
             conn.timer_ns = None;
+            // Its new owner sets it anew.
+            if conn.is_leaving() {
+                continue;
+            }
             if conn.session.deadline_ns().is_some_and(|deadline| deadline <= self.now_ns) {
                 let ticked = conn.act(key, &mut front!(self), |session, now, sink| session.tick(now, sink));
                 if let Err(violation) = ticked {
@@ -338,6 +354,7 @@ impl<R: Ring> Shard<R> {
             waiting.then(|| self.now_ns + RETRY_NS),
             self.probe_deadline(),
             self.draining_deadline(),
+            self.move_deadline(),
         ];
         deadlines.into_iter().flatten().min().map_or(Wait::Forever, Wait::Until)
     }
@@ -363,8 +380,22 @@ impl<R: Ring> Shard<R> {
 
     fn receive_message(&mut self, message: Message) {
         match message {
-            Message::Attach { lun, nexus, transport } => self.backend.attach(lun, nexus, transport),
-            Message::Detach { lun, nexus } => self.backend.detach(lun, nexus),
+            Message::Attach { lun, nexus, transport, shard, connection } => {
+                if let Some(owner) = self.travel.owner_of(lun) {
+                    self.post(owner, Message::Attach { lun, nexus, transport, shard, connection });
+                    return;
+                }
+                self.backend.attach(lun, nexus, transport);
+                let owner = self.config.shard;
+                self.post(shard, Message::Attached { connection, lun, owner });
+            }
+            Message::Attached { connection, lun, owner } => self.attached(connection, lun, owner),
+            Message::Detach { lun, nexus } => match self.travel.owner_of(lun) {
+                Some(owner) => {
+                    self.post(owner, Message::Detach { lun, nexus });
+                }
+                None => self.backend.detach(lun, nexus),
+            },
             Message::Command(request) => {
                 if request.origin.shard != self.config.shard {
                     self.counters.taken_over += 1;
@@ -384,6 +415,11 @@ impl<R: Ring> Shard<R> {
                     self.mark(manager.connection);
                 }
             }
+            Message::Arrive(traveller) => self.arrive(traveller),
+            Message::Forwarded(message) => self.controlled(*message),
+            Message::SessionOver(session) => self.travel.session_over(session),
+            Message::CloneOver(lun) => self.travel.clone_over(lun),
+            Message::Settled(shard) => self.travel.settle(shard),
         }
     }
 
@@ -392,7 +428,8 @@ impl<R: Ring> Shard<R> {
         let mut victims = Vec::new();
         for key in self.conns.keys().collect::<Vec<Key>>() {
             let Some(conn) = self.conns.get_mut(key) else { continue };
-            if conn.nexus() == kill.nexus {
+            // What waits for a unit to know its session has not come to any unit yet.
+            if conn.nexus() == kill.nexus || conn.attaching > 0 {
                 continue;
             }
             let number = conn.luns().0.iter().find(|(_, address)| address.lun == kill.lun).map(|(n, _)| *n);

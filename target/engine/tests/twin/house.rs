@@ -3,10 +3,11 @@
 use crossbeam::channel::{Receiver, unbounded};
 use crossbeam::queue::ArrayQueue;
 use stampede_engine::messages::{
-    FromControl, GoldenId, LunAddress, LunId, LunMap, SessionEnd, ShardId, ShardReport, ToControl,
+    FromControl, GoldenId, LunAddress, LunId, LunMap, MoveRefusal, SessionEnd, ShardId, ShardReport,
+    ToControl,
 };
 use stampede_engine::setup::{DiskSetup, GoldenSetup, ShardConfig};
-use stampede_engine::{ControlLink, MeshEnd, Shard};
+use stampede_engine::{ControlLink, MeshEnd, Planted, Shard};
 use stampede_image::align::Alignment;
 use stampede_ring::{FileId, IoMemory, Pool, PoolConfig, Ring, SocketId};
 use stampede_scsi::{DeviceConfig, Identity};
@@ -62,6 +63,8 @@ struct Newcomer {
     session: SessionId,
     shard: ShardId,
     replaces: BTreeSet<SessionId>,
+    /// It is on its way to another shard, and let in there.
+    travels: bool,
 }
 
 /// A clone that is being replaced by a fresh one.
@@ -96,6 +99,11 @@ pub(crate) struct House<R> {
     pub(crate) resets: u64,
     /// Logins of so many thousand are refused.
     pub(crate) refusals: u32,
+    /// Logins of so many thousand are handed to another shard before they are let in.
+    pub(crate) hand_overs: u32,
+    /// Moves that were asked for and done, and sessions and why they stayed where they were.
+    pub(crate) moved: Vec<(SessionId, ShardId, ShardId, Vec<LunId>)>,
+    pub(crate) stayed: Vec<(SessionId, MoveRefusal)>,
     /// A planted bug: a login does not wait for the session it replaces.
     pub(crate) hasty: bool,
     rng: fastrand::Rng,
@@ -125,6 +133,8 @@ pub(crate) struct Plan {
     pub(crate) ping_interval_ns: u64,
     /// A planted bug: every shard owns the disk for its own sessions.
     pub(crate) two_owners: bool,
+    /// A planted bug in how sessions move.
+    pub(crate) planted: Option<Planted>,
 }
 
 impl Plan {
@@ -142,6 +152,7 @@ impl Plan {
             connection_bytes: 4 << 20,
             ping_interval_ns: 0,
             two_owners: false,
+            planted: None,
         }
     }
 }
@@ -180,6 +191,9 @@ impl<R: Ring> House<R> {
             let control = ControlLink::new(sender.clone(), from);
             let mut shard = Shard::new(make(ring), config, mesh, control).unwrap();
             shard.add_listener(listener);
+            if let Some(bug) = plan.planted {
+                shard.plant(bug);
+            }
             if plan.clone {
                 shard.add_golden(GoldenSetup { golden: GOLDEN, file, alignment });
             } else if number == plan.owner || plan.two_owners {
@@ -214,6 +228,9 @@ impl<R: Ring> House<R> {
             probed: 0,
             resets: 0,
             refusals: 0,
+            hand_overs: 0,
+            moved: Vec::new(),
+            stayed: Vec::new(),
             hasty: false,
             rng: world.fork_rng(7),
         }
@@ -244,12 +261,11 @@ impl<R: Ring> House<R> {
                 ToControl::Report(report) => self.reports.push(*report),
                 ToControl::Probed { .. } => self.probed += 1,
                 ToControl::CloneDropped { lun } => self.dropped(lun),
-                ToControl::Moved { session, to, .. } => {
-                    if let Some(known) = self.sessions.get_mut(&session) {
-                        known.shard = to;
-                    }
+                ToControl::Moved { session, from, to, luns } => self.moved(session, from, to, luns),
+                ToControl::MoveFailed { session, why, .. } => {
+                    self.arrived(session, None);
+                    self.stayed.push((session, why));
                 }
-                ToControl::MoveFailed { .. } => {}
             }
         }
         self.go_on_resetting();
@@ -266,7 +282,41 @@ impl<R: Ring> House<R> {
             replaces.clear();
         }
         self.sessions.insert(session, Known { shard, nexus });
-        self.waiting.push(Newcomer { session, shard, replaces });
+        let mut travels = false;
+        if self.shards.len() > 1 && self.rng.u32(..1000) < self.hand_overs {
+            let to = self.another_shard(shard);
+            self.tell(shard, FromControl::Move { session, to });
+            // Some admissions come to the shard that the login has left, or is about to.
+            travels = self.rng.bool();
+        }
+        self.waiting.push(Newcomer { session, shard, replaces, travels });
+    }
+
+    /// Any shard but this one.
+    pub(crate) fn another_shard(&mut self, shard: ShardId) -> ShardId {
+        let others = self.shards.len() as u16 - 1;
+        ShardId((shard.0 + 1 + self.rng.u16(..others)) % (others + 1))
+    }
+
+    fn moved(&mut self, session: SessionId, from: ShardId, to: ShardId, luns: Vec<LunId>) {
+        for (_, address) in &mut self.luns.0 {
+            if luns.contains(&address.lun) {
+                address.owner = to;
+            }
+        }
+        self.arrived(session, Some(to));
+        self.moved.push((session, from, to, luns));
+    }
+
+    /// A session has come to where it lives now, or stays.
+    fn arrived(&mut self, session: SessionId, at: Option<ShardId>) {
+        if let Some(known) = self.sessions.get_mut(&session) {
+            known.shard = at.unwrap_or(known.shard);
+        }
+        for newcomer in self.waiting.iter_mut().filter(|newcomer| newcomer.session == session) {
+            newcomer.shard = at.unwrap_or(newcomer.shard);
+            newcomer.travels = false;
+        }
     }
 
     /// Lets those in who wait for nobody any more.
@@ -276,7 +326,7 @@ impl<R: Ring> House<R> {
         }
         let waiting = std::mem::take(&mut self.waiting);
         let (ready, waiting): (Vec<_>, Vec<_>) =
-            waiting.into_iter().partition(|newcomer| newcomer.replaces.is_empty());
+            waiting.into_iter().partition(|newcomer| newcomer.replaces.is_empty() && !newcomer.travels);
         self.waiting = waiting;
         for Newcomer { session, shard, .. } in ready {
             self.admit(session, shard);

@@ -3,6 +3,7 @@
 
 use crate::house::House;
 use crate::variation::{GOLDEN_BYTES, SECTORS, Variation, initial, portal};
+use stampede_engine::Planted;
 use stampede_engine::messages::{FromControl, ShardId};
 use stampede_sim::initiator::Initiator;
 use stampede_sim::model::ModelDisk;
@@ -24,6 +25,8 @@ pub(crate) enum Bug {
     HastyReinstatement,
     /// Each shard executes the commands of its own sessions, so that a disk has two owners.
     TwoOwners,
+    /// A shard moves sessions wrongly.
+    Moving(Planted),
 }
 
 /// A mutation and how often it strikes.
@@ -81,6 +84,16 @@ events! {
     fresh_clones,
     /// Sessions ended by the control thread.
     closed_by_control,
+    /// Moves that were asked for.
+    moves,
+    /// Sessions that moved to another shard.
+    sessions_moved,
+    /// Clones that moved with them.
+    clones_moved,
+    /// Sessions that were to move and stayed.
+    moves_refused,
+    /// Bytes that came while a session was on its way, and were taken up at its end.
+    leftover_bytes,
     /// Probes answered.
     probes,
     /// Reports received.
@@ -118,7 +131,12 @@ pub(crate) struct Life {
 /// # Errors
 /// What went wrong.
 pub(crate) fn live(config: LifeConfig) -> Result<Outcome, String> {
-    let mut life = Life::new(config, SimConfig::storm(config.seed));
+    let mut sim = SimConfig::storm(config.seed);
+    // In some worlds more arrives between a cancel and what it cancels.
+    if config.seed % 4 > 1 || matches!(config.bug, Some(Bug::Moving(_))) {
+        sim.ring.latency = 100..60_000;
+    }
+    let mut life = Life::new(config, sim);
     if let Err(failure) = life.run() {
         if std::env::var_os("STORM_EXPLAIN").is_some() {
             life.explain(&failure);
@@ -195,6 +213,9 @@ impl Life {
             }
             if self.rng.u32(..4_000) == 0 {
                 self.operator()?;
+            }
+            if self.config.shards > 1 && self.rng.u32(..self.variation.move_every) == 0 {
+                self.move_session();
             }
             self.check_progress()?;
         }
@@ -277,6 +298,15 @@ impl Life {
         Ok(())
     }
 
+    /// A session drawn at random is to live on another shard.
+    fn move_session(&mut self) {
+        if let Some((session, shard)) = self.house.any_session() {
+            let to = self.house.another_shard(shard);
+            self.house.tell(shard, FromControl::Move { session, to });
+            self.events.moves += 1;
+        }
+    }
+
     fn ask_reports(&self) {
         for shard in 0..self.config.shards {
             self.house.tell(ShardId(shard), FromControl::Report { request: 1 });
@@ -343,9 +373,14 @@ impl Life {
         for shard in 0..self.config.shards {
             self.house.tell(ShardId(shard), FromControl::Drain { deadline_ns });
         }
-        for _ in 0..400_000 {
+        // Commands that wait for memory give up after seconds, one after the other where they are ordered.
+        let until = deadline_ns + 60_000_000_000;
+        for _ in 0..STEPS_MAX {
             if self.house.drained == shards {
                 return Ok(());
+            }
+            if self.world.now() > until {
+                break;
             }
             self.world_turn()?;
             self.workload.poll_all().map_err(|failure| failure.to_string())?;
@@ -466,6 +501,10 @@ impl Life {
             self.events.violations += counters.violations;
             self.events.task_management += counters.task_management;
             self.events.check_conditions += counters.check_conditions;
+            self.events.sessions_moved += counters.moved_here;
+            self.events.clones_moved += counters.clones_moved;
+            self.events.moves_refused += counters.moves_refused;
+            self.events.leftover_bytes += counters.leftover_bytes;
         }
         self.events.fresh_clones += std::mem::take(&mut self.house.resets);
         self.events.probes += std::mem::take(&mut self.house.probed);
@@ -476,6 +515,9 @@ impl Life {
 fn build(world: &SimWorld, variation: &Variation, config: LifeConfig) -> Sut {
     let mut plan = variation.plan.clone();
     plan.two_owners = config.bug == Some(Bug::TwoOwners);
+    if let Some(Bug::Moving(bug)) = config.bug {
+        plan.planted = Some(bug);
+    }
     let mutant = match config.bug {
         Some(Bug::Seam(MutantConfigKey { mutation, one_in })) => {
             MutantConfig { mutation: Some(mutation), one_in, seed: config.seed }
@@ -484,6 +526,7 @@ fn build(world: &SimWorld, variation: &Variation, config: LifeConfig) -> Sut {
     };
     let mut house = House::build(world, portal(), &plan, &mut |ring| Mutant::new(ring, mutant));
     house.refusals = variation.refusals;
+    house.hand_overs = variation.hand_overs;
     house.hasty = config.bug == Some(Bug::HastyReinstatement);
     house
 }

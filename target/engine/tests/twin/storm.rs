@@ -4,7 +4,8 @@
 //! and where it stood.
 
 use crate::life::{Bug, LifeConfig, MutantConfigKey, Outcome, live};
-use stampede_sim::{FaultKind, Mutation};
+use stampede_engine::Planted;
+use stampede_sim::Mutation;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
@@ -14,8 +15,9 @@ const SEEDS: u64 = 1000;
 const COMMANDS: u64 = 500;
 
 fn life(seed: u64, commands: u64, bug: Option<Bug>) -> LifeConfig {
-    // Half of the lives have one shard, half have two.
-    LifeConfig { seed, shards: 1 + (seed % 2) as u16, commands, bug }
+    // Half of the lives have one shard, half have two; only between two can sessions move.
+    let shards = if matches!(bug, Some(Bug::Moving(_))) { 2 } else { 1 + (seed % 2) as u16 };
+    LifeConfig { seed, shards, commands, bug }
 }
 
 /// Lives lives on all cores; the sum of what came of them, or the first failure of each seed.
@@ -76,9 +78,7 @@ fn a_thousand_lives_do_not_diverge_and_meet_every_fault() {
     assert!(sum.counts.sent >= seeds * COMMANDS);
     assert!(sum.counts.good > sum.counts.sent / 2, "most commands should succeed: {:?}", sum.counts);
     if seeds == SEEDS {
-        let missing: Vec<_> =
-            sum.faults.missing().into_iter().filter(|kind| !FaultKind::OF_MOVES.contains(kind)).collect();
-        assert_eq!(missing, [], "faults that never struck\n{}", sum.faults);
+        assert_eq!(sum.faults.missing(), [], "faults that never struck\n{}", sum.faults);
         for (name, count) in sum.events.each().chain(sum.counts.each()) {
             // Initiators of the twin never break the protocol.
             assert_eq!(count == 0, name == "violations", "{name}: {count}");
@@ -123,6 +123,11 @@ fn planted() -> Vec<(&'static str, Bug)> {
         seam("a shard is not woken for its messages", Mutation::WakeLost),
         ("a new login is admitted while the old session's writes go on", Bug::HastyReinstatement),
         ("a disk has two owners", Bug::TwoOwners),
+        ("bytes that came while a session moved are lost", Bug::Moving(Planted::LeftoversLost)),
+        ("bytes that came while a session moved are taken in twice", Bug::Moving(Planted::LeftoversTwice)),
+        ("the window stays closed after a move", Bug::Moving(Planted::WindowStaysClosed)),
+        ("a session moves while one of its tasks runs", Bug::Moving(Planted::MovesWithTask)),
+        ("a clone does not move with its session", Bug::Moving(Planted::CloneLeftBehind)),
     ]
 }
 

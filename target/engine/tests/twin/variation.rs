@@ -27,6 +27,10 @@ pub(crate) struct Variation {
     pub(crate) initiators: Vec<InitiatorConfig>,
     /// Logins that are refused, of a thousand.
     pub(crate) refusals: u32,
+    /// Logins that are handed to another shard before they are let in, of a thousand.
+    pub(crate) hand_overs: u32,
+    /// With several shards a session is moved every so many steps.
+    pub(crate) move_every: u32,
 }
 
 pub(crate) fn portal() -> SocketAddr {
@@ -72,7 +76,9 @@ impl Variation {
             ..WorkloadConfig::default()
         };
         let initiators = (0..rng.u8(1..4)).map(|index| draw_initiator(index, shards, rng)).collect();
-        Self { plan, workload, initiators, refusals: pick(rng, &[0, 0, 50]) }
+        let refusals = pick(rng, &[0, 0, 50]);
+        let (hand_overs, move_every) = (pick(rng, &[0, 300, 700]), pick(rng, &[200, 1_000, 4_000]));
+        Self { plan, workload, initiators, refusals, hand_overs, move_every }
     }
 }
 
