@@ -167,7 +167,7 @@ fn crate_edges_point_one_way() {
             let simulated =
                 other == "sim" && dependency.kind == DependencyKind::Development && SIMULATED.contains(&name);
             // A crate's tests may switch on a feature of their own crate.
-            let own = other == name && dependency.kind == DependencyKind::Development;
+            let own = dependency.name == name && dependency.kind == DependencyKind::Development;
             if !edges.contains(&other) && !simulated && !own {
                 problems.push(format!("{name} -> {other} ({:?})", dependency.kind));
             }
