@@ -8,6 +8,8 @@ mod login;
 mod negotiation;
 mod receive;
 mod send;
+#[cfg(test)]
+mod tests;
 
 use crate::client::SessionId;
 use crate::command::{Completed, Outcome, Tasks};
