@@ -11,7 +11,8 @@ CACHE="${STAMPEDE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/stampede}"
 # Python would leave its byte code beside the sources.
 export PYTHONDONTWRITEBYTECODE=1
 STAMPEDE="${STAMPEDE:-$CARGO_TARGET_DIR/release/stampede}"
-export PATH="$PATH:/usr/sbin:/sbin:$HOME/.cargo/bin"
+# rustup's Rust before Debian's, which is there for the eBPF programs alone.
+export PATH="$HOME/.cargo/bin:$PATH:/usr/sbin:/sbin"
 
 say() { printf '%s\n' "$*"; }
 die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }

@@ -3,8 +3,8 @@
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use stampede_control::config::{
-    ByteSize, ConfigError, Cores, LogFormat, Numa, Origin, Partial, PartialLimits, Period, TargetConfig,
-    ValueError, default_control_socket, read,
+    ByteSize, ConfigError, Cores, LogFormat, Numa, Origin, Partial, PartialLimits, Period, SteeringMode,
+    TargetConfig, ValueError, default_control_socket, read,
 };
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -209,6 +209,10 @@ pub(crate) struct ServeArgs {
     /// times.
     #[arg(long, value_name = "NAME=PATH[,OPTION]...")]
     target: Vec<String>,
+    /// How new connections find their shard: cpu (the shard on whose core their SYN was processed; takes CAP_BPF),
+    /// plain (the kernel's hash), or auto: cpu if the kernel lets us [default: auto].
+    #[arg(long, value_name = "HOW")]
+    steering: Option<SteeringMode>,
     /// Memory for all ephemeral clones [default: 1G].
     #[arg(long, value_name = "SIZE")]
     arena: Option<ByteSize>,
@@ -260,6 +264,7 @@ impl ServeArgs {
             Ok((Origin::Flag("--target"), text.parse::<TargetConfig>().map_err(at)?))
         });
         let flags = Partial {
+            steering: self.steering,
             arena: self.arena,
             buffers: self.buffers,
             state_dir: self.state_dir.clone(),

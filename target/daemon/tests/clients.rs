@@ -6,7 +6,7 @@
 
 mod common;
 
-use common::{Holder, Target};
+use common::{Holder, Target, have};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -16,19 +16,6 @@ use std::time::{Duration, Instant};
 /// Every tool can hang against a target that does not behave: then `timeout` ends it.
 fn client(arguments: &[&str]) -> Output {
     Command::new("timeout").arg("60").args(arguments).stdin(Stdio::null()).output().unwrap()
-}
-
-/// Whether a tool is there.
-fn have(tool: &str) -> bool {
-    let paths = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&paths).any(|path| path.join(tool).is_file());
-    if !found {
-        assert!(std::env::var_os("STAMPEDE_TESTS_STRICT").is_none(), "{tool} is not installed");
-        eprintln!(
-            "=== SKIPPED: {tool} is not installed (apt-get install libiscsi-bin qemu-utils qemu-block-extra) ==="
-        );
-    }
-    found
 }
 
 /// Expects that it works, and gives back what it printed.

@@ -1,8 +1,10 @@
 //! Where things run, and how each connection gets there.
 //!
-//! [`topology`] reads what the machine is made of, [`placement`] decides which core each shard gets and says why.
+//! [`topology`] reads what the machine is made of, [`placement`] decides which core each shard gets and says why,
+//! [`reuseport`] has the kernel give each connection to the shard of the core that it came in on.
 
 #![forbid(unsafe_code)]
 
 pub mod placement;
+pub mod reuseport;
 pub mod topology;

@@ -2,7 +2,7 @@
 
 use super::error::{ConfigError, Origin};
 use super::target::TargetConfig;
-use super::values::{ByteSize, LogFormat, Period};
+use super::values::{ByteSize, LogFormat, Period, SteeringMode};
 use super::{Cores, Numa, Partial, PartialLimits};
 use serde::Deserialize;
 use std::io::{self, Read};
@@ -21,6 +21,7 @@ struct Raw {
     cores: Option<Cores>,
     control_core: Option<u16>,
     numa: Option<Numa>,
+    steering: Option<SteeringMode>,
     arena: Option<ByteSize>,
     buffers: Option<ByteSize>,
     state_dir: Option<PathBuf>,
@@ -84,6 +85,7 @@ impl Raw {
             cores: self.cores,
             control_core: self.control_core,
             numa: self.numa,
+            steering: self.steering,
             arena: self.arena,
             buffers: self.buffers,
             state_dir: self.state_dir.map(|dir| base.join(dir)),
@@ -138,6 +140,7 @@ mod tests {
             ("\n\narena = 'much'\n", 3, "`much` is not a size"),
             ("cores = '0'\ncores = '1'\n", 2, "duplicate key"),
             ("listen = ['here']\n", 1, "invalid socket address"),
+            ("steering = 'ntuple'\n", 1, "`ntuple` is not a way of steering"),
             ("[[target]]\nname = 'a'\npath = 'a'\nsize = 3\n", 4, "unknown field `size`"),
             ("[[target]]\nname = 'a'\n", 1, "missing field `path`"),
             ("[limits]\ncommands = 100000\n", 2, "invalid value"),

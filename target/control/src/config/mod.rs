@@ -21,7 +21,7 @@ pub use error::{ConfigError, Origin};
 pub use file::read;
 pub use name::{IscsiName, NAMING_AUTHORITY};
 pub use target::{GRACE_DEFAULT, HOLD_DEFAULT, LUN_MAX, TargetConfig};
-pub use values::{ByteSize, CloneKind, LogFormat, OnLost, Period, StageRule, ValueError};
+pub use values::{ByteSize, CloneKind, LogFormat, OnLost, Period, StageRule, SteeringMode, ValueError};
 
 use serde::{Deserialize, Serialize};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -41,6 +41,8 @@ pub struct Partial {
     pub control_core: Option<u16>,
     /// What NUMA nodes mean.
     pub numa: Option<Numa>,
+    /// How new connections find their shard.
+    pub steering: Option<SteeringMode>,
     /// Memory for ephemeral clones.
     pub arena: Option<ByteSize>,
     /// I/O buffers per shard.
@@ -99,6 +101,8 @@ pub struct Config {
     pub control_core: Option<u16>,
     /// What NUMA nodes mean for cores and memory.
     pub numa: Numa,
+    /// How new connections find their shard.
+    pub steering: SteeringMode,
     /// Memory for ephemeral clones, in all.
     pub arena: ByteSize,
     /// I/O buffers of each shard.
@@ -132,6 +136,7 @@ impl Partial {
             cores: over.cores.or(self.cores),
             control_core: over.control_core.or(self.control_core),
             numa: over.numa.or(self.numa),
+            steering: over.steering.or(self.steering),
             arena: over.arena.or(self.arena),
             buffers: over.buffers.or(self.buffers),
             state_dir: over.state_dir.or(self.state_dir),
@@ -174,6 +179,7 @@ impl Partial {
             cores: self.cores.unwrap_or(Cores::Auto),
             control_core: self.control_core,
             numa: self.numa.unwrap_or_default(),
+            steering: self.steering.unwrap_or(SteeringMode::Auto),
             arena: self.arena.unwrap_or(ByteSize(1 << 30)),
             buffers: self.buffers.unwrap_or(ByteSize(64 << 20)),
             state_dir: self.state_dir,

@@ -19,6 +19,11 @@ const COMMENTS: &[(&str, &str)] = &[
          of these nodes only. \"off\": nodes mean nothing. Default: \"auto\".",
     ),
     (
+        "steering",
+        "How new connections find their shard: \"cpu\": the shard on whose core their SYN was processed (takes CAP_BPF), \
+         \"plain\": the kernel's hash, \"auto\": \"cpu\" if the kernel lets us. Default: \"auto\".",
+    ),
+    (
         "arena",
         "Memory for all ephemeral clones together; a full arena refuses further writes. Default: \"1G\".",
     ),
@@ -101,6 +106,7 @@ impl Config {
         p.text("cores", &self.cores);
         p.optional("control-core", self.control_core.map(|core| i64::from(core).into()), "0");
         p.text("numa", &self.numa);
+        p.text("steering", self.steering);
         p.text("arena", self.arena);
         p.text("buffers", self.buffers);
         let state_dir = self.state_dir.as_ref().map(|dir| dir.display().to_string().into());

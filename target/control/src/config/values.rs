@@ -65,7 +65,18 @@ macro_rules! text_value {
     )*};
 }
 
-text_value!(ByteSize, Period, Cores, Numa, CloneKind, StageRule, OnLost, LogFormat, super::IscsiName);
+text_value!(
+    ByteSize,
+    Period,
+    Cores,
+    Numa,
+    CloneKind,
+    StageRule,
+    OnLost,
+    LogFormat,
+    SteeringMode,
+    super::IscsiName
+);
 
 /// A number of bytes, written `4096`, `64K`, `64M`, `1G` or `2T` (powers of 1,024; `KiB` and the like too).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -227,6 +238,18 @@ choice! {
         Refuse = "refuse",
         /// A fresh clone. Only where the data is known to be worthless.
         Fresh = "fresh",
+    }
+}
+
+choice! {
+    /// How new connections find their shard.
+    SteeringMode, "a way of steering" {
+        /// By the CPU that processed the SYN if the kernel lets us, else by the kernel's hash.
+        Auto = "auto",
+        /// By that CPU, or stampede does not start.
+        Cpu = "cpu",
+        /// By the kernel's hash.
+        Plain = "plain",
     }
 }
 

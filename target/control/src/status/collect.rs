@@ -1,17 +1,19 @@
 //! From the shards' reports and the registrar's tables to a [`Status`].
 
 use super::{
-    AlertStatus, CloneStatus, FeatureStatus, Latency, LatencyPair, LunStatus, PlacementStatus, SessionStatus,
-    ShardStatus, Status, TargetStatus, Traffic, Usage,
+    AlertStatus, CloneStatus, FeatureStatus, Latency, LatencyPair, LunStatus, PlacementStatus, PortalStatus,
+    SessionStatus, ShardStatus, Status, SteeringStatus, TargetStatus, Traffic, Usage,
 };
 use crate::registrar::{Backing, CloneView, Registrar};
 use hdrhistogram::Histogram;
 use stampede_engine::messages::{LunId, LunReport, ShardId, ShardReport};
 use stampede_image::epoch::EpochState;
 use stampede_session::{LoginStage, SessionId};
+use stampede_steer::reuseport::{PortalReport, Steering, Step};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// One second in nanoseconds.
 const SECOND_NS: u64 = 1_000_000_000;
@@ -29,6 +31,8 @@ pub struct Facts {
     pub run: u64,
     /// Addresses listened on.
     pub listen: Vec<SocketAddr>,
+    /// How new connections find their shard; asked anew for each status.
+    pub steering: Arc<Steering>,
     /// The shards' cores, in the order of their numbers.
     pub cores: Vec<u16>,
     /// The images, by the operator's names.
@@ -68,6 +72,7 @@ pub fn collect(facts: &Facts, registrar: &Registrar, reports: &[ShardReport], no
         run: facts.run,
         draining: false,
         listen: facts.listen.clone(),
+        steering: steering_status(&facts.steering),
         arena: Usage::default(),
         held_logins: registrar.held_logins(),
         placement: placement_status(registrar),
@@ -122,6 +127,29 @@ fn latency<'a>(histograms: impl Iterator<Item = &'a Histogram<u64>>) -> Latency 
         p99_us: us(all.value_at_quantile(0.99)),
         p999_us: us(all.value_at_quantile(0.999)),
         max_us: us(all.max()),
+    }
+}
+
+fn steering_status(steering: &Steering) -> SteeringStatus {
+    let portal = |PortalReport { address, program_id, chosen }| {
+        let chosen = chosen.unwrap_or_default();
+        PortalStatus {
+            address,
+            program: program_id,
+            by_cpu: chosen.by_cpu,
+            by_hash: chosen.by_hash,
+            by_kernel: chosen.by_kernel,
+        }
+    };
+    let step = match steering.step() {
+        Step::OneShard => "one-shard",
+        Step::PlainReuseport => "plain-reuseport",
+        Step::ReuseportByCpu => "reuseport-by-cpu",
+    };
+    SteeringStatus {
+        step: step.to_owned(),
+        reason: steering.reason().to_owned(),
+        portals: steering.portals().into_iter().map(portal).collect(),
     }
 }
 

@@ -28,6 +28,8 @@ pub struct Status {
     pub draining: bool,
     /// Addresses listened on.
     pub listen: Vec<SocketAddr>,
+    /// How new connections find their shard.
+    pub steering: SteeringStatus,
     /// Memory of the clones' overlays.
     pub arena: Usage,
     /// Logins whose response is held right now.
@@ -69,6 +71,32 @@ pub struct PlacementStatus {
     pub pending: usize,
     /// Whether a rebalance is under way.
     pub rebalancing: bool,
+}
+
+/// How new connections find their shard.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SteeringStatus {
+    /// The step of the ladder: `reuseport-by-cpu`, `plain-reuseport` or `one-shard`.
+    pub step: String,
+    /// Why it is not `reuseport-by-cpu`; empty when it is.
+    pub reason: String,
+    /// What the program did, by address; empty without one.
+    pub portals: Vec<PortalStatus>,
+}
+
+/// What the steering program did for the connections to one address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortalStatus {
+    /// The address.
+    pub address: SocketAddr,
+    /// The kernel's number of the program.
+    pub program: u32,
+    /// Connections that went to the shard of the CPU that processed their SYN.
+    pub by_cpu: u64,
+    /// Those that a hash placed, since that CPU has no shard.
+    pub by_hash: u64,
+    /// Those that the kernel placed, since the chosen shard did not listen any more.
+    pub by_kernel: u64,
 }
 
 /// Bytes in use, of how many.

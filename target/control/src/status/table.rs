@@ -1,6 +1,6 @@
 //! A status as text for people.
 
-use super::{CloneStatus, Latency, SessionStatus, Status};
+use super::{CloneStatus, Latency, PortalStatus, SessionStatus, Status, SteeringStatus};
 use std::fmt::Write;
 
 /// A table: columns as wide as their widest cell, numbers to the right.
@@ -109,6 +109,7 @@ fn heading(status: &Status, text: &mut String) {
             None => "in memory only".to_owned(),
         },
     );
+    let _ = writeln!(text, "steering: {}", steering(&status.steering));
     if status.held_logins > 0 {
         let _ = writeln!(text, "{} logins are being held", status.held_logins);
     }
@@ -141,6 +142,17 @@ fn placement(status: &Status, text: &mut String) {
     }
     if !told.is_empty() {
         let _ = writeln!(text, "between shards: {}", told.join(", "));
+    }
+}
+
+/// The step of the ladder, and why, or what it did.
+fn steering(steering: &SteeringStatus) -> String {
+    let sum = |count: fn(&PortalStatus) -> u64| steering.portals.iter().map(count).sum::<u64>();
+    let (by_cpu, others) = (sum(|portal| portal.by_cpu), sum(|portal| portal.by_hash + portal.by_kernel));
+    match steering.step.as_str() {
+        "one-shard" => format!("not needed: {}", steering.reason),
+        "plain-reuseport" => format!("plain reuseport: {}", steering.reason),
+        step => format!("{step} ({by_cpu} connections to the shard of their CPU, {others} elsewhere)"),
     }
 }
 
@@ -301,6 +313,26 @@ mod tests {
             (us(12.4), us(1500.0), us(2_500_000.0)),
             ("12 us".into(), "1.5 ms".into(), "2.5 s".into())
         );
+    }
+
+    #[test]
+    fn steering_is_one_line() {
+        let portal = |by_cpu, by_hash| PortalStatus {
+            address: ([0; 4], 1).into(),
+            program: 7,
+            by_cpu,
+            by_hash,
+            by_kernel: 1,
+        };
+        let status = |step: &str, reason: &str, portals| SteeringStatus {
+            step: step.to_owned(),
+            reason: reason.to_owned(),
+            portals,
+        };
+        let text = steering(&status("reuseport-by-cpu", "", vec![portal(3, 0), portal(4, 2)]));
+        assert_eq!(text, "reuseport-by-cpu (7 connections to the shard of their CPU, 4 elsewhere)");
+        assert_eq!(steering(&status("plain-reuseport", "so", vec![])), "plain reuseport: so");
+        assert_eq!(steering(&status("one-shard", "one", vec![])), "not needed: one");
     }
 
     #[test]

@@ -1,7 +1,10 @@
-//! The listening sockets: one per address and shard.
+//! The listening sockets: one per address and shard, and which of an address's sockets gets a connection.
 
+use stampede_control::config::SteeringMode;
 use stampede_ring::net::{ListenConfig, ListenError, listen as open};
+use stampede_steer::reuseport::{Portal, SteerError, Steering};
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, BorrowedFd};
 
 /// All listening sockets.
 pub(crate) struct Listeners {
@@ -38,6 +41,31 @@ pub(crate) fn listen(addresses: &[SocketAddr], shards: usize) -> Result<Listener
         }
     }
     Ok(listeners)
+}
+
+impl Listeners {
+    /// Sets up which shard gets a connection. `cores` are the shards'.
+    ///
+    /// # Errors
+    /// Only when it must be by CPU, and cannot.
+    pub(crate) fn steer(&self, mode: SteeringMode, cores: &[u16]) -> Result<Steering, SteerError> {
+        if self.by_shard.len() == 1 {
+            return Ok(Steering::one_shard());
+        }
+        if mode == SteeringMode::Plain {
+            return Ok(Steering::plain("it was asked for"));
+        }
+        let sockets: Vec<Vec<BorrowedFd<'_>>> = (0..self.addresses.len())
+            .map(|at| self.by_shard.iter().filter_map(|shard| shard.get(at)).map(AsFd::as_fd).collect())
+            .collect();
+        let portals = self.addresses.iter().zip(&sockets);
+        let portals: Vec<Portal<'_>> =
+            portals.map(|(address, listeners)| Portal { address: *address, listeners }).collect();
+        match Steering::by_cpu(cores, &portals) {
+            Err(error) if mode == SteeringMode::Auto => Ok(Steering::plain(error.to_string())),
+            result => result,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -17,9 +17,10 @@ use crate::logging::{Log, abort_on_panic};
 use crate::place::place;
 use anyhow::{Context, anyhow};
 use crossbeam::channel::{Receiver, Sender, bounded};
+use listen::Listeners;
 use sd_notify::NotifyState;
 use shards::{Blueprint, Running};
-use stampede_control::config::{CloneKind, Config, iscsi_targets};
+use stampede_control::config::{CloneKind, Config, SteeringMode, iscsi_targets};
 use stampede_control::directory::TargetDirectory;
 use stampede_control::images::Images;
 use stampede_control::plan::Plan;
@@ -34,6 +35,7 @@ use stampede_ring::net::ListenError;
 use stampede_ring::{Pool, PoolConfig, cpu, limits, probe};
 use stampede_session::Settings;
 use stampede_steer::placement::Placement;
+use stampede_steer::reuseport::{Steering, Step};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -89,6 +91,7 @@ fn run(config: &Config, placement: &Placement) -> Result<(), Failure> {
     let in_use = |error: &ListenError| matches!(error, ListenError::InUse { .. });
     let listeners =
         patiently(|| listen::listen(&config.listen, cores.len()), in_use).map_err(Failure::runtime)?;
+    let steering = Arc::new(steer(&listeners, config, cores)?);
     let socket = Arc::new(ControlSocket::bind(&config.control).map_err(Failure::runtime)?);
     let arena = arena(config)?;
     let (to_control, from_shards) = bounded(TO_CONTROL_MAX);
@@ -110,6 +113,7 @@ fn run(config: &Config, placement: &Placement) -> Result<(), Failure> {
         state_store: store.path().map(ToOwned::to_owned),
         run: store.run(),
         listen: addresses.clone(),
+        steering: Arc::clone(&steering),
         cores: cores.to_vec(),
         images: plan.images.clone(),
         kernel,
@@ -127,7 +131,7 @@ fn run(config: &Config, placement: &Placement) -> Result<(), Failure> {
         &shards,
     )?;
     answer_socket(&socket, &commands)?;
-    signals::watch(commands.clone(), config.drain_timeout.0).map_err(Failure::runtime)?;
+    signals::watch(commands.clone(), config.drain_timeout.0, detach(&steering)).map_err(Failure::runtime)?;
     tracing::info!(?addresses, ?cores, control = %socket.path().display(), "ready");
     let _ = sd_notify::notify(&[NotifyState::Ready]);
     let ended = control.join().map_err(|_| Failure::Runtime(anyhow!("the control thread broke")))?;
@@ -145,6 +149,41 @@ fn patiently<T, E>(attempt: impl Fn() -> Result<T, E>, in_use: impl Fn(&E) -> bo
                 std::thread::sleep(Duration::from_millis(20))
             }
             result => return result,
+        }
+    }
+}
+
+/// Sets up which shard gets a connection, and says so.
+fn steer(listeners: &Listeners, config: &Config, cores: &[u16]) -> Result<Steering, Failure> {
+    let steering = listeners.steer(config.steering, cores).map_err(|error| {
+        Failure::Runtime(anyhow!(
+            "steering = \"cpu\" is not possible: {error}. With \"auto\" stampede does without"
+        ))
+    })?;
+    match steering.step() {
+        Step::OneShard => {}
+        Step::PlainReuseport if config.steering == SteeringMode::Plain => {
+            tracing::info!("steering: plain reuseport, the kernel's hash chooses the shard");
+        }
+        Step::PlainReuseport => tracing::warn!(
+            reason = steering.reason(),
+            "steering: plain reuseport, the kernel's hash chooses the shard: sessions may land far from their packets"
+        ),
+        Step::ReuseportByCpu => {
+            tracing::info!(
+                "steering: reuseport by CPU, a connection goes to the shard on whose core its SYN came in"
+            );
+        }
+    }
+    Ok(steering)
+}
+
+/// What ends steering: it keeps a listener of each address open until then.
+fn detach(steering: &Arc<Steering>) -> impl FnOnce() + Send + 'static {
+    let steering = Arc::clone(steering);
+    move || {
+        if let Err(error) = steering.detach() {
+            tracing::warn!(%error, "the steering program goes with the last listener");
         }
     }
 }

@@ -14,9 +14,30 @@ const LIMIT: Duration = Duration::from_secs(30);
 
 /// The program under test, away from this user's settings.
 pub(crate) fn stampede() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_stampede"));
+    own_settings(Command::new(env!("CARGO_BIN_EXE_stampede")))
+}
+
+fn own_settings(mut command: Command) -> Command {
     command.env_remove("RUST_LOG").env_remove("NOTIFY_SOCKET").env("XDG_RUNTIME_DIR", std::env::temp_dir());
     command
+}
+
+/// Whether a tool is there; if not, says loudly that a test is skipped, or fails it with STAMPEDE_TESTS_STRICT set.
+pub(crate) fn have(tool: &str) -> bool {
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&paths).any(|path| path.join(tool).is_file());
+    if !found {
+        skipped(&format!(
+            "{tool} is not installed (apt-get install libiscsi-bin qemu-utils qemu-block-extra util-linux)"
+        ));
+    }
+    found
+}
+
+/// Says loudly that a test is skipped, or fails it with STAMPEDE_TESTS_STRICT set.
+pub(crate) fn skipped(why: &str) {
+    assert!(std::env::var_os("STAMPEDE_TESTS_STRICT").is_none(), "{why}");
+    eprintln!("=== SKIPPED: {why} ===");
 }
 
 /// An address that nobody listens on right now.
@@ -43,6 +64,14 @@ impl Target {
         Self::start_in(tempfile::tempdir().unwrap(), targets, flags, None)
     }
 
+    /// The same with what an unprivileged user has: no capability, and none to be had.
+    pub(crate) fn start_without_capabilities(targets: &[&str], flags: &[&str]) -> Self {
+        let mut command = Command::new("setpriv");
+        command.args(["--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"]);
+        command.arg(env!("CARGO_BIN_EXE_stampede"));
+        Self::launch(tempfile::tempdir().unwrap(), targets, flags, own_settings(command))
+    }
+
     /// The same in a folder that is there already, telling a systemd of the test's own.
     pub(crate) fn start_in(
         folder: tempfile::TempDir,
@@ -50,6 +79,14 @@ impl Target {
         flags: &[&str],
         notify: Option<&Path>,
     ) -> Self {
+        let mut command = stampede();
+        if let Some(socket) = notify {
+            command.env("NOTIFY_SOCKET", socket);
+        }
+        Self::launch(folder, targets, flags, command)
+    }
+
+    fn launch(folder: tempfile::TempDir, targets: &[&str], flags: &[&str], command: Command) -> Self {
         for target in targets {
             let path = folder.path().join(target.split_once('=').unwrap().1.split(',').next().unwrap());
             let file = File::create(&path).unwrap();
@@ -65,7 +102,7 @@ impl Target {
             .map(|target| target.replacen('=', &format!("={}/", folder.path().display()), 1))
             .collect();
         let address = free_address();
-        let child = spawn(&folder, &address, &targets, flags, notify);
+        let child = spawn(&folder, &address, &targets, flags, command);
         let mut target = Self { child, address, targets, folder };
         target.wait_ready();
         target
@@ -85,7 +122,7 @@ impl Target {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
         std::fs::remove_file(self.folder.path().join("log")).unwrap();
-        self.child = spawn(&self.folder, &self.address, &self.targets, flags, None);
+        self.child = spawn(&self.folder, &self.address, &self.targets, flags, stampede());
         self.wait_ready();
     }
 
@@ -172,7 +209,18 @@ pub(crate) struct Holder {
 impl Holder {
     /// Opens a LUN.
     pub(crate) fn open(url: &str) -> Self {
-        let mut child = Command::new("qemu-io")
+        Self::spawn(Command::new("qemu-io"), url)
+    }
+
+    /// Opens a LUN from one CPU.
+    pub(crate) fn open_on(cpu: u16, url: &str) -> Self {
+        let mut command = Command::new("taskset");
+        command.args(["-c", &cpu.to_string(), "qemu-io"]);
+        Self::spawn(command, url)
+    }
+
+    fn spawn(mut command: Command, url: &str) -> Self {
+        let mut child = command
             .args(["-f", "raw", url])
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
@@ -203,16 +251,12 @@ fn spawn(
     address: &str,
     targets: &[String],
     flags: &[&str],
-    notify: Option<&Path>,
+    mut command: Command,
 ) -> Child {
     let log = File::create(folder.path().join("log")).unwrap();
-    let mut command = stampede();
     command.args(["serve", "--listen", address, "--state-dir"]).arg(folder.path().join("state")).args(flags);
     if !flags.contains(&"--cores") {
         command.args(["--cores", "0"]);
-    }
-    if let Some(socket) = notify {
-        command.env("NOTIFY_SOCKET", socket);
     }
     for target in targets {
         command.args(["--target", target]);

@@ -1,5 +1,7 @@
 //! A small initiator that may be as rude as a test wants: it sends what it is told to.
 
+#![allow(dead_code, reason = "each test file uses its part")]
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
