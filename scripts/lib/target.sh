@@ -1,7 +1,8 @@
 # Starts and stops the iSCSI target under test: `stampede`, or Debian's tgt to compare with.
 # shellcheck shell=bash
 #
-# target_start NAME=FILE[,clone=ephemeral|,ro]...   TARGET_KIND says which: stampede (default), tgt, tgt-aio.
+# target_start NAME=FILE[,clone=ephemeral|,ro]...   TARGET_KIND says which: stampede (default), tgt, tgt-aio; null, the null
+# target, which serves no file.
 # Afterwards: TARGET_PID, TARGET_PORT, TARGET_LOG, TARGET_LUN; target_iqn NAME and target_url NAME.
 
 TARGET_KIND=${TARGET_KIND:-stampede}
@@ -28,7 +29,8 @@ target_try_start() {
         stampede) stampede_start "$@" ;;
         tgt) tgt_start rdwr "$@" ;;
         tgt-aio) tgt_start aio "$@" ;;
-        *) die "TARGET_KIND=$TARGET_KIND: stampede, tgt or tgt-aio" ;;
+        null) null_start ;;
+        *) die "TARGET_KIND=$TARGET_KIND: stampede, tgt, tgt-aio or null" ;;
     esac
 }
 
@@ -75,6 +77,14 @@ tgt_start() {
         fi
         tgtadm -C "$control" --lld iscsi --op bind --mode target --tid $tid -I ALL
     done
+}
+
+null_start() {
+    TARGET_LUN=0
+    "$CARGO_TARGET_DIR/release/null-target" --listen "127.0.0.1:$TARGET_PORT" --cores "$TARGET_CORES" >>"$TARGET_LOG" 2>&1 &
+    TARGET_PID=$!
+    clean_pid $TARGET_PID
+    wait_port "$TARGET_PORT" "$TARGET_PID" 15
 }
 
 # tgtd ignores SIGTERM while sessions are open: target_stop falls back to SIGKILL after its limit.

@@ -66,8 +66,8 @@ pub(crate) struct Arguments {
     /// A fio with the libiscsi engine, for --client fio
     #[arg(long, value_name = "FILE")]
     pub(crate) fio: Option<PathBuf>,
-    /// The folder of fio's job files
-    #[arg(long, value_name = "FOLDER", default_value = "perf/fio")]
+    /// fio's job file, with a section for each workload
+    #[arg(long, value_name = "FILE", default_value = "perf/fio/libiscsi.fio")]
     pub(crate) fio_jobs: PathBuf,
     /// Measures nothing: shows runs that another tool measured. A JSON object for each line: `workload`, `candidate`,
     /// `round`, and `report` (as storm writes it) or `fio` (fio's JSON) with `watched` and `machine_cpu_seconds`

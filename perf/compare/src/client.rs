@@ -31,7 +31,7 @@ pub(crate) struct Tools {
     /// The folder of storm, null-target and floor.
     pub(crate) folder: PathBuf,
     pub(crate) fio: Option<PathBuf>,
-    /// The folder of fio's job files.
+    /// fio's job file, with a section for each workload.
     pub(crate) fio_jobs: PathBuf,
 }
 
@@ -137,15 +137,19 @@ fn fio_command(tools: &Tools, task: &Task<'_>, json: &Path) -> anyhow::Result<Co
     let program = tools.fio.as_ref().context(
         "fio with the libiscsi engine is not there: scripts/fio --build makes it and prints its path for --fio",
     )?;
-    let job = tools.fio_jobs.join("libiscsi").join(format!("{}.fio", task.workload.name));
-    if !job.is_file() {
-        bail!("there is no job file {}", job.display());
+    let jobs = &tools.fio_jobs;
+    let section = task.workload.name;
+    let text = std::fs::read_to_string(jobs).with_context(|| format!("cannot read {}", jobs.display()))?;
+    // fio would do nothing, and succeed.
+    if !text.lines().any(|line| line.trim() == format!("[{section}]")) {
+        bail!("{} has no section [{section}]", jobs.display());
     }
     let mut command = pinned(task.cores, program);
     // A colon separates file names there.
     command.env("STAMPEDE_LUN", task.url.replace(':', "\\:"));
-    command.env("STAMPEDE_SECONDS", task.seconds.to_string());
-    command.arg("--output-format=json").arg(format!("--output={}", json.display())).arg(job);
+    command.env("STAMPEDE_SECONDS", task.seconds.ceil().to_string());
+    command.arg("--output-format=json").arg(format!("--output={}", json.display()));
+    command.arg(format!("--section={section}")).arg(jobs);
     Ok(command)
 }
 

@@ -188,6 +188,12 @@ impl Place<'_> {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// The limits read as much memory as the disk has, or enough of it that no cache holds it.
+    fn canned(&self) -> String {
+        const ENOUGH: u64 = 256 << 20;
+        self.setup.disk_bytes.min(ENOUGH).to_string()
+    }
+
     fn stampede(&self) -> anyhow::Result<Target> {
         let program = self.setup.stampede.clone();
         let control = self.folder.join("control");
@@ -205,7 +211,8 @@ impl Place<'_> {
         let stats = self.folder.join("stats.json");
         let mut command = pinned(&self.setup.cores, self.setup.tools.join("null-target"));
         command.args(["--listen", &self.listen(), "--cores", &self.setup.cores]);
-        command.args(["--size", &self.setup.disk_bytes.to_string()]).arg("--stats").arg(&stats);
+        command.args(["--size", &self.setup.disk_bytes.to_string(), "--canned", &self.canned()]);
+        command.arg("--stats").arg(&stats);
         let running = self.up("null-target", command, Duration::from_secs(5))?;
         let pid = running.pid();
         Ok(self.target(running, 0, Counters::File { path: stats, pid }))
@@ -215,7 +222,7 @@ impl Place<'_> {
         let stats = self.folder.join("stats.json");
         let mut command = pinned(&self.setup.cores, self.setup.tools.join("floor"));
         command.args(["serve", "--listen", &self.listen(), "--cores", &self.setup.cores]);
-        command.args(["--bs", workload.bs]).arg("--stats").arg(&stats);
+        command.args(["--bs", workload.bs, "--canned", &self.canned()]).arg("--stats").arg(&stats);
         if workload.writes() {
             command.arg("--write");
         }

@@ -40,6 +40,9 @@ impl Load {
     pub const CONNECTIONS_MAX: u32 = 1024;
 }
 
+/// Bytes of payload that requests are taken from: the client is not what is measured.
+const CANNED: u64 = 1 << 20;
+
 /// What was used up to one end of the window.
 struct Usage {
     watched: Option<Sample>,
@@ -87,7 +90,7 @@ pub fn drive(load: &Load) -> anyhow::Result<StormReport> {
     let mut driver = Driver {
         load,
         ring: UringRing::new(&config, &[])?,
-        memory: Memory::new()?,
+        memory: Memory::new(CANNED)?,
         conns: Vec::new(),
         recorder: TrafficRecorder { bytes: 0, latency: Latency::new() },
         now_ns: monotonic_ns(),

@@ -25,13 +25,15 @@ pub struct Connection {
     sizes: Sizes,
     /// Bytes of a request that is not complete.
     got: u64,
+    /// Bytes of payload so far: it walks through the memory.
+    position: u64,
 }
 
 impl server::Connection for Connection {
     type Shared = Sizes;
 
     fn new(sizes: &Arc<Sizes>, _: SocketAddr) -> Self {
-        Self { sizes: **sizes, got: 0 }
+        Self { sizes: **sizes, got: 0, position: 0 }
     }
 
     fn receive(
@@ -46,10 +48,11 @@ impl server::Connection for Connection {
         let complete = self.got / request;
         self.got %= request;
         *commands += complete;
-        for count in 0..complete {
+        for _ in 0..complete {
             outbox.make_room()?;
             // Neighbours, so that they are one piece of the send.
-            outbox.canned(count * u64::from(self.sizes.answer), self.sizes.answer, memory);
+            outbox.canned(self.position, self.sizes.answer, memory);
+            self.position += u64::from(self.sizes.answer);
         }
         Ok(())
     }

@@ -9,8 +9,6 @@ use std::sync::Arc;
 const HEADER_SLOT: u32 = 16 * 1024;
 /// Header buffers of one shard; memory is touched only as they are first used.
 const HEADER_SLOTS: u32 = 4096;
-/// Canned payload starts anywhere in the first so many bytes of the canned buffer.
-const CANNED_STARTS: u32 = 1 << 20;
 /// Bytes after which a send takes no more, as in the product.
 const LIST_BYTES_MAX: u64 = 1 << 20;
 /// Bytes that a connection may be asked for and not take.
@@ -21,37 +19,46 @@ const UNTAKEN_MAX: u64 = 64 << 20;
 pub struct Memory {
     headers: Arc<Pool>,
     canned: Buffer,
+    /// Canned payload starts anywhere in the first so many bytes of the canned buffer.
+    starts: u64,
 }
 
 impl Memory {
     /// The longest canned payload of one PDU, bytes.
     pub const PIECE_MAX: u32 = 1 << 20;
 
-    /// Takes the memory, and fills the canned payload with bytes that are not all alike.
+    /// The most bytes of canned payload.
+    pub const CANNED_MAX: u64 = 2 << 30;
+
+    /// Takes the memory, and fills `canned` bytes of payload, at most [`Memory::CANNED_MAX`], with bytes that are not all
+    /// alike. A unit in memory is larger than the processor's caches; so this should be.
     ///
     /// # Errors
     /// Whatever mmap says.
-    pub fn new() -> io::Result<Self> {
+    pub fn new(canned: u64) -> io::Result<Self> {
         let headers = Pool::new(PoolConfig { slot_len: HEADER_SLOT, slots: HEADER_SLOTS })?;
-        let pool = Pool::new(PoolConfig { slot_len: CANNED_STARTS + Self::PIECE_MAX, slots: 1 })?;
+        // Whole pages; it fits, since it is at most 2 GiB and a MiB.
+        let starts = canned.clamp(4096, Self::CANNED_MAX).next_multiple_of(4096);
+        let pool = Pool::new(PoolConfig { slot_len: starts as u32 + Self::PIECE_MAX, slots: 1 })?;
         let none = || io::Error::other("a new pool has no free slot");
         let mut canned = pool.take().ok_or_else(none)?;
         let bytes = canned.bytes_mut().ok_or_else(none)?;
         for (place, word) in bytes.chunks_exact_mut(8).zip(0u64..) {
             place.copy_from_slice(&word.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
         }
-        Ok(Self { headers, canned })
+        Ok(Self { headers, canned, starts })
     }
 
-    /// The canned bytes from `start`, which counts modulo a MiB: `len` of them, at most [`Memory::PIECE_MAX`].
+    /// The canned bytes from `start`, modulo their number: `len` of them, at most [`Memory::PIECE_MAX`].
     pub(crate) fn canned(&self, start: u64, len: u32) -> &[u8] {
-        let start = place(start) as usize;
+        let start = self.place(start) as usize;
         &self.canned.bytes()[start..start + len as usize]
     }
-}
 
-fn place(start: u64) -> u32 {
-    (start % u64::from(CANNED_STARTS)) as u32
+    #[inline]
+    fn place(&self, start: u64) -> u32 {
+        (start % self.starts) as u32
+    }
 }
 
 /// Why a connection is dropped.
@@ -100,12 +107,12 @@ impl Outbox {
         Ok(())
     }
 
-    /// Appends `len` bytes of the canned payload, at most [`Memory::PIECE_MAX`], from where they lie. `start` counts
-    /// modulo a MiB.
+    /// Appends `len` bytes of the canned payload, at most [`Memory::PIECE_MAX`], from where they lie, `start` modulo their
+    /// number.
     #[inline]
     pub fn canned(&mut self, start: u64, len: u32, memory: &Memory) {
         let index = *self.canned.get_or_insert_with(|| self.filling.pin(memory.canned.clone()));
-        self.filling.segment(index, place(start), len);
+        self.filling.segment(index, memory.place(start), len);
         self.bytes += u64::from(len);
     }
 
@@ -198,7 +205,7 @@ mod tests {
 
     #[test]
     fn one_send_holds_everything_in_order_also_after_a_short_one() {
-        let memory = Memory::new().unwrap();
+        let memory = Memory::new(1 << 20).unwrap();
         let mut outbox = Outbox::default();
         outbox.copy(&[1; 48], &memory).unwrap();
         outbox.canned(512, 4096, &memory);
@@ -215,7 +222,7 @@ mod tests {
 
     #[test]
     fn what_comes_during_a_send_goes_with_the_next() {
-        let memory = Memory::new().unwrap();
+        let memory = Memory::new(1 << 20).unwrap();
         let mut outbox = Outbox::default();
         outbox.copy(&[1; 8], &memory).unwrap();
         let first = outbox.next_list().unwrap();
@@ -227,7 +234,7 @@ mod tests {
 
     #[test]
     fn headers_go_on_in_the_next_buffer() {
-        let memory = Memory::new().unwrap();
+        let memory = Memory::new(1 << 20).unwrap();
         let mut outbox = Outbox::default();
         for count in 0..400u32 {
             outbox.copy(&[count as u8; 48], &memory).unwrap();
@@ -239,7 +246,7 @@ mod tests {
 
     #[test]
     fn a_client_that_takes_nothing_is_dropped() {
-        let memory = Memory::new().unwrap();
+        let memory = Memory::new(1 << 20).unwrap();
         let mut outbox = Outbox::default();
         let ask = |outbox: &mut Outbox| {
             outbox.copy(&[0; 48], &memory)?;

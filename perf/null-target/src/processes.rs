@@ -1,9 +1,10 @@
 //! From a command line to running shards: threads on their cores, signals, the counters' file.
 
-use crate::arguments::Cores;
+use crate::Memory;
+use crate::arguments::{Bytes, Cores};
 use crate::server::{Connection, Shard, Watch};
 use crate::stats::{self, Published};
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, bail};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 use stampede_ring::net::{ListenConfig, listen};
@@ -26,6 +27,9 @@ pub struct ServeArguments {
     /// thread that is not pinned
     #[arg(long, value_name = "LIST")]
     pub cores: Option<Cores>,
+    /// Payload that answers are taken from, for each core: more than the processor's caches hold, as a unit in memory is
+    #[arg(long, value_name = "SIZE", default_value = "64m")]
+    pub canned: Bytes,
     /// Where to write the counters as JSON, at the end and at every SIGUSR1
     #[arg(long, value_name = "FILE")]
     pub stats: Option<PathBuf>,
@@ -56,6 +60,10 @@ where
     C: Connection + 'static,
     C::Shared: 'static,
 {
+    let Bytes(canned) = arguments.canned;
+    if !(4096..=Memory::CANNED_MAX).contains(&canned) {
+        bail!("--canned {}: from 4k to {}", arguments.canned, Bytes(Memory::CANNED_MAX));
+    }
     limits::raise_descriptors().context("cannot raise the limit of open files")?;
     let cores: Vec<Option<usize>> = match &arguments.cores {
         Some(Cores(cores)) => cores.iter().copied().map(Some).collect(),
@@ -68,7 +76,7 @@ where
     let address = listeners.first().map(TcpListener::local_addr).transpose()?.unwrap_or(arguments.listen);
     let mut running = Vec::new();
     for (core, listener) in cores.into_iter().zip(listeners) {
-        running.push(start::<C>(core, listener, &shared, voice)?);
+        running.push(start::<C>(core, listener, &shared, (voice, canned))?);
     }
     (voice.listening)(address);
     for signal in &mut signals {
@@ -111,7 +119,7 @@ fn start<C>(
     core: Option<usize>,
     listener: TcpListener,
     shared: &Arc<C::Shared>,
-    voice: Voice,
+    (voice, canned): (Voice, u64),
 ) -> anyhow::Result<Running>
 where
     C: Connection + 'static,
@@ -128,7 +136,7 @@ where
     let body = move || {
         let set_up = || -> anyhow::Result<Shard<C>> {
             core.map_or(Ok(()), cpu::pin_current_thread)?;
-            Shard::new(listener, shared, for_thread)
+            Shard::new(listener, shared, for_thread, canned)
         };
         let shard = match set_up() {
             Ok(shard) => shard,

@@ -104,11 +104,16 @@ fn parts(token: Token) -> (Kind, usize) {
 }
 
 impl<C: Connection> Shard<C> {
-    /// Sets a shard up on the calling thread, which must be the one that runs it.
+    /// Sets a shard up on the calling thread, which must be the one that runs it, with so many bytes of canned payload.
     ///
     /// # Errors
     /// The ring or its memory could not be had.
-    pub fn new(listener: TcpListener, shared: Arc<C::Shared>, watch: Arc<Watch>) -> anyhow::Result<Self> {
+    pub fn new(
+        listener: TcpListener,
+        shared: Arc<C::Shared>,
+        watch: Arc<Watch>,
+        canned: u64,
+    ) -> anyhow::Result<Self> {
         let config = UringConfig { sockets_max: CONNECTIONS_MAX as u32 + 8, ..UringConfig::default() };
         let mut ring = UringRing::new(&config, &[])?;
         let listener = ring.add_listener(listener)?;
@@ -117,7 +122,7 @@ impl<C: Connection> Shard<C> {
             listener,
             shared,
             watch,
-            memory: Memory::new()?,
+            memory: Memory::new(canned)?,
             conns: Slab::new(),
             dirty: Vec::with_capacity(BATCH),
             batch: Vec::with_capacity(BATCH),

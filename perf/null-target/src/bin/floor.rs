@@ -12,6 +12,7 @@ use stampede_report::table;
 use stampede_ring::{cpu, limits};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -137,7 +138,17 @@ impl Drive {
     }
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
+    match work() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("floor: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn work() -> anyhow::Result<()> {
     match Arguments::parse().side {
         Side::Drive(drive) => drive.run(),
         Side::Serve { serve: arguments, exchange } => {

@@ -7,6 +7,7 @@ use clap::Parser;
 use stampede_null_target::arguments::Bytes;
 use stampede_null_target::iscsi::{Connection, Geometry};
 use stampede_null_target::processes::{ServeArguments, Voice, serve};
+use std::process::ExitCode;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -24,7 +25,17 @@ struct Arguments {
     size: Bytes,
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
+    match work() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("null-target: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn work() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let Bytes(bytes) = arguments.size;
     ensure!(
