@@ -1,0 +1,67 @@
+//! The floor's two sides on loopback.
+
+use stampede_null_target::drive::{Load, drive};
+use stampede_null_target::floor::{Connection, Sizes};
+use stampede_null_target::server::{Shard, Watch};
+use stampede_null_target::stats::Published;
+use stampede_ring::net::{ListenConfig, listen};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+
+#[test]
+fn every_request_is_answered_and_what_it_cost_is_reported() {
+    for sizes in [Sizes { request: 48, answer: 4144 }, Sizes { request: 4144, answer: 48 }] {
+        let listener = listen("127.0.0.1:0".parse().unwrap(), &ListenConfig::default()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let watch = Arc::new(Watch {
+            complain: |_| {},
+            counters: Published::default(),
+            stop: AtomicBool::new(false),
+        });
+        let (for_thread, (hello, ready)) = (Arc::clone(&watch), mpsc::channel());
+        let server = std::thread::spawn(move || {
+            let shard = Shard::<Connection>::new(listener, Arc::new(sizes), for_thread, 1 << 20).unwrap();
+            hello.send(shard.waker()).unwrap();
+            shard.run().unwrap();
+        });
+        let waker = ready.recv().unwrap();
+        let report = drive(&Load {
+            address,
+            sizes,
+            data: 4096,
+            depth: 8,
+            connections: 3,
+            warmup_ns: 10_000_000,
+            window_ns: 200_000_000,
+            watch_pid: Some(std::process::id()),
+        })
+        .unwrap();
+        watch.stop.store(true, Ordering::Relaxed);
+        waker.wake();
+        server.join().unwrap();
+        let counters = watch.counters.read();
+        assert!(report.all.operations > 0 && report.all.operations <= counters.commands);
+        assert_eq!(report.all.bytes, report.all.operations * 4096);
+        assert_eq!(report.reads.operations > 0, sizes.answer > sizes.request);
+        assert!(report.all.latency_us.p50 > 0.0 && report.seconds >= 0.2);
+        let watched = report.watched.unwrap();
+        assert!(watched.cpu_seconds > 0.0 && watched.rss_kib > 0);
+        assert_eq!(counters.connections, 3);
+    }
+}
+
+#[test]
+fn a_server_that_is_not_there_is_said_so() {
+    let load = Load {
+        address: "127.0.0.1:1".parse().unwrap(),
+        sizes: Sizes { request: 48, answer: 48 },
+        data: 0,
+        depth: 1,
+        connections: 1,
+        warmup_ns: 0,
+        window_ns: 1,
+        watch_pid: None,
+    };
+    let error = drive(&load).unwrap_err();
+    assert!(error.to_string().contains("is `floor serve` running there"), "{error:#}");
+}
