@@ -1,5 +1,7 @@
 //! The floor's two sides on loopback.
 
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail as its body does")]
+
 use stampede_null_target::drive::{Load, drive};
 use stampede_null_target::floor::{Connection, Sizes};
 use stampede_null_target::server::{Shard, Watch};

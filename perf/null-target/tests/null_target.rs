@@ -1,5 +1,7 @@
 //! The null target on loopback, seen by a client that speaks iSCSI byte by byte.
 
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail as its body does")]
+
 use stampede_null_target::iscsi::{Connection, Geometry, TARGET_NAME};
 use stampede_null_target::server::{Shard, Watch};
 use stampede_null_target::stats::Published;
