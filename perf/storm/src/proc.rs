@@ -1,6 +1,7 @@
 //! What /proc says of this process, of the watched one, and of the machine.
 
 use crate::failure::Failure;
+use rustix::time::{ClockId, clock_gettime};
 use std::fs;
 use std::path::Path;
 
@@ -36,7 +37,7 @@ impl Snapshot {
     /// Now.
     pub(crate) fn take(watch: Option<u32>) -> Self {
         Self {
-            client_cpu_seconds: process(std::process::id()).map_or(0.0, |process| process.cpu_seconds),
+            client_cpu_seconds: own_cpu_seconds(),
             machine_cpu_seconds: machine_cpu_seconds(),
             watched: watch.and_then(process),
             tcp_memory_kib: tcp_memory_kib(),
@@ -74,6 +75,12 @@ pub(crate) fn process(pid: u32) -> Option<Process> {
     }
     process.cpu_seconds = cpu_ns as f64 / 1e9;
     Some(process)
+}
+
+/// All threads of this process, those among them that have ended.
+fn own_cpu_seconds() -> f64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
 /// All CPUs, all processes and interrupts: user, nice, system, irq and softirq.
