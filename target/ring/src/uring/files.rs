@@ -2,6 +2,7 @@
 
 use super::UringRing;
 use super::config::AddError;
+use super::mapped::MappedFile;
 use super::table::Target;
 use crate::file::{FileTraits, OpenedFile};
 use crate::memory::Buffer;
@@ -12,6 +13,66 @@ use std::os::fd::{AsFd, AsRawFd};
 pub(super) struct OpenFile {
     pub(super) file: OpenedFile,
     pub(super) target: Target,
+    /// Of a file in memory.
+    pub(super) mapped: Option<MappedFile>,
+}
+
+impl OpenFile {
+    /// Reads from a file in memory.
+    pub(super) fn read_inline(&mut self, offset: u64, mut buffer: Buffer, start: u32, len: u32) -> Event {
+        if let Some(mapped) = &mut self.mapped {
+            if mapped.read(offset, &mut buffer, start, len) {
+                return Event::Transferred { result: Ok(len), buffer };
+            }
+            if mapped.is_damaged() {
+                self.mapped = None;
+            }
+        }
+        let end = start as usize + len as usize;
+        let result = match buffer.bytes_mut() {
+            Some(bytes) => {
+                transferred(rustix::io::pread(&self.file, &mut bytes[start as usize..end], offset))
+            }
+            None => Err(Errno(libc::EINVAL)),
+        };
+        if let (Some(mapped), Ok(done)) = (&mut self.mapped, result) {
+            mapped.learn(offset, done);
+        }
+        Event::Transferred { result, buffer }
+    }
+
+    /// Writes to a file in memory.
+    pub(super) fn write_inline(&mut self, offset: u64, buffer: Buffer, start: u32, len: u32) -> Event {
+        if let Some(mapped) = &mut self.mapped {
+            if mapped.write(offset, &buffer, start, len) {
+                return Event::Transferred { result: Ok(len), buffer };
+            }
+            if mapped.is_damaged() {
+                self.mapped = None;
+            }
+        }
+        let end = start as usize + len as usize;
+        let bytes = &buffer.bytes()[start as usize..end];
+        let result = transferred(rustix::io::pwrite(&self.file, bytes, offset));
+        if let (Some(mapped), Ok(done)) = (&mut self.mapped, result) {
+            mapped.written(offset, done);
+        }
+        Event::Transferred { result, buffer }
+    }
+
+    /// A range is about to be freed.
+    pub(super) fn freed(&mut self, offset: u64, len: u64) {
+        if let Some(mapped) = &mut self.mapped {
+            mapped.freed(offset, len);
+        }
+    }
+
+    /// Sets what a write through a mapping leaves unset.
+    pub(super) fn stamp(&mut self) {
+        if let Some(mapped) = &mut self.mapped {
+            mapped.stamp();
+        }
+    }
 }
 
 /// Freeing or allocating more memory than this at once is left to a worker thread.
@@ -28,7 +89,8 @@ impl UringRing {
             return Err(full);
         };
         let target = self.register_descriptor(self.sockets.max() + index, file.as_fd().as_raw_fd());
-        self.files.insert(OpenFile { file, target }).map(FileId).map_err(|_| full)
+        let mapped = MappedFile::new(&file);
+        self.files.insert(OpenFile { file, target, mapped }).map(FileId).map_err(|_| full)
     }
 
     /// What the file is; `None` for an id that is not (or no longer) valid.
@@ -38,27 +100,10 @@ impl UringRing {
 
     /// Lets go of a file and hands it back. The caller has reaped the last completion of its operations.
     pub fn remove_file(&mut self, file: FileId) -> Option<OpenedFile> {
-        let (index, OpenFile { file, target }) = self.files.remove(file.0)?;
+        let (index, OpenFile { file, target, mapped: _ }) = self.files.remove(file.0)?;
         self.unregister_descriptor(self.sockets.max() + index, target);
         Some(file)
     }
-}
-
-/// Reads from a file in memory.
-pub(super) fn read_inline(file: &OpenedFile, offset: u64, mut buffer: Buffer, start: u32, len: u32) -> Event {
-    let end = start as usize + len as usize;
-    let result = match buffer.bytes_mut() {
-        Some(bytes) => transferred(rustix::io::pread(file, &mut bytes[start as usize..end], offset)),
-        None => Err(Errno(libc::EINVAL)),
-    };
-    Event::Transferred { result, buffer }
-}
-
-/// Writes to a file in memory.
-pub(super) fn write_inline(file: &OpenedFile, offset: u64, buffer: Buffer, start: u32, len: u32) -> Event {
-    let end = start as usize + len as usize;
-    let result = transferred(rustix::io::pwrite(file, &buffer.bytes()[start as usize..end], offset));
-    Event::Transferred { result, buffer }
 }
 
 /// Frees a range of a file in memory.

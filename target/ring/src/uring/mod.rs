@@ -11,9 +11,9 @@
 //! work only while that thread is in `submit` (DEFER_TASKRUN), so nothing interrupts a shard's turn.
 //!
 //! Three choices worth knowing:
-//! - Files in memory are read and written inline, by pread and pwrite in `push`: the kernel's memory file systems
-//!   have no non-blocking path, and io_uring would hand each transfer to a worker thread, which costs ten times the
-//!   copy.
+//! - Files in memory are read and written inline, in `push`: the kernel's memory file systems have no non-blocking
+//!   path, and io_uring would hand each transfer to a worker thread, which costs ten times the copy. They are mapped,
+//!   and what is known to be there is copied from the mapping; holes, and what is not mapped, go by pread and pwrite.
 //! - Close and release are done inline: shutdown and close of a TCP socket without SO_LINGER do not wait, and the ring
 //!   owns a plain descriptor of each socket.
 //! - A wake is a message from ring to ring that completes silently, so a shard that wakes others is not woken by it.
@@ -22,6 +22,7 @@ mod complete;
 mod config;
 mod files;
 mod inflight;
+mod mapped;
 mod push;
 mod receive_buffers;
 mod send_state;

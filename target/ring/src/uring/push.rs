@@ -121,7 +121,7 @@ impl UringRing {
 
     fn push_transfer(&mut self, token: Token, direction: Direction, transfer: Transfer) {
         let Transfer { file, offset, buffer, start, len } = transfer;
-        let Some(open) = self.files.get(file.0) else {
+        let Some(open) = self.files.get_mut(file.0) else {
             return self.finish_inline(token, Event::Transferred { result: Err(Errno(libc::EBADF)), buffer });
         };
         let inside = u64::from(start) + u64::from(len) <= buffer.len() as u64;
@@ -131,35 +131,37 @@ impl UringRing {
         }
         if open.file.traits().in_memory {
             let event = match direction {
-                Direction::Read => files::read_inline(&open.file, offset, buffer, start, len),
-                Direction::Write => files::write_inline(&open.file, offset, buffer, start, len),
+                Direction::Read => open.read_inline(offset, buffer, start, len),
+                Direction::Write => open.write_inline(offset, buffer, start, len),
             };
             return self.finish_inline(token, event);
         }
+        let target = open.target;
         let address = buffer.as_ptr().wrapping_add(start as usize);
         let entry = match (direction, self.registered_index(&buffer)) {
             (Direction::Read, Some(index)) => {
-                on!(open.target, fd => opcode::ReadFixed::new(fd, address, len, index).offset(offset).build())
+                on!(target, fd => opcode::ReadFixed::new(fd, address, len, index).offset(offset).build())
             }
             (Direction::Read, None) => {
-                on!(open.target, fd => opcode::Read::new(fd, address, len).offset(offset).build())
+                on!(target, fd => opcode::Read::new(fd, address, len).offset(offset).build())
             }
             (Direction::Write, Some(index)) => {
-                on!(open.target, fd => opcode::WriteFixed::new(fd, address, len, index).offset(offset).build())
+                on!(target, fd => opcode::WriteFixed::new(fd, address, len, index).offset(offset).build())
             }
             (Direction::Write, None) => {
-                on!(open.target, fd => opcode::Write::new(fd, address, len).offset(offset).build())
+                on!(target, fd => opcode::Write::new(fd, address, len).offset(offset).build())
             }
         };
         self.start(token, Kind::Transfer { buffer }, entry);
     }
 
     fn push_flush(&mut self, token: Token, file: FileId) {
-        let Some(open) = self.files.get(file.0) else {
+        let Some(open) = self.files.get_mut(file.0) else {
             return self.finish(token, Err(Errno(libc::EBADF)));
         };
         if open.file.traits().in_memory {
             // There is nothing that memory could be flushed to.
+            open.stamp();
             return self.finish(token, Ok(()));
         }
         let flags = types::FsyncFlags::DATASYNC;
@@ -190,12 +192,13 @@ impl UringRing {
         inline: impl FnOnce(&OpenedFile, u64, u64) -> Result<(), Errno>,
         build: impl FnOnce(Target, Range) -> (Kind, squeue::Entry),
     ) {
-        let Some(open) = self.files.get(file.0) else {
+        let Some(open) = self.files.get_mut(file.0) else {
             return self.finish(token, Err(Errno(libc::EBADF)));
         };
         if range.len == 0 {
             return self.finish(token, Ok(()));
         }
+        open.freed(range.offset, range.len);
         if open.file.traits().in_memory && range.len <= INLINE_MAX {
             let result = inline(&open.file, range.offset, range.len);
             return self.finish(token, result);

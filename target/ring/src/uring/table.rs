@@ -57,6 +57,11 @@ impl<T> Table<T> {
         (slot.generation == id >> INDEX_BITS).then_some(&slot.value)
     }
 
+    pub(super) fn get_mut(&mut self, id: u32) -> Option<&mut T> {
+        let slot = self.slots.get_mut((id & INDEX_MASK) as usize)?;
+        (slot.generation == id >> INDEX_BITS).then_some(&mut slot.value)
+    }
+
     /// Removes; also returns the index that it had.
     pub(super) fn remove(&mut self, id: u32) -> Option<(u32, T)> {
         self.get(id)?;
