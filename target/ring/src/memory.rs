@@ -83,8 +83,23 @@ impl Pool {
     pub fn take(self: &Arc<Self>) -> Option<Buffer> {
         let slot = self.pop().or_else(|| self.take_fresh())?;
         self.references[slot as usize].store(1, Ordering::Relaxed);
-        self.in_use.fetch_add(1, Ordering::Relaxed);
-        Some(Buffer { pool: ManuallyDrop::new(Arc::clone(self)), slot })
+        let pool = ManuallyDrop::new(if self.in_use.fetch_add(1, Ordering::Relaxed) == 0 {
+            Arc::clone(self)
+        } else {
+            self.uncounted()
+        });
+        Some(Buffer { pool, slot })
+    }
+
+    /// The same pointer, not counted. It must not be dropped, unless in place of the one that is counted for all
+    /// slots in use.
+    fn uncounted(self: &Arc<Self>) -> Arc<Self> {
+        // SAFETY: the pointer is from an `Arc` that is alive, and this copy of it is only ever dropped by the handle
+        // that takes `in_use` to 0, which by that owns the one count that the step from 0 took.
+        #[allow(unsafe_code, reason = "one count of the pool for all its slots instead of one per handle")]
+        unsafe {
+            Arc::from_raw(Arc::as_ptr(self))
+        }
     }
 
     fn pop(&self) -> Option<u32> {
@@ -172,8 +187,8 @@ impl std::fmt::Debug for Pool {
 
 /// An owning handle to one slot of a [`Pool`]. `clone` shares the slot read-only.
 pub struct Buffer {
-    /// All handles to a slot hold the same one strong count of the pool, which the last of them gives back. So
-    /// sharing a slot costs one atomic operation, not two.
+    /// All slots in use hold one strong count of the pool together: who takes the first takes it, and who gives the
+    /// last one back gives it back. So a handle costs no count of its own.
     pool: ManuallyDrop<Arc<Pool>>,
     slot: u32,
 }
@@ -236,21 +251,24 @@ impl Clone for Buffer {
             // Two thousand million leaked handles: as with `Arc`, better no process than a count that wraps.
             std::process::abort();
         }
-        // SAFETY: the pointer is from an `Arc` that is alive; this copy of it is not counted, and it is never
-        // dropped unless as the slot's last handle, which gives the slot's one count back.
-        #[allow(unsafe_code, reason = "one count of the pool per slot instead of per handle")]
-        let pool = unsafe { Arc::from_raw(Arc::as_ptr(&self.pool)) };
-        Self { pool: ManuallyDrop::new(pool), slot: self.slot }
+        Self { pool: ManuallyDrop::new(self.pool.uncounted()), slot: self.slot }
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        if self.pool.references[self.slot as usize].fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.pool.in_use.fetch_sub(1, Ordering::Relaxed);
-            self.pool.push(self.slot);
-            // SAFETY: this was the slot's last handle, which owns its one strong count; `pool` is not used after.
-            #[allow(unsafe_code, reason = "one count of the pool per slot instead of per handle")]
+        let references = &self.pool.references[self.slot as usize];
+        // Nobody can share a slot whose only handle is this one, so then there is nothing to count down.
+        let is_last = references.load(Ordering::Acquire) == 1 || references.fetch_sub(1, Ordering::AcqRel) == 1;
+        if !is_last {
+            return;
+        }
+        // Before the count: whoever takes that to 0 may free the pool.
+        self.pool.push(self.slot);
+        if self.pool.in_use.fetch_sub(1, Ordering::AcqRel) == 1 {
+            // SAFETY: this was the last slot in use, so the strong count of all of them is this handle's; `pool` is
+            // not used after.
+            #[allow(unsafe_code, reason = "one count of the pool for all its slots instead of one per handle")]
             unsafe {
                 ManuallyDrop::drop(&mut self.pool);
             }

@@ -80,6 +80,14 @@ impl ReadPlan {
         file: FileId,
         io: &mut Io<'_, R>,
     ) -> Option<()> {
+        // Mostly there is one stretch, of which all is wanted.
+        if let Few::One(extent) = self.extents {
+            let buffer = io.memory.take(extent.len)?;
+            let place = (Direction::Read, file, extent.start);
+            job.transfer(key, place, (buffer, 0, extent.len), extent.need, io);
+            job.sources = self.sources;
+            return Some(());
+        }
         let buffers: Option<Few<Buffer>> =
             self.extents.iter().map(|extent| io.memory.take(extent.len)).collect();
         for (extent, buffer) in self.extents.iter().zip(buffers?) {

@@ -88,6 +88,10 @@ pub struct UringRing {
     waker: Waker,
     report: SetupReport,
     no_iowait: bool,
+    /// The kernel can wait for several completions for a while, and then for one.
+    has_min_wait: bool,
+    /// Sends in the submission queue.
+    sends_queued: u32,
     _not_send: PhantomData<*mut ()>,
 }
 

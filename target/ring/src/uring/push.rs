@@ -116,6 +116,7 @@ impl UringRing {
         // WAITALL: the kernel itself goes on after a short send.
         let flags = (libc::MSG_NOSIGNAL | libc::MSG_WAITALL) as u32;
         let entry = on!(target, fd => opcode::SendMsg::new(fd, header).flags(flags).build());
+        self.sends_queued = self.sends_queued.saturating_add(1);
         self.start(token, Kind::Send { list, state }, entry);
     }
 

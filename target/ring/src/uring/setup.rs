@@ -46,6 +46,7 @@ impl UringRing {
         let waker = Waker::new().map_err(|source| SetupError::Resources { step: "eventfd", source })?;
         let ready_max = config.entries as usize;
         let no_iowait = ring.params().is_feature_no_iowait();
+        let has_min_wait = ring.params().is_feature_min_timeout();
         let mut this = Self {
             ring: ManuallyDrop::new(ring),
             inflight: ManuallyDrop::new(InFlight::new(config.operations_max)),
@@ -62,6 +63,8 @@ impl UringRing {
             waker,
             report,
             no_iowait,
+            has_min_wait,
+            sends_queued: 0,
             _not_send: PhantomData,
         };
         this.arm_waker();

@@ -6,6 +6,10 @@ use crate::clock;
 use crate::seam::{Errno, Wait};
 use io_uring::{EnterFlags, types};
 
+/// How long, in microseconds, a wait may go on although sends that were submitted with it have completed. Those mostly
+/// complete at once, and to be told so is no reason to wake up: the next request tells it too.
+const SENT_WAIT_US: u32 = 100;
+
 impl UringRing {
     /// See [`crate::Ring::submit`]. May return early: after a signal (so that the shard's loop sees its flags), and when
     /// the kernel wants completions reaped or memory freed before it takes more.
@@ -49,7 +53,9 @@ impl UringRing {
                 Wait::No | Wait::Forever => None,
                 Wait::Until(deadline_ns) => Some(deadline_ns.saturating_sub(clock::monotonic_ns())),
             };
-            let min_complete = u32::from(wait != Wait::No && timeout != Some(0));
+            let waits = wait != Wait::No && timeout != Some(0);
+            let sends = if self.has_min_wait { std::mem::take(&mut self.sends_queued) } else { 0 };
+            let min_complete = if waits { 1 + sends } else { 0 };
             match self.enter_once(queued, min_complete, timeout) {
                 Ok(taken) if taken >= queued => return Ok(true),
                 // Some were taken: the rest goes next. None: the kernel has no memory for requests.
@@ -85,6 +91,7 @@ impl UringRing {
         let timespec =
             timeout.map(|ns| types::Timespec::new().sec(ns / NS_PER_S).nsec((ns % NS_PER_S) as u32));
         let args = types::SubmitArgs::new();
+        let args = if min_complete > 1 { args.min_wait_usec(SENT_WAIT_US) } else { args };
         let args = match &timespec {
             Some(timespec) => args.timespec(timespec),
             None => args,
