@@ -165,6 +165,11 @@ impl<T> Table<T> {
         self.iter().map(|(key, _)| key)
     }
 
+    /// All occupants, to change, by slot.
+    pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.slots.iter_mut().filter_map(|slot| slot.value.as_mut())
+    }
+
     /// All occupants with their keys, by slot.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Key, &T)> {
         self.slots.iter().zip(0u32..).filter_map(|(slot, index)| {

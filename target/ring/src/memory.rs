@@ -259,7 +259,8 @@ impl Drop for Buffer {
     fn drop(&mut self) {
         let references = &self.pool.references[self.slot as usize];
         // Nobody can share a slot whose only handle is this one, so then there is nothing to count down.
-        let is_last = references.load(Ordering::Acquire) == 1 || references.fetch_sub(1, Ordering::AcqRel) == 1;
+        let is_last =
+            references.load(Ordering::Acquire) == 1 || references.fetch_sub(1, Ordering::AcqRel) == 1;
         if !is_last {
             return;
         }
@@ -268,7 +269,10 @@ impl Drop for Buffer {
         if self.pool.in_use.fetch_sub(1, Ordering::AcqRel) == 1 {
             // SAFETY: this was the last slot in use, so the strong count of all of them is this handle's; `pool` is
             // not used after.
-            #[allow(unsafe_code, reason = "one count of the pool for all its slots instead of one per handle")]
+            #[allow(
+                unsafe_code,
+                reason = "one count of the pool for all its slots instead of one per handle"
+            )]
             unsafe {
                 ManuallyDrop::drop(&mut self.pool);
             }

@@ -110,6 +110,8 @@ pub(crate) struct Conn {
     /// Reads that wait until the client has taken what it asked for before.
     pub(crate) waiting: std::collections::VecDeque<TaskKey>,
     pub(crate) commands: u64,
+    /// Commands at the last look for idle connections.
+    commands_seen: u64,
     pub(crate) read_bytes: u64,
     pub(crate) written_bytes: u64,
 }
@@ -128,7 +130,7 @@ impl Conn {
         Self {
             socket,
             peer,
-            side: Side::new(NexusId(session_id.0), session.tasks_max()),
+            side: Side::new(NexusId(session_id.0)),
             session,
             receiver: Receiver::new(),
             life: Life::Open,
@@ -148,6 +150,7 @@ impl Conn {
             managing: Vec::new(),
             waiting: std::collections::VecDeque::new(),
             commands: 0,
+            commands_seen: u64::MAX,
             read_bytes: 0,
             written_bytes: 0,
         }
@@ -289,6 +292,20 @@ impl Conn {
             && !self.is_releasing()
             && !self.side.outbox.in_flight()
             && self.side.slots().all(|slot| slot.running.is_none())
+    }
+
+    /// Gives back memory that grew with use, if no command has ended since the last call and none runs; whether so.
+    pub(crate) fn trim(&mut self) -> bool {
+        let seen = std::mem::replace(&mut self.commands_seen, self.commands);
+        if seen != self.commands || self.session.tasks_len() > 0 || self.is_sending() {
+            return false;
+        }
+        self.session.shrink();
+        self.side.shrink();
+        self.receiver.shrink();
+        self.managing.shrink_to_fit();
+        self.waiting.shrink_to_fit();
+        true
     }
 
     /// What waits to be sent.

@@ -212,6 +212,12 @@ impl Outbox {
         self.copied = self.in_flight_copied;
     }
 
+    /// Gives back memory that is kept for later lists.
+    pub(super) fn shrink(&mut self) {
+        self.spare = None;
+        self.lists.shrink_to_fit();
+    }
+
     /// Whether a send is under way.
     pub(crate) fn in_flight(&self) -> bool {
         self.in_flight

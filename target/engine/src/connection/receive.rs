@@ -66,6 +66,12 @@ impl Receiver {
         }
     }
 
+    /// Gives back memory that nothing is in.
+    pub(super) fn shrink(&mut self) {
+        self.collected.shrink_to_fit();
+        self.backlog.shrink_to_fit();
+    }
+
     /// Whether a command waits for memory.
     pub(crate) fn is_stalled(&self) -> bool {
         self.stalled

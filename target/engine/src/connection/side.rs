@@ -79,12 +79,12 @@ pub(crate) struct Side {
 }
 
 impl Side {
-    pub(super) fn new(nexus: NexusId, tasks: usize) -> Self {
+    pub(super) fn new(nexus: NexusId) -> Self {
         Self {
             nexus,
             luns: Arc::default(),
             outbox: Outbox::default(),
-            slots: std::iter::repeat_with(|| None).take(tasks).collect(),
+            slots: Vec::new(),
             granted: Payload::default(),
             refusing: false,
             reading_bytes: 0,
@@ -93,6 +93,14 @@ impl Side {
             digests: None,
             data_segment_max: None,
         }
+    }
+
+    /// Gives back memory that a connection without tasks needs not hold.
+    pub(super) fn shrink(&mut self) {
+        if self.slots().next().is_none() {
+            self.slots = Vec::new();
+        }
+        self.outbox.shrink();
     }
 
     /// What the session sees from now on.
@@ -125,6 +133,7 @@ impl Side {
         let now_ns = front.now_ns;
         let index = usize::from(task.index);
         if self.slots.len() <= index {
+            // Slots of the session's table are taken low ones first: this is the most that it had at once.
             self.slots.resize_with(index + 1, || None);
         }
         let data = std::mem::take(&mut self.granted);

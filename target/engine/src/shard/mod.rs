@@ -18,6 +18,7 @@ mod moving;
 mod planted;
 mod pressure;
 mod report;
+mod trim;
 
 #[cfg(feature = "planted")]
 pub use planted::Planted;
@@ -83,6 +84,7 @@ pub struct Shard<R> {
     draining: Option<Draining>,
     stopping: bool,
     pressure: pressure::Pressure,
+    trim: trim::Trim,
     travel: moving::Travel,
     #[cfg(feature = "planted")]
     planted: Option<Planted>,
@@ -159,6 +161,7 @@ impl<R: Ring> Shard<R> {
             draining: None,
             stopping: false,
             pressure: pressure::Pressure::default(),
+            trim: trim::Trim::default(),
             travel: moving::Travel::default(),
             #[cfg(feature = "planted")]
             planted: None,
@@ -334,6 +337,7 @@ impl<R: Ring> Shard<R> {
         }
         self.run_probes();
         self.run_draining();
+        self.run_trim();
         let now_ns = self.now_ns;
         let due: Vec<u16> =
             self.rearm_accept.iter().filter(|(_, at)| *at <= now_ns).map(|(i, _)| *i).collect();
@@ -354,6 +358,7 @@ impl<R: Ring> Shard<R> {
             waiting.then(|| self.now_ns + RETRY_NS),
             self.probe_deadline(),
             self.draining_deadline(),
+            self.trim_deadline(),
             self.move_deadline(),
         ];
         deadlines.into_iter().flatten().min().map_or(Wait::Forever, Wait::Until)
