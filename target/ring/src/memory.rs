@@ -269,10 +269,7 @@ impl Drop for Buffer {
         if self.pool.in_use.fetch_sub(1, Ordering::AcqRel) == 1 {
             // SAFETY: this was the last slot in use, so the strong count of all of them is this handle's; `pool` is
             // not used after.
-            #[allow(
-                unsafe_code,
-                reason = "one count of the pool for all its slots instead of one per handle"
-            )]
+            #[allow(unsafe_code, reason = "one count of the pool for all slots, not one per handle")]
             unsafe {
                 ManuallyDrop::drop(&mut self.pool);
             }
