@@ -47,11 +47,15 @@ pub(super) fn write(path: &Path, body: impl FnOnce(&Canvas<'_>) -> Drawn) -> Res
     std::fs::write(path, svg).map_err(|error| ReportError::writing(path, error))
 }
 
-/// The next of 1, 2, 5, 10, 20 .. at or above `value`, so that an axis ends where people expect.
+/// The next of 1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 15 .. at or above `value`, so that an axis ends where people expect.
 pub(super) fn round_up(value: f64) -> f64 {
     if value <= 0.0 || !value.is_finite() {
         return 1.0;
     }
     let power = 10_f64.powf(value.log10().floor());
-    [1.0, 2.0, 5.0, 10.0].map(|step| step * power).into_iter().find(|end| *end >= value).unwrap_or(value)
+    [1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0]
+        .map(|step| step * power)
+        .into_iter()
+        .find(|end| *end >= value)
+        .unwrap_or(value)
 }

@@ -18,6 +18,8 @@ pub struct Series<'a, Point> {
 
 /// Where the quantile axis of a latency plot ends: 99.9999%, six nines.
 const NINES_MAX: f64 = 6.0;
+/// How far above the last quantile that is known the longest latency of all is drawn, nines.
+const LONGEST_ABOVE: f64 = 0.3;
 
 /// Draws latency distributions: latency to the right on a logarithmic axis, and upwards the share of operations that
 /// took at most that long, on an axis on which each further nine (90%, 99%, 99.9% ..) is as high as the last, so that
@@ -33,7 +35,7 @@ pub fn latency_cdf(path: &Path, title: &str, series: &[Series<'_, CurvePoint>]) 
     // A logarithmic axis has no zero.
     let low = all().map(|point| point.us).fold(f64::INFINITY, f64::min).max(0.1) * 0.9;
     let high = all().map(|point| point.us).fold(0.0, f64::max).max(low) * 1.1;
-    let top = all().map(nines).fold(1.0, f64::max).ceil();
+    let top = series.iter().flat_map(|one| heights(one.points)).fold(1.0, f64::max).ceil();
     chart::write(path, |canvas| {
         let mut chart = ChartBuilder::on(canvas)
             .caption(title, font(22))
@@ -52,7 +54,7 @@ pub fn latency_cdf(path: &Path, title: &str, series: &[Series<'_, CurvePoint>]) 
             .label_style(font(14))
             .draw()?;
         for (index, one) in series.iter().enumerate() {
-            let line = one.points.iter().map(|point| (point.us.max(low), nines(point)));
+            let line = one.points.iter().map(|point| point.us.max(low)).zip(heights(one.points));
             chart
                 .draw_series(LineSeries::new(line, colour(index).stroke_width(2)))?
                 .label(one.name)
@@ -117,10 +119,17 @@ pub fn throughput(path: &Path, title: &str, series: &[Series<'_, Second>]) -> Re
     })
 }
 
-/// The quantile axis: 0% at 0, 90% at 1, 99% at 2 and so on; 100% lies at the last nine there is.
-fn nines(point: &CurvePoint) -> f64 {
-    let beyond = 1.0 - point.quantile;
-    if beyond <= 0.0 { NINES_MAX } else { (-beyond.log10()).clamp(0.0, NINES_MAX) }
+/// The points' heights on the quantile axis: 0% at 0, 90% at 1, 99% at 2 and so on. 100% would lie infinitely high; it
+/// is drawn a little above the last quantile that the series knows.
+fn heights(points: &[CurvePoint]) -> impl Iterator<Item = f64> {
+    let known =
+        points.iter().map(|point| point.quantile).filter(|quantile| *quantile < 1.0).fold(0.0, f64::max);
+    let top = (nines(known) + LONGEST_ABOVE).min(NINES_MAX);
+    points.iter().map(move |point| if point.quantile < 1.0 { nines(point.quantile) } else { top })
+}
+
+fn nines(quantile: f64) -> f64 {
+    (-(1.0 - quantile).log10()).clamp(0.0, NINES_MAX)
 }
 
 fn percent(nines: f64) -> String {
@@ -134,9 +143,11 @@ mod tests {
 
     #[test]
     fn each_nine_is_one_step() {
-        let at = |quantile| nines(&CurvePoint { quantile, us: 1.0 });
-        assert_eq!((at(0.0), at(1.0)), (0.0, NINES_MAX));
-        assert!((at(0.9) - 1.0).abs() < 1e-9 && (at(0.999) - 3.0).abs() < 1e-9);
+        let points = [0.0, 0.9, 0.999, 1.0].map(|quantile| CurvePoint { quantile, us: 1.0 });
+        let wanted = [0.0, 1.0, 3.0, 3.0 + LONGEST_ABOVE];
+        for (height, wanted) in heights(&points).zip(wanted) {
+            assert!((height - wanted).abs() < 1e-9, "{height} for {wanted}");
+        }
         assert_eq!([0.0, 1.0, 2.0, 3.0, 4.0].map(percent), ["0%", "90%", "99%", "99.9%", "99.99%"]);
     }
 }
