@@ -34,6 +34,11 @@ PROFILES = {
 }
 
 
+def later(one, other):
+    """Serial number arithmetic (RFC 1982): whether `one` is after `other`."""
+    return 0 < (one - other) & 0xFFFFFFFF < 1 << 31
+
+
 class IscsiError(Exception):
     """The target closed, rejected or answered out of turn."""
 
@@ -55,6 +60,7 @@ class Session:
         # Peripheral device addressing (SAM, single level): good for LUN 0 to 255.
         self.lun = lun << 48
         self.cmd_sn, self.exp_stat_sn, self.tag = 1, 0, 1
+        self.max_cmd_sn = 1
         self.target_keys = {}
         self.socket = socket.create_connection(("127.0.0.1", port), timeout)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -93,6 +99,10 @@ class Session:
         carries_status = opcode != OP_R2T and not (opcode == OP_DATA_IN and not header[1] & 0x01)
         if carries_status and not (opcode == OP_NOP_IN and header[16:20] == b"\xff" * 4):
             self.exp_stat_sn = (struct.unpack(">I", header[24:28])[0] + 1) & 0xFFFFFFFF
+        # RFC 7143, 4.2.2.1: every PDU of the target carries the window's end, which only ever grows.
+        most = struct.unpack(">I", header[32:36])[0]
+        if later(most, self.max_cmd_sn):
+            self.max_cmd_sn = most
         if opcode == OP_REJECT:
             raise IscsiError(f"reject, reason {header[2]:02x}")
         return header, rest[header_ahs:header_ahs + length]
