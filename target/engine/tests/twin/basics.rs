@@ -55,7 +55,7 @@ pub(crate) fn run(house: &mut House<SimRing>, initiator: &mut Initiator, command
     }
 }
 
-fn write(house: &mut House<SimRing>, initiator: &mut Initiator, lba: u64, bytes: &[u8]) {
+pub(crate) fn write(house: &mut House<SimRing>, initiator: &mut Initiator, lba: u64, bytes: &[u8]) {
     let blocks = (bytes.len() / 512) as u32;
     let command = Command::new(0, cdb::write_16(lba, blocks, false), Transfer::Out(bytes.to_vec()));
     let done = insist(house, initiator, &command);
@@ -75,7 +75,7 @@ fn insist(house: &mut House<SimRing>, initiator: &mut Initiator, command: &Comma
     panic!("the target stays busy");
 }
 
-fn read(house: &mut House<SimRing>, initiator: &mut Initiator, lba: u64, blocks: u32) -> Vec<u8> {
+pub(crate) fn read(house: &mut House<SimRing>, initiator: &mut Initiator, lba: u64, blocks: u32) -> Vec<u8> {
     let command = Command::new(0, cdb::read_16(lba, blocks), Transfer::In(blocks * 512));
     let done = insist(house, initiator, &command);
     assert!(done.is_good(), "{done:?}");

@@ -7,6 +7,7 @@ use stampede_engine::messages::{
     ToControl,
 };
 use stampede_engine::setup::{DiskSetup, GoldenSetup, ShardConfig};
+use stampede_engine::stats::Counters;
 use stampede_engine::{ControlLink, MeshEnd, Planted, Shard};
 use stampede_image::align::Alignment;
 use stampede_ring::{FileId, IoMemory, Pool, PoolConfig, Ring, SocketId};
@@ -95,6 +96,8 @@ pub(crate) struct House<R> {
     pub(crate) drained: usize,
     pub(crate) reports: Vec<ShardReport>,
     pub(crate) probed: u64,
+    /// Of these, sessions that gave a sign of life.
+    pub(crate) alive: u64,
     /// Clones that were replaced by fresh ones.
     pub(crate) resets: u64,
     /// Logins of so many thousand are refused.
@@ -131,6 +134,8 @@ pub(crate) struct Plan {
     pub(crate) connection_bytes: u64,
     /// Silence after which initiators are pinged, in nanoseconds; 0 for never.
     pub(crate) ping_interval_ns: u64,
+    /// Connections that a shard has at most.
+    pub(crate) connections: u32,
     /// A planted bug: every shard owns the disk for its own sessions.
     pub(crate) two_owners: bool,
     /// A planted bug in how sessions move.
@@ -151,6 +156,7 @@ impl Plan {
             window: 32,
             connection_bytes: 4 << 20,
             ping_interval_ns: 0,
+            connections: 64,
             two_owners: false,
             planted: None,
         }
@@ -183,7 +189,7 @@ impl<R: Ring> House<R> {
                 memory: IoMemory::new(plan.memory).unwrap(),
                 headers: Pool::new(PoolConfig { slot_len: 4096, slots: 1024 }).unwrap(),
                 arena: Arc::clone(&arena),
-                connections_max: 64,
+                connections_max: plan.connections,
                 connection_bytes_max: plan.connection_bytes,
                 tombstone_runs_max: 1024,
             };
@@ -226,6 +232,7 @@ impl<R: Ring> House<R> {
             drained: 0,
             reports: Vec::new(),
             probed: 0,
+            alive: 0,
             resets: 0,
             refusals: 0,
             hand_overs: 0,
@@ -259,7 +266,10 @@ impl<R: Ring> House<R> {
                 }
                 ToControl::Drained { .. } => self.drained += 1,
                 ToControl::Report(report) => self.reports.push(*report),
-                ToControl::Probed { .. } => self.probed += 1,
+                ToControl::Probed { alive, .. } => {
+                    self.probed += 1;
+                    self.alive += u64::from(alive);
+                }
                 ToControl::CloneDropped { lun } => self.dropped(lun),
                 ToControl::Moved { session, from, to, luns } => self.moved(session, from, to, luns),
                 ToControl::MoveFailed { session, why, .. } => {
@@ -393,6 +403,12 @@ impl<R: Ring> House<R> {
         self.rng.choice(sessions)
     }
 
+    /// Where the session of an initiator lives, as far as the control thread knows.
+    pub(crate) fn session_of(&self, name: &str) -> Option<(SessionId, ShardId)> {
+        let mut sessions = self.sessions.iter();
+        sessions.find(|(_, known)| known.nexus.0 == name).map(|(id, known)| (*id, known.shard))
+    }
+
     /// Prints who is in and who waits.
     pub(crate) fn explain(&self) {
         println!("sessions {:#?}\nnewcomers {:#?}", self.sessions, self.waiting);
@@ -401,6 +417,11 @@ impl<R: Ring> House<R> {
     /// Sessions that have asked for admission and have not ended.
     pub(crate) fn sessions_len(&self) -> usize {
         self.sessions.len()
+    }
+
+    /// What all shards have counted, by one of their counters.
+    pub(crate) fn count(&self, counter: impl Fn(&Counters) -> u64) -> u64 {
+        self.shards.iter().map(|shard| counter(shard.counters())).sum()
     }
 
     /// One turn of one shard, as its loop would do it.

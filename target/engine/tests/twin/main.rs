@@ -5,6 +5,7 @@
 mod basics;
 mod house;
 mod life;
+mod moves;
 mod regressions;
 mod storm;
 mod variation;
