@@ -104,6 +104,8 @@ pub(crate) struct House<R> {
     pub(crate) refusals: u32,
     /// Logins of so many thousand are handed to another shard before they are let in.
     pub(crate) hand_overs: u32,
+    /// Every session gets a clone of its own, on the shard that this says from the one that it came to.
+    pub(crate) own_clones: Option<fn(ShardId) -> ShardId>,
     /// Moves that were asked for and done, and sessions and why they stayed where they were.
     pub(crate) moved: Vec<(SessionId, ShardId, ShardId, Vec<LunId>)>,
     pub(crate) stayed: Vec<(SessionId, MoveRefusal)>,
@@ -236,6 +238,7 @@ impl<R: Ring> House<R> {
             resets: 0,
             refusals: 0,
             hand_overs: 0,
+            own_clones: None,
             moved: Vec::new(),
             stayed: Vec::new(),
             hasty: false,
@@ -352,10 +355,20 @@ impl<R: Ring> House<R> {
             Admission::Allow { tsih }
         };
         let mut luns = self.luns.clone();
+        if let Some(place) = self.own_clones {
+            luns = self.own_clone(place(shard));
+        }
         if self.two_owners {
             luns.0[0].1.owner = shard;
         }
         self.tell(shard, FromControl::Admit { session, admission, luns: Arc::new(luns) });
+    }
+
+    fn own_clone(&self, owner: ShardId) -> LunMap {
+        let lun = LunId(1000 + u32::from(self.next_tsih));
+        let device = Box::new(self.device.clone());
+        self.tell(owner, FromControl::CreateClone { lun, golden: GOLDEN, device });
+        LunMap(vec![(0, LunAddress { lun, owner, block_size: 512, is_clone: true })])
     }
 
     /// Begins to replace the clone by a fresh one, owned by this shard: ends its sessions, holds logins, drops it.

@@ -133,7 +133,7 @@ pub(crate) struct Life {
 pub(crate) fn live(config: LifeConfig) -> Result<Outcome, String> {
     let mut sim = SimConfig::storm(config.seed);
     // In some worlds more arrives between a cancel and what it cancels.
-    if config.seed % 4 > 1 || matches!(config.bug, Some(Bug::Moving(_))) {
+    if config.seed % 8 > 3 || matches!(config.bug, Some(Bug::Moving(_))) {
         sim.ring.latency = 100..60_000;
     }
     let mut life = Life::new(config, sim);

@@ -7,5 +7,6 @@ mod house;
 mod life;
 mod moves;
 mod regressions;
+mod scaling;
 mod storm;
 mod variation;

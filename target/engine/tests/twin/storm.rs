@@ -15,8 +15,8 @@ const SEEDS: u64 = 1000;
 const COMMANDS: u64 = 500;
 
 fn life(seed: u64, commands: u64, bug: Option<Bug>) -> LifeConfig {
-    // Half of the lives have one shard, half have two; only between two can sessions move.
-    let shards = if matches!(bug, Some(Bug::Moving(_))) { 2 } else { 1 + (seed % 2) as u16 };
+    // Half of the lives have one shard, the others two or three, between which sessions move.
+    let shards = if matches!(bug, Some(Bug::Moving(_))) { 2 } else { [1, 2, 1, 3][(seed % 4) as usize] };
     LifeConfig { seed, shards, commands, bug }
 }
 
