@@ -4,6 +4,7 @@
     moves.py load PORT CONTROL MOVES AWAY SESSIONS DEPTH IQN...   with a load of its own on SESSIONS sessions, dealt out
                                                                   to the targets in turn
     moves.py only CONTROL MOVES AWAY PREFIX                       moves those sessions whose initiator has this prefix
+    moves.py planted PORT IQN                                     somebody else writes to the load's slots: it must notice
 
 AWAY is the percentage of commands that are to be forwarded: so many sessions are kept away from the shard that has
 their target's LUN. 0 has every session go back and forth. Prints what happened; exit status 0 when every move was done and nothing went wrong.
@@ -214,8 +215,26 @@ def load(port, control, moves, away, sessions, depth, *targets):
     return 1 if errors else 0
 
 
+def planted(port, target):
+    client = pipelined.Client(int(port), target, "iqn.2026-11.test:planted", 0, SLOTS, 8, seed=1)
+    client.start()
+    other = iscsi.Session(int(port), target, "iqn.2026-11.test:other", isid=99)
+    other.ready()
+    # The content of an earlier write, as after a lost one.
+    for _ in range(200):
+        if client.error:
+            break
+        other.write(client.lba(3), pipelined.stamp(0, 3, 0))
+        time.sleep(0.02)
+    client.stopping.set()
+    client.join(30)
+    other.logout()
+    print(f"  {client.error}")
+    return 0 if "MISMATCH" in (client.error or "") else 1
+
+
 if __name__ == "__main__":
-    run = {"load": load, "only": only}.get(sys.argv[1] if len(sys.argv) > 1 else "")
+    run = {"load": load, "only": only, "planted": planted}.get(sys.argv[1] if len(sys.argv) > 1 else "")
     if run is None:
         sys.exit(__doc__)
     sys.exit(run(*sys.argv[2:]))
