@@ -104,6 +104,18 @@ const BARS: &[Bar] = &[
         limit: Limit::AtLeast(1.5),
     },
     Bar {
+        workload: "idle_1000s",
+        rule: "1,000 idle sessions cost at most 0.2% of a core",
+        value: Value::Of(|figures| figures.idle_core_percent, "stampede"),
+        limit: Limit::AtMost(0.2),
+    },
+    Bar {
+        workload: "idle_1000s",
+        rule: "an idle session takes at most 24 KiB of RSS",
+        value: Value::Of(|figures| figures.idle_rss_kib, "stampede"),
+        limit: Limit::AtMost(24.0),
+    },
+    Bar {
         workload: "rr4k_qd32",
         rule: "storm agrees with iscsi-perf on tgt within 10%",
         value: Value::Ratio(IOPS, "tgt", "tgt (iscsi-perf)"),

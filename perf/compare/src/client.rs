@@ -102,15 +102,16 @@ fn storm(tools: &Tools, task: &Task<'_>, json: &Path) -> Command {
     command.arg(match pattern {
         Pattern::Random => "rand",
         Pattern::Sequential => "seq",
+        Pattern::Idle => "idle",
     });
-    command.args(["--bs", bs]);
-    for (name, number) in [("--depth", depth), ("--sessions", sessions), ("--read", read)] {
-        command.args([name, &number.to_string()]);
+    if *pattern == Pattern::Idle {
+        // Targets answer many logins at once as fast as they can.
+        command.args(["--login-timeout", "60"]);
+    } else {
+        command.args(["--bs", bs, "--depth", &depth.to_string(), "--read", &read.to_string()]);
+        command.args(["--warmup", &task.warmup.to_string()]);
     }
-    let times = [("--secs", task.seconds), ("--warmup", task.warmup)];
-    for (name, seconds) in times {
-        command.args([name, &seconds.to_string()]);
-    }
+    command.args(["--sessions", &sessions.to_string(), "--secs", &task.seconds.to_string()]);
     command.args(["--cores", task.cores, "--watch-pid", &task.pid.to_string()]);
     command.arg("--json").arg(json).arg("--quiet");
     if task.workload.writes() {

@@ -14,6 +14,16 @@ pub(crate) struct Counted {
     pub(crate) sends: u64,
 }
 
+/// What sessions that say nothing keep in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Idle {
+    pub(crate) sessions: u32,
+    /// The target's resident memory when it had just started, KiB.
+    pub(crate) rss_before_kib: u64,
+    /// The kernel's memory for one end of one session, bytes; 0 when it does not say.
+    pub(crate) kernel_bytes: u64,
+}
+
 /// One run of one candidate.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Run {
@@ -26,6 +36,9 @@ pub(crate) struct Run {
     /// What the target counted, if it counts.
     #[serde(default)]
     pub(crate) counted: Option<Counted>,
+    /// Of idle sessions.
+    #[serde(default)]
+    pub(crate) idle: Option<Idle>,
 }
 
 /// Declares the figures once: the struct, their names, and how to reach one.
@@ -77,6 +90,12 @@ figures! {
     per_send,
     /// The target's resident memory, KiB.
     rss_kib,
+    /// The share of a core that idle sessions cost the target, percent.
+    idle_core_percent,
+    /// Resident memory that each idle session costs the target, KiB.
+    idle_rss_kib,
+    /// The kernel's memory for the target's end of each idle session, KiB.
+    idle_kernel_kib,
 }
 
 impl Figures {
@@ -91,9 +110,13 @@ impl Figures {
         let timed = |us: f64| (us > 0.0).then_some(us);
         let watched = report.watched.as_ref();
         let counted = run.counted;
+        let per_session = |idle: Idle, kib: f64| kib / f64::from(idle.sessions.max(1));
+        let more_kib =
+            |idle: Idle| watched.map(|watched| watched.rss_kib.saturating_sub(idle.rss_before_kib) as f64);
+        let busy = run.idle.is_none();
         Self {
-            iops: Some(report.iops),
-            bytes_per_second: Some(report.bytes_per_second),
+            iops: busy.then_some(report.iops),
+            bytes_per_second: busy.then_some(report.bytes_per_second),
             mean_us: timed(latency.mean),
             p50_us: timed(latency.p50),
             p90_us: timed(latency.p90),
@@ -106,6 +129,13 @@ impl Figures {
             per_turn: counted.and_then(|counted| ratio(counted.commands, counted.turns)),
             per_send: counted.and_then(|counted| ratio(counted.commands, counted.sends)),
             rss_kib: watched.map(|watched| watched.rss_kib as f64),
+            idle_core_percent: run
+                .idle
+                .and(watched)
+                .filter(|_| report.seconds > 0.0)
+                .map(|watched| watched.cpu_seconds / report.seconds * 100.0),
+            idle_rss_kib: run.idle.and_then(|idle| Some(per_session(idle, more_kib(idle)?))),
+            idle_kernel_kib: run.idle.map(|idle| idle.kernel_bytes as f64 / 1024.0).filter(|kib| *kib > 0.0),
         }
     }
 }
@@ -156,7 +186,7 @@ mod tests {
         let report =
             StormReport { iops: operations as f64, all, watched: Some(watched), ..StormReport::default() };
         let counted = Some(Counted { commands: operations, turns: operations / 4, sends: 0 });
-        Run { workload: "w".into(), candidate: "c".into(), round: 1, report, counted }
+        Run { workload: "w".into(), candidate: "c".into(), round: 1, report, counted, idle: None }
     }
 
     #[test]
@@ -166,6 +196,19 @@ mod tests {
         assert_eq!((figures.per_wakeup, figures.per_turn, figures.per_send), (Some(8.0), Some(4.0), None));
         assert_eq!((figures.p50_us, figures.client_cpu_ms), (None, None));
         assert_eq!(Figures::of(&run(0, 1.0)).target_cpu_ms, None);
+    }
+
+    #[test]
+    fn idle_sessions_have_figures_of_their_own() {
+        let mut run = run(0, 0.01);
+        run.report.seconds = 5.0;
+        run.idle = Some(Idle { sessions: 10, rss_before_kib: 60, kernel_bytes: 2048 });
+        let figures = Figures::of(&run);
+        assert_eq!(
+            (figures.idle_rss_kib, figures.idle_kernel_kib, figures.iops),
+            (Some(4.0), Some(2.0), None)
+        );
+        assert!((figures.idle_core_percent.unwrap() - 0.2).abs() < 1e-9);
     }
 
     #[test]

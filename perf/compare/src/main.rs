@@ -16,6 +16,7 @@ mod client;
 mod figures;
 mod fio;
 mod import;
+mod kernel;
 mod outcome;
 mod process;
 mod rounds;

@@ -180,10 +180,11 @@ const HEADER: [&str; 15] = [
 
 impl Compared {
     fn table(&self, base: &str) -> String {
-        let mut table = table::figures(&HEADER);
+        let idle = self.summaries.iter().any(|summary| summary.median.idle_core_percent.is_some());
+        let mut table = table::figures(if idle { &IDLE_HEADER[..] } else { &HEADER[..] });
         let base = self.summaries.iter().find(|summary| summary.candidate == base);
         for summary in &self.summaries {
-            table.add_row(row(summary, base));
+            table.add_row(if idle { idle_row(summary) } else { row(summary, base) });
         }
         let mut text = format!("{}: {}\n{table}\n", self.name, self.what);
         for (candidate, why) in &self.left_out {
@@ -191,6 +192,25 @@ impl Compared {
         }
         text
     }
+}
+
+/// The columns of idle sessions.
+const IDLE_HEADER: [&str; 6] =
+    ["", "of a core", "spread", "RSS for each session", "kernel for each session", "RSS of all"];
+
+fn idle_row(summary: &Summary) -> Vec<String> {
+    let Summary { median, smallest, largest, .. } = summary;
+    let show = |value: Option<f64>, digits: usize, unit: &str| {
+        value.map_or("-".to_owned(), |value| format!("{value:.digits$}{unit}"))
+    };
+    vec![
+        summary.candidate.clone(),
+        show(median.idle_core_percent, 3, "%"),
+        format!("{}-{}", show(smallest.idle_core_percent, 3, ""), show(largest.idle_core_percent, 3, "%")),
+        show(median.idle_rss_kib, 1, " KiB"),
+        show(median.idle_kernel_kib, 1, " KiB"),
+        show(median.rss_kib.map(|kib| kib / 1024.0), 1, " MiB"),
+    ]
 }
 
 fn row(summary: &Summary, base: Option<&Summary>) -> Vec<String> {
@@ -241,7 +261,7 @@ mod tests {
         let all = Traffic { operations: 1000, ..Traffic::default() };
         let watched = Some(Watched { cpu_seconds, rss_kib: 2048, ..Watched::default() });
         let report = StormReport { iops: 500.0, all, watched, ..StormReport::default() };
-        Run { workload: "w".into(), candidate: candidate.into(), round: 1, report, counted: None }
+        Run { workload: "w".into(), candidate: candidate.into(), round: 1, report, counted: None, idle: None }
     }
 
     fn outcome() -> Outcome {

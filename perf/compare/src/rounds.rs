@@ -2,10 +2,11 @@
 
 use crate::arguments::Arguments;
 use crate::client::{self, Task, Tools};
-use crate::figures::{Counted, Figures, Run};
+use crate::figures::{Counted, Figures, Idle, Run};
+use crate::kernel;
 use crate::process::Interrupt;
 use crate::target::{self, Setup, Target};
-use crate::workload::Workload;
+use crate::workload::{Pattern, Workload};
 use std::path::Path;
 
 /// A target under a client.
@@ -168,8 +169,13 @@ impl Bench<'_> {
             turns: after.turns - before.turns,
             sends: after.sends - before.sends,
         });
+        let idle = (workload.pattern == Pattern::Idle).then(|| Idle {
+            sessions: workload.sessions,
+            rss_before_kib: target.rss_before_kib,
+            kernel_bytes: kernel::socket_bytes(),
+        });
         let (workload, candidate) = (workload.name.to_owned(), candidate.name.clone());
-        Ok(Run { workload, candidate, round, report, counted })
+        Ok(Run { workload, candidate, round, report, counted, idle })
     }
 
     fn client_folder(&self) -> &Path {
@@ -181,6 +187,14 @@ impl Bench<'_> {
             return;
         }
         let figures = Figures::of(run);
+        if let Some(percent) = figures.idle_core_percent {
+            let kib = figures.idle_rss_kib.unwrap_or_default();
+            eprintln!(
+                "  {} round {} {:<18} {percent:>9.3}% of a core  {kib:>8.1} KiB for each session",
+                run.workload, run.round, run.candidate
+            );
+            return;
+        }
         let cpu = figures.target_cpu_ms.map_or("-".to_owned(), |ms| format!("{ms:.2}"));
         eprintln!(
             "  {} round {} {:<18} {:>9.0} IOPS  {cpu:>8} us CPU per I/O",

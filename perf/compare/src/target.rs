@@ -8,6 +8,7 @@ use anyhow::{Context as _, bail};
 use clap::ValueEnum;
 use rustix::process::Signal;
 use serde_json::Value;
+use stampede_report::watch::Sample;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -77,6 +78,8 @@ pub(crate) struct Setup {
 pub(crate) struct Target {
     pub(crate) url: String,
     pub(crate) pid: u32,
+    /// Resident memory when it had just started, KiB.
+    pub(crate) rss_before_kib: u64,
     counters: Counters,
     /// Ends it when dropped; none for a target of somebody else.
     _running: Option<Running>,
@@ -123,7 +126,8 @@ impl Target {
 
     /// A target that somebody else started.
     pub(crate) fn external(url: &str, pid: u32) -> Self {
-        Self { url: url.to_owned(), pid, counters: Counters::None, _running: None }
+        let rss_before_kib = resident_kib(pid);
+        Self { url: url.to_owned(), pid, rss_before_kib, counters: Counters::None, _running: None }
     }
 
     /// What it has counted since it started, if it counts.
@@ -150,6 +154,11 @@ impl Target {
             }
         }
     }
+}
+
+/// A process that is gone has no memory; the run will say that it is gone.
+fn resident_kib(pid: u32) -> u64 {
+    Sample::of(pid).map_or(0, |sample| sample.rss_kib)
 }
 
 /// The counters of all shards, added up.
@@ -181,7 +190,8 @@ impl Place<'_> {
 
     fn target(&self, running: Running, lun: u16, counters: Counters) -> Target {
         let url = format!("iscsi://127.0.0.1:{}/{IQN}/{lun}", self.port);
-        Target { url, pid: running.pid(), counters, _running: Some(running) }
+        let pid = running.pid();
+        Target { url, pid, rss_before_kib: resident_kib(pid), counters, _running: Some(running) }
     }
 
     fn listen(&self) -> String {
@@ -229,7 +239,8 @@ impl Place<'_> {
         let running = self.up("floor", command, Duration::from_secs(5))?;
         let pid = running.pid();
         let counters = Counters::File { path: stats, pid };
-        Ok(Target { url: self.listen(), pid, counters, _running: Some(running) })
+        let rss_before_kib = resident_kib(pid);
+        Ok(Target { url: self.listen(), pid, rss_before_kib, counters, _running: Some(running) })
     }
 
     fn tgt(&self, backing: &str) -> anyhow::Result<Target> {

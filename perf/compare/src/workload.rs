@@ -23,6 +23,8 @@ pub(crate) struct Workload {
 pub(crate) enum Pattern {
     Random,
     Sequential,
+    /// Sessions that say nothing.
+    Idle,
 }
 
 impl Workload {
@@ -59,6 +61,9 @@ impl Workload {
     /// Why a kind of client cannot do this work, if it cannot.
     pub(crate) fn not_for(&self, client: Kind) -> Option<&'static str> {
         let pure = self.read == 0 || self.read == 100;
+        if self.pattern == Pattern::Idle && client != Kind::Storm {
+            return Some("only storm has idle sessions");
+        }
         match client {
             Kind::Storm | Kind::Fio => None,
             Kind::Floor if self.block_bytes().is_none() || !pure => {
@@ -89,6 +94,12 @@ pub(crate) const ALL: &[Workload] = &[
         .quick(),
     Workload::random("boot_64s", "16 to 64 KiB random reads, 64 sessions, depth 2", "16k:2,32k:1,64k:1", 2)
         .sessions(64),
+    Workload {
+        pattern: Pattern::Idle,
+        ..Workload::random("idle_1000s", "1,000 sessions that say nothing", "-", 0)
+    }
+    .sessions(1000)
+    .quick(),
 ];
 
 /// The workload of this name.
@@ -119,6 +130,8 @@ mod tests {
         assert!(
             of("rw4k_qd32", Kind::IscsiPerf) && of("mix4k_8s", Kind::Floor) && of("boot_64s", Kind::Floor)
         );
-        assert!(!of("boot_64s", Kind::Storm));
+        assert!(
+            !of("boot_64s", Kind::Storm) && !of("idle_1000s", Kind::Storm) && of("idle_1000s", Kind::Floor)
+        );
     }
 }
