@@ -106,7 +106,9 @@ impl Outbox {
             }
         };
         let padding = &[0; 3][..len.wrapping_neg() % 4];
-        self.copy(padding, pool)?;
+        if !padding.is_empty() {
+            self.copy(padding, pool)?;
+        }
         if self.data_digest && len > 0 {
             let mut crc = Crc32c::new();
             match data {
@@ -154,6 +156,15 @@ impl Outbox {
 
     fn pin(&mut self, payload: &Payload, offset: u32, len: u32) -> Result<(), Overload> {
         let list = &mut self.lists.back_mut().ok_or(Overload::NoBuffer)?.list;
+        // Mostly the data is one piece, and goes in one PDU.
+        if let [piece] = &payload.0[..]
+            && offset == 0
+            && len == piece.len
+        {
+            let index = list.pin(piece.buffer.clone());
+            list.segment(index, piece.start, len);
+            return Ok(());
+        }
         payload.each(u64::from(offset), u64::from(len), |piece, start, len| {
             let index = list.pin(piece.buffer.clone());
             list.segment(index, start, len);

@@ -27,8 +27,11 @@ const LEN_MAX: u64 = 256 << 30;
 /// Files of the process that are mapped at once; further ones are read and written by calls.
 const MAPPINGS_MAX: usize = 256;
 
+/// Stretches of data that are looked for when a file is mapped. A file in more pieces is learned as it is used.
+const STRETCHES_MAX: usize = 4096;
+
 /// Pages of one transfer that are looked for after it was done by a call.
-const LEARN_MAX: u64 = 64;
+const LEARN_MAX: u64 = 16;
 
 /// One mapping, as the signal handler knows it.
 struct Guard {
@@ -84,7 +87,23 @@ impl MappedFile {
         guard.end.store(start + mapping.len(), Ordering::Release);
         let words = usize::try_from((len / PAGE).div_ceil(64)).ok()?;
         let present = vec![0; words];
-        Some(Self { mapping, fd, len, present, guard, writable: traits.writable, modified: false })
+        let mut this = Self { mapping, fd, len, present, guard, writable: traits.writable, modified: false };
+        this.find_data();
+        Some(this)
+    }
+
+    /// Notes what is there at first. The kernel goes through a GiB of pages in a few milliseconds, before the shard runs.
+    fn find_data(&mut self) {
+        let mut at = 0;
+        for _ in 0..STRETCHES_MAX {
+            let Ok(data) = rustix::fs::seek(&self.fd, SeekFrom::Data(at)) else { return };
+            let Ok(hole) = rustix::fs::seek(&self.fd, SeekFrom::Hole(data)) else { return };
+            (data.div_ceil(PAGE)..hole.min(self.len) / PAGE).for_each(|page| self.mark(page, true));
+            at = hole;
+            if at <= data || at >= self.len {
+                return;
+            }
+        }
     }
 
     /// Whether the file was found shortened: it must not be used any more.
