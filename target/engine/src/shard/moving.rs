@@ -374,6 +374,7 @@ impl<R: Ring> Shard<R> {
         if probed {
             self.probes.push(key);
         }
+        self.trim.look(self.now_ns);
         self.announce(session, from, luns, refused);
         self.go_on(key);
     }

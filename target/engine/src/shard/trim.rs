@@ -14,6 +14,13 @@ pub(super) struct Trim {
     commands: u64,
 }
 
+impl Trim {
+    /// A connection came that grew elsewhere: it is looked at too, whether or not it does anything here.
+    pub(super) fn look(&mut self, now_ns: u64) {
+        self.at_ns.get_or_insert(now_ns + LOOK_NS);
+    }
+}
+
 impl<R: Ring> Shard<R> {
     /// Gives back what connections hold that have been idle since the last look.
     pub(super) fn run_trim(&mut self) {
