@@ -296,7 +296,7 @@ impl<R: Ring> Client<R> {
         Ok(())
     }
 
-    /// Asks the target for the end of the session: commands under way still complete, or end as lost.
+    /// Asks the target for the end of the session, when the commands under way are over; further ones are not taken.
     pub fn logout(&mut self, session: SessionId) {
         let now_ns = self.now_ns;
         let Some(connection) = get_mut(&mut self.slots, session) else { return };

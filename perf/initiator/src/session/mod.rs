@@ -1,7 +1,7 @@
 //! One session with its one connection, without any I/O: bytes in, PDUs into the outbox, events out.
 //!
 //! ```text
-//!   Login ──success──► FullFeature ──logout()──► LoggingOut ──response──► (ends)
+//!   Login ──success──► FullFeature ──logout()──► Draining ──no command left──► LoggingOut ──response──► (ends)
 //! ```
 
 mod login;
@@ -33,6 +33,8 @@ const LOGOUT_TAG: u32 = 0xffff;
 enum Phase {
     Login(Box<Login>),
     FullFeature,
+    /// The logout is sent when the last command is over.
+    Draining,
     LoggingOut,
 }
 
@@ -137,7 +139,7 @@ impl Session {
     }
 
     pub(crate) fn is_logging_out(&self) -> bool {
-        matches!(self.phase, Phase::LoggingOut)
+        matches!(self.phase, Phase::Draining | Phase::LoggingOut)
     }
 
     pub(crate) fn config(&self) -> &SessionConfig {

@@ -179,7 +179,7 @@ impl Session {
         match self.tasks.finish(itt, self.id, outcome, now_ns) {
             Some(completed) => {
                 sink(Signal::Completed(completed));
-                Ok(())
+                self.drained()
             }
             None => Err(Reason::Protocol("a status for no command")),
         }

@@ -101,9 +101,19 @@ impl Session {
         Ok(self.outbox.push(pdu.into(), Data::Copied(&self.segment[..len]))?)
     }
 
-    /// Asks for the end of the session. Nothing happens unless it stands.
+    /// Asks for the end of the session once its commands are over. Nothing happens unless it stands.
     pub(crate) fn logout(&mut self) -> Result<(), Reason> {
-        if !matches!(self.phase, Phase::FullFeature) {
+        if !self.stands() {
+            return Ok(());
+        }
+        self.phase = Phase::Draining;
+        self.drained()
+    }
+
+    /// Sends a logout that waits for the last command.
+    #[inline]
+    pub(super) fn drained(&mut self) -> Result<(), Reason> {
+        if !matches!(self.phase, Phase::Draining) || self.tasks.len() > 0 {
             return Ok(());
         }
         self.phase = Phase::LoggingOut;

@@ -280,6 +280,19 @@ fn pings_are_answered_and_logouts_asked_for() {
 }
 
 #[test]
+fn a_logout_waits_for_the_last_command() {
+    let mut script = Script::logged_in("", |_| {});
+    let itt = script.read(512, None);
+    script.session.logout().unwrap();
+    assert!(script.sent().is_empty() && !script.session.has_room());
+    let sns = script.status();
+    let end = DataIn::new(itt, 0, 0, true, sns).with_status(0, Residual::None, sns.stat_sn).into();
+    assert!(completed(script.take(&end, [0; 512]).unwrap()).outcome.is_good());
+    let (header, _) = script.sent().remove(0);
+    assert!(matches!(header.request(), Some(Request::LogoutRequest(_))), "{header:?}");
+}
+
+#[test]
 fn what_breaks_the_protocol_ends_the_session() {
     type Breach = fn(&mut Script, u32) -> (Bhs, Vec<u8>);
     let breaches: [(Breach, &str); 8] = [

@@ -14,6 +14,8 @@ const LOGINS_MAX: usize = 64;
 const RETRY_NS: u64 = 500_000_000;
 /// Unit attentions and busy answers before a unit counts as not ready.
 const TRIES_MAX: u32 = 50;
+/// How long a target may keep a window closed after the login.
+const CLOSED_NS: u64 = 10_000_000_000;
 /// The tag of TEST UNIT READY; no operation of a mode has it.
 const READY_TAG: u64 = u64::MAX;
 
@@ -27,6 +29,11 @@ enum State {
     LoggingIn,
     /// TEST UNIT READY is under way, for the nth time.
     Testing {
+        tries: u32,
+    },
+    /// The target's command window has been closed since.
+    Closed {
+        since_ns: u64,
         tries: u32,
     },
     Ready,
@@ -53,6 +60,8 @@ pub(crate) struct Seats {
     /// Seat by the session's place in the client.
     by_place: Vec<u32>,
     waiting: VecDeque<u32>,
+    /// Seats whose window is closed.
+    closed: Vec<usize>,
     logging_in: usize,
     ready: usize,
     /// Lost sessions log in again; before that, in the beginning, one is a failure.
@@ -91,6 +100,7 @@ impl Seats {
             seats: numbers.map(seat).collect(),
             by_place: Vec::new(),
             waiting: (0..count as u32).collect(),
+            closed: Vec::new(),
             logging_in: 0,
             ready: 0,
             keeps_going: false,
@@ -131,8 +141,9 @@ impl Seats {
     /// Begins logins that are due.
     ///
     /// # Errors
-    /// No sockets to be had.
+    /// No sockets to be had, or a target that takes no command after the login.
     pub(crate) fn log_in(&mut self) -> Result<(), Failure> {
+        self.test_closed()?;
         let now_ns = self.client.now_ns();
         while self.logging_in < LOGINS_MAX {
             let Some(&seat) = self.waiting.front() else { return Ok(()) };
@@ -150,6 +161,24 @@ impl Seats {
                 self.by_place.resize(id.index() + 1, u32::MAX);
             }
             self.by_place[id.index()] = seat;
+        }
+        Ok(())
+    }
+
+    /// Tries those again whose window was closed.
+    fn test_closed(&mut self) -> Result<(), Failure> {
+        for seat in std::mem::take(&mut self.closed) {
+            let Seat { number, state: State::Closed { since_ns, tries }, id: Some(id) } = self.seats[seat]
+            else {
+                continue;
+            };
+            if self.client.now_ns().saturating_sub(since_ns) > CLOSED_NS {
+                return Err(Failure::Runtime(format!(
+                    "session {number}: the target lets it in and then keeps its command window closed: fewer \
+                     --sessions may help"
+                )));
+            }
+            self.test(seat, id, tries);
         }
         Ok(())
     }
@@ -191,6 +220,7 @@ impl Seats {
     }
 
     fn test(&mut self, seat: usize, session: SessionId, tries: u32) {
+        let before = self.seats[seat].state;
         self.seats[seat].state = State::Testing { tries };
         let command = Command {
             lun: self.endpoint.lun,
@@ -199,8 +229,12 @@ impl Seats {
             tag: READY_TAG,
         };
         if self.client.submit(session, command).is_err() {
-            // A window that is closed from the start: the target has no room for this session.
-            self.client.logout(session);
+            let since_ns = match before {
+                State::Closed { since_ns, .. } => since_ns,
+                _ => self.client.now_ns(),
+            };
+            self.seats[seat].state = State::Closed { since_ns, tries };
+            self.closed.push(seat);
         }
     }
 
@@ -262,7 +296,7 @@ impl Seats {
         for seat in &mut self.seats {
             if let Some(id) = seat.id {
                 match seat.state {
-                    State::Ready | State::Testing { .. } => self.client.logout(id),
+                    State::Ready | State::Testing { .. } | State::Closed { .. } => self.client.logout(id),
                     _ => self.client.close(id, &mut events),
                 }
             }
