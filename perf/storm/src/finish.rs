@@ -10,8 +10,8 @@ use crate::run::Window;
 use serde::Serialize;
 use serde_json::Value;
 use stampede_report::{
-    Client, Phase, SCHEMA, SessionSummary, StormReport, Traffic, TrafficRecorder, Watched, csv, human, plot,
-    rate, table, write_json,
+    Client, MismatchEntry, Phase, SCHEMA, SessionSummary, StormReport, Traffic, TrafficRecorder,
+    VerifySummary, Watched, csv, human, plot, rate, table, write_json,
 };
 use std::collections::BTreeMap;
 
@@ -150,6 +150,52 @@ pub(crate) fn logins(
         println!("{}", cost(&report));
     }
     write(common, &report)?;
+    verdict(&report, window, figures)
+}
+
+/// Shows and writes the report of a verification.
+///
+/// Lost sessions alone are no failure: they are what some runs are about, and their operations count as unknown.
+///
+/// # Errors
+/// A file cannot be written; or data was wrong, operations failed, or not everything could be read back.
+pub(crate) fn verify(
+    common: &Common,
+    parameters: Parameters,
+    window: &Window,
+    figures: &Figures,
+    summary: VerifySummary,
+    unread: u64,
+) -> Result<(), Failure> {
+    let mut report = report("verify", common, parameters, window, figures);
+    if !common.quiet {
+        println!("{}", headline(&report));
+        println!("{}", table::storm(&report));
+        println!(
+            "{} reads, {} writes, {} UNMAPs, {} WRITE SAMEs and {} SYNCHRONIZE CACHEs; {} blocks checked, {} operations \
+             without a known outcome, {} mismatches",
+            summary.reads,
+            summary.writes,
+            summary.unmaps,
+            summary.write_sames,
+            summary.syncs,
+            summary.blocks_checked,
+            summary.unknown,
+            summary.mismatches
+        );
+        for MismatchEntry { kind, lba, session, expected, found } in &summary.first_mismatches {
+            println!("  {kind}: block {lba}, session {session}: expected {expected}, found {found}");
+        }
+    }
+    let mismatches = summary.mismatches;
+    report.verify = Some(summary);
+    write(common, &report)?;
+    if mismatches > 0 {
+        return Err(Failure::Runtime(format!("{mismatches} reads gave wrong data")));
+    }
+    if unread > 0 {
+        return Err(Failure::Runtime(format!("{unread} blocks could not be read back")));
+    }
     verdict(&report, window, figures)
 }
 

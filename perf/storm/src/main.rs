@@ -38,7 +38,7 @@ fn main() -> ExitCode {
         Mode::Mix(arguments) => io::run(Kind::Mix, arguments),
         Mode::Login(arguments) => modes::login::run(arguments),
         Mode::Idle(arguments) => modes::idle::run(arguments),
-        Mode::Verify(_) => Err(Failure::usage("verify is not there yet")),
+        Mode::Verify(arguments) => modes::verify::run(arguments),
     };
     let (text, code) = match result {
         Ok(()) => return ExitCode::SUCCESS,

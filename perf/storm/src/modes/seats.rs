@@ -66,6 +66,8 @@ pub(crate) struct Seats {
     ready: usize,
     /// Lost sessions log in again; before that, in the beginning, one is a failure.
     keeps_going: bool,
+    /// Lost sessions are no errors.
+    forgives: bool,
     /// Lost sessions so far.
     pub(crate) lost: u64,
 }
@@ -104,6 +106,7 @@ impl Seats {
             logging_in: 0,
             ready: 0,
             keeps_going: false,
+            forgives: false,
             lost: 0,
         })
     }
@@ -136,6 +139,11 @@ impl Seats {
     /// From now on a lost session logs in again.
     pub(crate) fn keep_going(&mut self) {
         self.keeps_going = true;
+    }
+
+    /// From now on a lost session is no error either.
+    pub(crate) fn forgive(&mut self) {
+        self.forgives = true;
     }
 
     /// Begins logins that are due.
@@ -276,7 +284,9 @@ impl Seats {
                 return Err(Failure::Runtime(format!("session {number}: {why}")));
             }
             self.lost += 1;
-            errors.add(|| format!("session {number}: {why}"));
+            if !self.forgives {
+                errors.add(|| format!("session {number}: {why}"));
+            }
         }
         if self.seats[seat].state != State::Gone {
             let from_ns = self.client.now_ns() + RETRY_NS;
