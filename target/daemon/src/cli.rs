@@ -213,6 +213,10 @@ pub(crate) struct ServeArgs {
     /// plain (the kernel's hash), or auto: cpu if the kernel lets us [default: auto].
     #[arg(long, value_name = "HOW")]
     steering: Option<SteeringMode>,
+    /// Microseconds, 1 to 1000, that a shard polls for the next command before it sleeps, as far as that pays [default:
+    /// 0, never].
+    #[arg(long, value_name = "US")]
+    busy_poll: Option<u32>,
     /// Memory for all ephemeral clones [default: 1G].
     #[arg(long, value_name = "SIZE")]
     arena: Option<ByteSize>,
@@ -265,6 +269,7 @@ impl ServeArgs {
         });
         let flags = Partial {
             steering: self.steering,
+            busy_poll: self.busy_poll,
             arena: self.arena,
             buffers: self.buffers,
             state_dir: self.state_dir.clone(),

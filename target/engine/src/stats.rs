@@ -67,4 +67,10 @@ counters! {
     disk_writes,
     /// Disk flushes issued.
     disk_flushes,
+    /// Times that the shard polled before it slept.
+    busy_polls,
+    /// Polls that found something, so that the shard need not sleep.
+    busy_poll_hits,
+    /// Nanoseconds spent polling.
+    busy_poll_ns,
 }

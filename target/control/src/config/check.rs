@@ -13,6 +13,8 @@ const LUNS_MAX: usize = 256;
 const SOCKET_PATH_MAX: usize = 107;
 /// The smallest arena, in bytes: overlay slots come in extents.
 const ARENA_MIN: u64 = 1 << 20;
+/// The longest that a shard may poll before it sleeps, in microseconds.
+const BUSY_POLL_MAX_US: u32 = 1000;
 /// The smallest I/O memory of a shard, in bytes.
 const BUFFERS_MIN: u64 = 4 << 20;
 
@@ -173,6 +175,10 @@ pub(super) fn values(config: &Config) -> Result<(), ConfigError> {
     {
         return fail("listen", format!("{} is given twice", config.listen[twice]), "give each address once");
     }
+    if config.busy_poll > BUSY_POLL_MAX_US {
+        let what = format!("{} us is too long to poll", config.busy_poll);
+        return fail("busy-poll", what, "use 0 (never) to 1000; 20 to 100 is usual");
+    }
     if config.control.as_os_str().len() > SOCKET_PATH_MAX {
         let what = format!("{} is longer than {SOCKET_PATH_MAX} bytes", config.control.display());
         return fail("control", what, "give --control a shorter path");
@@ -238,6 +244,7 @@ mod tests {
             (Partial { buffers: Some(super::super::ByteSize(4096)), ..base() }, "buffers"),
             (Partial { login_timeout: Some(Period::seconds(0)), ..base() }, "login-timeout"),
             (Partial { listen: vec!["1.2.3.4:5".parse().unwrap(); 2], ..base() }, "listen"),
+            (Partial { busy_poll: Some(1001), ..base() }, "busy-poll"),
             (Partial { control: Some("x".repeat(108).into()), ..base() }, "control"),
         ] {
             let error = partial.finish().unwrap_err();

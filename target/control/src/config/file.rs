@@ -22,6 +22,7 @@ struct Raw {
     control_core: Option<u16>,
     numa: Option<Numa>,
     steering: Option<SteeringMode>,
+    busy_poll: Option<u32>,
     arena: Option<ByteSize>,
     buffers: Option<ByteSize>,
     state_dir: Option<PathBuf>,
@@ -86,6 +87,7 @@ impl Raw {
             control_core: self.control_core,
             numa: self.numa,
             steering: self.steering,
+            busy_poll: self.busy_poll,
             arena: self.arena,
             buffers: self.buffers,
             state_dir: self.state_dir.map(|dir| base.join(dir)),
@@ -115,7 +117,7 @@ mod tests {
     #[test]
     fn a_whole_file() {
         let config = parse(
-            "listen = ['127.0.0.1:3260', '[::1]:3261']\ncores = '0,2-3,numa1'\ncontrol-core = 1\nnuma = 0\narena = '2G'\n\
+            "listen = ['127.0.0.1:3260', '[::1]:3261']\ncores = '0,2-3,numa1'\ncontrol-core = 1\nnuma = 0\nbusy-poll = 50\narena = '2G'\n\
              buffers = 8388608\nlogin-timeout = 20\n[limits]\ncommands = 64\n\
              [[target]]\nname = 'debian'\npath = 'golden.img'\nclone = 'ephemeral'\nstage = 'os'\n\
              [[target]]\nname = 'data'\npath = '/srv/disk.raw'\n",
@@ -123,7 +125,7 @@ mod tests {
         .unwrap();
         assert_eq!(config.listen.len(), 2);
         assert_eq!(config.cores, "0,2-3,numa1".parse().unwrap());
-        assert_eq!(config.numa, "0".parse().unwrap());
+        assert_eq!((config.numa, config.busy_poll), ("0".parse().unwrap(), 50));
         assert_eq!(config.control_core, Some(1));
         assert_eq!((config.arena, config.buffers), (ByteSize(2 << 30), ByteSize(8 << 20)));
         assert_eq!(config.login_timeout, Period::seconds(20));

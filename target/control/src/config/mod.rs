@@ -43,6 +43,8 @@ pub struct Partial {
     pub numa: Option<Numa>,
     /// How new connections find their shard.
     pub steering: Option<SteeringMode>,
+    /// Busy polling.
+    pub busy_poll: Option<u32>,
     /// Memory for ephemeral clones.
     pub arena: Option<ByteSize>,
     /// I/O buffers per shard.
@@ -103,6 +105,8 @@ pub struct Config {
     pub numa: Numa,
     /// How new connections find their shard.
     pub steering: SteeringMode,
+    /// How long a shard polls for the next command before it sleeps, at most, in microseconds; 0 never polls.
+    pub busy_poll: u32,
     /// Memory for ephemeral clones, in all.
     pub arena: ByteSize,
     /// I/O buffers of each shard.
@@ -137,6 +141,7 @@ impl Partial {
             control_core: over.control_core.or(self.control_core),
             numa: over.numa.or(self.numa),
             steering: over.steering.or(self.steering),
+            busy_poll: over.busy_poll.or(self.busy_poll),
             arena: over.arena.or(self.arena),
             buffers: over.buffers.or(self.buffers),
             state_dir: over.state_dir.or(self.state_dir),
@@ -180,6 +185,7 @@ impl Partial {
             control_core: self.control_core,
             numa: self.numa.unwrap_or_default(),
             steering: self.steering.unwrap_or(SteeringMode::Auto),
+            busy_poll: self.busy_poll.unwrap_or(0),
             arena: self.arena.unwrap_or(ByteSize(1 << 30)),
             buffers: self.buffers.unwrap_or(ByteSize(64 << 20)),
             state_dir: self.state_dir,

@@ -24,6 +24,11 @@ const COMMENTS: &[(&str, &str)] = &[
          \"plain\": the kernel's hash, \"auto\": \"cpu\" if the kernel lets us. Default: \"auto\".",
     ),
     (
+        "busy-poll",
+        "Microseconds, at most, that a shard polls for the next command before it sleeps: less latency for more CPU. \
+         Default: 0, never.",
+    ),
+    (
         "arena",
         "Memory for all ephemeral clones together; a full arena refuses further writes. Default: \"1G\".",
     ),
@@ -107,6 +112,7 @@ impl Config {
         p.optional("control-core", self.control_core.map(|core| i64::from(core).into()), "0");
         p.text("numa", &self.numa);
         p.text("steering", self.steering);
+        p.value("busy-poll", i64::from(self.busy_poll));
         p.text("arena", self.arena);
         p.text("buffers", self.buffers);
         let state_dir = self.state_dir.as_ref().map(|dir| dir.display().to_string().into());
@@ -173,6 +179,7 @@ mod tests {
             cores: Some("0,2-3,numa1".parse().unwrap()),
             control_core: Some(1),
             numa: Some("0-1".parse().unwrap()),
+            busy_poll: Some(30),
             state_dir: Some("/var/lib/\"stampede\"".into()),
             targets: vec![flag("debian=/g.img,clone=ephemeral,hold=90m"), flag("data=/d\\x.raw,ro,lun=2")],
             ..Partial::default()
@@ -186,7 +193,7 @@ mod tests {
         assert_eq!(again.to_toml(), text);
         assert_eq!((again.listen, again.cores, again.limits), (config.listen, config.cores, config.limits));
         assert_eq!(again.targets[0].hold, config.targets[0].hold);
-        assert_eq!(again.state_dir, config.state_dir);
+        assert_eq!((again.state_dir, again.busy_poll), (config.state_dir, 30));
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! From the shards' reports and the registrar's tables to a [`Status`].
 
 use super::{
-    AlertStatus, CloneStatus, FeatureStatus, Latency, LatencyPair, LunStatus, PlacementStatus, PortalStatus,
-    SessionStatus, ShardStatus, Status, SteeringStatus, TargetStatus, Traffic, Usage,
+    AlertStatus, CloneStatus, FeatureStatus, HomeStatus, Latency, LatencyPair, LunStatus, PlacementStatus,
+    PortalStatus, SessionStatus, ShardStatus, Status, SteeringStatus, TargetStatus, Traffic, Usage,
 };
 use crate::registrar::{Backing, CloneView, Registrar};
 use hdrhistogram::Histogram;
@@ -35,6 +35,8 @@ pub struct Facts {
     pub steering: Arc<Steering>,
     /// The shards' cores, in the order of their numbers.
     pub cores: Vec<u16>,
+    /// The shards' nodes and memory, in the order of their numbers.
+    pub homes: Vec<HomeStatus>,
     /// The images, by the operator's names.
     pub images: BTreeMap<String, ImageFacts>,
     /// What the kernel can do.
@@ -155,12 +157,14 @@ fn steering_status(steering: &Steering) -> SteeringStatus {
 
 fn shard_statuses(facts: &Facts, reports: &[ShardReport]) -> Vec<ShardStatus> {
     let one = |(number, core): (u16, &u16)| {
+        let home = facts.homes.get(usize::from(number)).cloned().unwrap_or_default();
         let Some(report) = reports.iter().find(|report| report.shard == ShardId(number)) else {
-            return ShardStatus { shard: number, core: *core, ..ShardStatus::default() };
+            return ShardStatus { shard: number, core: *core, home, ..ShardStatus::default() };
         };
         ShardStatus {
             shard: number,
             core: *core,
+            home,
             answered: true,
             sessions: report.sessions.len(),
             buffers: Usage { used_bytes: report.buffers_bytes.0, limit_bytes: report.buffers_bytes.1 },

@@ -139,6 +139,8 @@ pub struct ShardStatus {
     pub shard: u16,
     /// The core it is pinned to.
     pub core: u16,
+    /// Its NUMA node and where its memory is.
+    pub home: HomeStatus,
     /// Whether it answered; if not, its other figures are zero.
     pub answered: bool,
     /// Sessions that live on it.
@@ -149,6 +151,21 @@ pub struct ShardStatus {
     pub latency: LatencyPair,
     /// Its counters since start, by name.
     pub counters: BTreeMap<String, u64>,
+}
+
+/// A shard's NUMA node, and where its memory was when it had set itself up.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HomeStatus {
+    /// Its core's node.
+    pub node: u16,
+    /// The node that its memory is taken from; `None` leaves that to the policy the process was started with.
+    pub memory_node: Option<u16>,
+    /// Pages of its I/O buffers and receive buffers that were looked at and in memory, by node.
+    pub pages: BTreeMap<u16, u64>,
+    /// Pages that were looked at and not in memory yet: they are taken when first used.
+    pub untouched_pages: u64,
+    /// What is not as it should be; empty when all is.
+    pub note: String,
 }
 
 /// One iSCSI target.

@@ -1,6 +1,6 @@
 //! A status as text for people.
 
-use super::{CloneStatus, Latency, PortalStatus, SessionStatus, Status, SteeringStatus};
+use super::{CloneStatus, Latency, PortalStatus, SessionStatus, ShardStatus, Status, SteeringStatus};
 use std::fmt::Write;
 
 /// A table: columns as wide as their widest cell, numbers to the right.
@@ -177,6 +177,10 @@ fn shards(status: &Status, text: &mut String) {
         });
     }
     table.print(text);
+    for shard in status.shards.iter().filter(|shard| !shard.home.note.is_empty()) {
+        let _ = writeln!(text, "shard {}: {}", shard.shard, shard.home.note);
+    }
+    polling(status, text);
     let mut table = Table::new(&["LATENCY", "COUNT", "P50", "P99", "P99.9", "MAX"]);
     let mut row = |name: &str, latency: &Latency| {
         let figures = [latency.p50_us, latency.p99_us, latency.p999_us, latency.max_us].map(us);
@@ -184,6 +188,29 @@ fn shards(status: &Status, text: &mut String) {
     };
     row("read", &status.latency.read);
     row("write", &status.latency.write);
+    text.push('\n');
+    table.print(text);
+}
+
+/// What busy polling costs and brings, where there was any.
+fn polling(status: &Status, text: &mut String) {
+    let counter = |shard: &ShardStatus, name: &str| shard.counters.get(name).copied().unwrap_or(0);
+    if status.shards.iter().all(|shard| counter(shard, "busy_polls") == 0) {
+        return;
+    }
+    let mut table = Table::new(&["POLLING SHARD", "POLLS", "FOUND SOMETHING", "TIME", "OF UPTIME"]);
+    let percent = |part: f64, all: f64| format!("{:.1} %", 100.0 * part / all.max(1.0));
+    for shard in &status.shards {
+        let polls = counter(shard, "busy_polls");
+        let seconds = counter(shard, "busy_poll_ns") as f64 / 1e9;
+        table.row(vec![
+            shard.shard.to_string(),
+            polls.to_string(),
+            percent(counter(shard, "busy_poll_hits") as f64, polls as f64),
+            format!("{seconds:.3} s"),
+            percent(seconds, status.uptime_s as f64),
+        ]);
+    }
     text.push('\n');
     table.print(text);
 }

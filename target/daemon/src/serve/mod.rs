@@ -7,6 +7,7 @@
 //!   socket, signals, log ── small helpers
 //! ```
 
+mod home;
 mod listen;
 mod shards;
 mod signals;
@@ -97,7 +98,7 @@ fn run(config: &Config, placement: &Placement) -> Result<(), Failure> {
     let (to_control, from_shards) = bounded(TO_CONTROL_MAX);
     let (commands, command_queue) = bounded(COMMANDS_MAX);
     let blueprint = Blueprint {
-        cores,
+        placement,
         config,
         plan: &plan,
         images: &images,
@@ -115,6 +116,7 @@ fn run(config: &Config, placement: &Placement) -> Result<(), Failure> {
         listen: addresses.clone(),
         steering: Arc::clone(&steering),
         cores: cores.to_vec(),
+        homes: shards.homes(),
         images: plan.images.clone(),
         kernel,
     };

@@ -4,6 +4,7 @@
 //!   shard-N: pin, make the ring ──waker, handle──► main ──all handles──► shard-N: open files, listen, run
 //! ```
 
+use super::home;
 use super::listen::Listeners;
 use crate::Failure;
 use anyhow::{Context, anyhow};
@@ -12,6 +13,7 @@ use crossbeam::queue::ArrayQueue;
 use stampede_control::config::Config;
 use stampede_control::images::Images;
 use stampede_control::plan::{DiskPlan, Plan};
+use stampede_control::status::HomeStatus;
 use stampede_control::thread::{Command, ShardLink};
 use stampede_engine::messages::{FromControl, GoldenId, ShardId, ToControl};
 use stampede_engine::setup::{DiskSetup, GoldenSetup, ShardConfig};
@@ -22,6 +24,7 @@ use stampede_ring::file::{FileTraits, OpenedFile};
 use stampede_ring::uring::{PeerHandle, UringConfig, UringRing, Waker};
 use stampede_ring::{IoMemory, PeerId, Pool, PoolConfig, cpu};
 use stampede_session::Settings;
+use stampede_steer::placement::{Placement, ShardPlace};
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -42,7 +45,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What shards are made from.
 pub(crate) struct Blueprint<'a> {
-    pub(crate) cores: &'a [u16],
+    pub(crate) placement: &'a Placement,
     pub(crate) config: &'a Config,
     pub(crate) plan: &'a Plan,
     pub(crate) images: &'a Images,
@@ -52,7 +55,8 @@ pub(crate) struct Blueprint<'a> {
 
 /// One shard before it has a thread.
 struct Parts {
-    core: u16,
+    place: ShardPlace,
+    busy_poll_ns: u64,
     shard: ShardConfig,
     ring: UringConfig,
     mesh: MeshEnd,
@@ -66,6 +70,7 @@ struct Parts {
 struct Reach {
     waker: Waker,
     handle: PeerHandle,
+    home: HomeStatus,
 }
 
 /// What a shard's thread says while it starts.
@@ -75,6 +80,7 @@ type Hello = Result<Reach, String>;
 pub(crate) struct Running {
     threads: Vec<JoinHandle<()>>,
     queues: Vec<(Arc<ArrayQueue<FromControl>>, Waker)>,
+    homes: Vec<HomeStatus>,
 }
 
 impl Running {
@@ -85,6 +91,11 @@ impl Running {
             ShardLink::new(Arc::clone(queue), Box::new(move || waker.wake()))
         };
         self.queues.iter().map(link).collect()
+    }
+
+    /// The shards' nodes and memory.
+    pub(crate) fn homes(&self) -> Vec<HomeStatus> {
+        self.homes.clone()
     }
 
     /// Waits until all shards have stopped; false when one does not in time.
@@ -112,7 +123,7 @@ pub(crate) fn start(
     to_control: &Sender<ToControl>,
     commands: &Sender<Command>,
 ) -> Result<Running, Failure> {
-    let shards = u16::try_from(blueprint.cores.len()).map_err(Failure::runtime)?;
+    let shards = u16::try_from(blueprint.placement.shards.len()).map_err(Failure::runtime)?;
     let (mut threads, mut queues, mut hellos, mut handles) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let parts = MeshEnd::mesh(shards, MESH_MAX).into_iter().zip(listeners.by_shard).zip(0..);
     for ((mesh, listeners), number) in parts {
@@ -137,11 +148,10 @@ pub(crate) fn start(
         let others = others.collect::<std::io::Result<Vec<_>>>().map_err(Failure::runtime)?;
         peers.send(others).map_err(|_| Failure::Runtime(anyhow!("shard {number} ended while it started")))?;
     }
-    for hello in &hellos {
-        greet(hello)?;
-    }
+    let ready = hellos.iter().map(greet).collect::<Result<Vec<_>, _>>()?;
+    let homes = ready.into_iter().map(|reach| reach.home).collect();
     let queues = queues.into_iter().zip(reaches).map(|(queue, reach)| (queue, reach.waker)).collect();
-    Ok(Running { threads, queues })
+    Ok(Running { threads, queues, homes })
 }
 
 fn greet(hello: &Receiver<Hello>) -> Result<Reach, Failure> {
@@ -157,7 +167,7 @@ fn make_parts(
     control: ControlLink,
     listeners: Vec<TcpListener>,
 ) -> anyhow::Result<Parts> {
-    let Blueprint { cores, config, plan, images, settings, arena } = blueprint;
+    let Blueprint { placement, config, plan, images, settings, arena } = blueprint;
     let connections = config.limits.connections;
     let file = |at: usize| images.files().get(at).map(OpenedFile::try_clone).transpose();
     let mut goldens = Vec::new();
@@ -170,9 +180,10 @@ fn make_parts(
     }
     let headers = PoolConfig { slot_len: HEADER_SLOT, slots: connections.saturating_mul(2).max(1024) };
     let files = u32::try_from(goldens.len() + disks.len())?;
-    let shard_cores = cores.iter().map(|core| usize::from(*core)).collect();
+    let shard_cores = placement.cores().into_iter().map(usize::from).collect();
     Ok(Parts {
-        core: *cores.get(usize::from(id.0)).context("a shard without a core")?,
+        place: placement.shards.get(usize::from(id.0)).cloned().context("a shard without a core")?,
+        busy_poll_ns: u64::from(config.busy_poll) * 1000,
         shard: ShardConfig {
             shard: id,
             settings: Arc::clone(settings),
@@ -223,15 +234,21 @@ fn set_up(
     hello: &Sender<Hello>,
     peers: &Receiver<Vec<(PeerId, PeerHandle)>>,
 ) -> anyhow::Result<Shard<UringRing>> {
-    cpu::pin_current_thread(usize::from(parts.core))?;
+    cpu::pin_current_thread(usize::from(parts.place.core))?;
+    let mut home = home::take(&parts.place);
     // The arena is not registered: nothing in it is read from or written to files, and registering would take all of
     // its memory at once.
     let mut ring = UringRing::new(&parts.ring, parts.shard.memory.pools())?;
-    report(&ring, parts.shard.shard);
-    let reach = |ring: &UringRing| {
-        Ok::<_, std::io::Error>(Reach { waker: ring.waker(), handle: ring.peer_handle()? })
+    let number = parts.shard.shard;
+    report(&ring, number);
+    let reach = |ring: &UringRing, home: &HomeStatus| {
+        Ok::<_, std::io::Error>(Reach {
+            waker: ring.waker(),
+            handle: ring.peer_handle()?,
+            home: home.clone(),
+        })
     };
-    hello.send(Ok(reach(&ring)?)).context("nobody waits for this shard")?;
+    hello.send(Ok(reach(&ring, &home)?)).context("nobody waits for this shard")?;
     for (peer, handle) in peers.recv_timeout(START_TIMEOUT).context("the other shards did not start")? {
         ring.connect_peer(peer, handle);
     }
@@ -251,7 +268,9 @@ fn set_up(
         let socket = shard.ring_mut().add_listener(listener)?;
         shard.add_listener(socket);
     }
-    hello.send(Ok(reach(shard.ring_mut())?)).context("nobody waits for this shard")?;
+    shard.set_busy_poll(parts.busy_poll_ns);
+    home::look(&mut home, number, shard.ring_mut());
+    hello.send(Ok(reach(shard.ring_mut(), &home)?)).context("nobody waits for this shard")?;
     Ok(shard)
 }
 

@@ -16,6 +16,7 @@ mod completions;
 mod control;
 mod moving;
 mod planted;
+mod polling;
 mod pressure;
 mod report;
 mod trim;
@@ -95,6 +96,7 @@ pub struct Shard<R> {
     now_ns: u64,
     batch: Vec<Completion>,
     inbox: Vec<Message>,
+    polling: polling::Polling,
 }
 
 /// Borrows the parts of a shard that its back needs.
@@ -171,6 +173,7 @@ impl<R: Ring> Shard<R> {
             now_ns: 0,
             batch: Vec::with_capacity(BATCH),
             inbox: Vec::new(),
+            polling: polling::Polling::default(),
             config,
         })
     }
@@ -195,6 +198,11 @@ impl<R: Ring> Shard<R> {
     /// The ring, for setting it up and for waiting in it.
     pub fn ring_mut(&mut self) -> &mut R {
         self.pusher.ring_mut()
+    }
+
+    /// Polls for at most so many nanoseconds before each sleep, as far as that pays; 0, the default, never polls.
+    pub fn set_busy_poll(&mut self, limit_ns: u64) {
+        self.polling = polling::Polling::new(limit_ns);
     }
 
     /// What was counted so far.
@@ -233,7 +241,7 @@ impl<R: Ring> Shard<R> {
             if turn.stopped {
                 return Ok(());
             }
-            self.pusher.ring_mut().submit(turn.wait)?;
+            self.wait(turn.wait, &clock)?;
         }
     }
 

@@ -12,10 +12,12 @@
 
 mod choose;
 mod error;
+mod memory;
 mod wanted;
 mod warnings;
 
 pub use error::{PlacementError, Refusal};
+pub use memory::stray_memory;
 pub use wanted::{CoreItem, Numa, Wanted};
 pub use warnings::{Warning, WarningKind};
 
