@@ -3,8 +3,8 @@
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use stampede_control::config::{
-    ByteSize, ConfigError, Cores, LogFormat, Numa, Origin, Partial, PartialLimits, Period, SteeringMode,
-    TargetConfig, ValueError, default_control_socket, read,
+    ByteSize, ConfigError, Cores, IrqAffinity, LogFormat, Numa, Origin, Partial, PartialLimits, Period,
+    SteeringMode, TargetConfig, ValueError, default_control_socket, read,
 };
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -217,6 +217,10 @@ pub(crate) struct ServeArgs {
     /// 0, never].
     #[arg(long, value_name = "US")]
     busy_poll: Option<u32>,
+    /// Interrupts of network cards' queues: report says where they go and should go; set moves them to the shards' cores,
+    /// and back at exit; off does nothing [default: off].
+    #[arg(long, value_name = "WHAT")]
+    irq_affinity: Option<IrqAffinity>,
     /// Memory for all ephemeral clones [default: 1G].
     #[arg(long, value_name = "SIZE")]
     arena: Option<ByteSize>,
@@ -270,6 +274,7 @@ impl ServeArgs {
         let flags = Partial {
             steering: self.steering,
             busy_poll: self.busy_poll,
+            irq_affinity: self.irq_affinity,
             arena: self.arena,
             buffers: self.buffers,
             state_dir: self.state_dir.clone(),

@@ -7,8 +7,9 @@ use crate::place;
 use comfy_table::{Table, presets};
 use serde::Serialize;
 use stampede_control::config::Config;
+use stampede_steer::irq::plan;
 use stampede_steer::placement::Placement;
-use stampede_steer::topology::{Cpu, CpuList, CpuState, Interrupt, Nic, Queue, QueueKind, Topology};
+use stampede_steer::topology::{Cpu, CpuList, CpuState, Interrupt, Nic, Topology};
 use std::fmt::Write;
 
 /// The JSON form.
@@ -177,37 +178,32 @@ fn nics(topology: &Topology, placement: Option<&Placement>, text: &mut String) {
         ]);
     }
     append(&mut cards, text);
-    let mut table = table(&["IRQ", "CARD", "QUEUE", "NAME", "MAY INTERRUPT", "INTERRUPTS", "SHARD THERE"]);
+    let steps = placement.map(|placement| plan(topology, placement)).unwrap_or_default();
+    let mut table =
+        table(&["IRQ", "CARD", "QUEUE", "NAME", "MAY INTERRUPT", "INTERRUPTS", "SHARD THERE", "`SET` GIVES"]);
     for (nic, irq) in topology.nics.iter().flat_map(|nic| nic.interrupts.iter().map(move |irq| (nic, irq))) {
-        table.add_row(interrupt(nic, irq, placement));
+        let given = steps.iter().find(|step| step.irq == irq.irq).map(|step| step.to);
+        table.add_row(interrupt(nic, irq, placement, given));
     }
     if table.row_count() > 0 {
         append(&mut table, text);
     }
 }
 
-fn interrupt(nic: &Nic, irq: &Interrupt, placement: Option<&Placement>) -> [String; 7] {
+fn interrupt(nic: &Nic, irq: &Interrupt, placement: Option<&Placement>, given: Option<u16>) -> [String; 8] {
     let shards = placement.iter().flat_map(|placement| &placement.shards);
     let shards: CpuList =
         shards.filter(|shard| irq.effective.contains(shard.core)).map(|shard| shard.shard).collect();
     [
         irq.irq.to_string(),
         nic.name.clone(),
-        or_dash(irq.queue.map(queue)),
+        or_dash(irq.queue),
         irq.name.clone(),
         irq.affinity.to_string(),
         irq.effective.to_string(),
         or_dash((!shards.is_empty()).then_some(shards)),
+        or_dash(given),
     ]
-}
-
-fn queue(queue: Queue) -> String {
-    let kind = match queue.kind {
-        QueueKind::Rx => "rx",
-        QueueKind::Tx => "tx",
-        QueueKind::Both => "rx+tx",
-    };
-    format!("{kind} {}", queue.number)
 }
 
 fn shards(placement: &Placement, config: &Config, text: &mut String) {

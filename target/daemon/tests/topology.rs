@@ -39,7 +39,7 @@ fn people_see_what_is_there_and_what_goes_where() {
     assert_eq!(row(&shown, &["eth0", "2", "up"]), ["mlx5_core", "8", "8", "bond0", "bond0.7"]);
     assert_eq!(
         row(&shown, &["102", "eth0", "rx+tx", "1"]),
-        ["mlx5_comp1@pci:0000:81:00.0", "0-31", "9", "1"],
+        ["mlx5_comp1@pci:0000:81:00.0", "0-31", "9", "1", "9"],
         "queue 1 interrupts CPU 9, where shard 1 is"
     );
     assert!(shown.contains("listening on 192.0.2.10:3260: by way of eth0"), "{shown}");

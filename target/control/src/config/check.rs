@@ -4,7 +4,7 @@ use super::Config;
 use super::error::{ConfigError, Origin};
 use super::name::IscsiName;
 use super::target::{GRACE_DEFAULT, HOLD_DEFAULT, TargetConfig};
-use super::values::{CloneKind, OnLost, Period, StageRule};
+use super::values::{CloneKind, IrqAffinity, OnLost, Period, StageRule};
 use std::collections::BTreeMap;
 
 /// The most LUNs beneath one IQN.
@@ -179,6 +179,11 @@ pub(super) fn values(config: &Config) -> Result<(), ConfigError> {
         let what = format!("{} us is too long to poll", config.busy_poll);
         return fail("busy-poll", what, "use 0 (never) to 1000; 20 to 100 is usual");
     }
+    if config.irq_affinity == IrqAffinity::Set && config.state_dir.is_none() {
+        let what =
+            "without a state directory, interrupts that were moved could not be taken back after a crash";
+        return fail("irq-affinity", what.to_owned(), "give state-dir, or use report");
+    }
     if config.control.as_os_str().len() > SOCKET_PATH_MAX {
         let what = format!("{} is longer than {SOCKET_PATH_MAX} bytes", config.control.display());
         return fail("control", what, "give --control a shorter path");
@@ -244,6 +249,7 @@ mod tests {
             (Partial { buffers: Some(super::super::ByteSize(4096)), ..base() }, "buffers"),
             (Partial { login_timeout: Some(Period::seconds(0)), ..base() }, "login-timeout"),
             (Partial { listen: vec!["1.2.3.4:5".parse().unwrap(); 2], ..base() }, "listen"),
+            (Partial { irq_affinity: Some(IrqAffinity::Set), ..base() }, "irq-affinity"),
             (Partial { busy_poll: Some(1001), ..base() }, "busy-poll"),
             (Partial { control: Some("x".repeat(108).into()), ..base() }, "control"),
         ] {

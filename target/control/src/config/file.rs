@@ -2,7 +2,7 @@
 
 use super::error::{ConfigError, Origin};
 use super::target::TargetConfig;
-use super::values::{ByteSize, LogFormat, Period, SteeringMode};
+use super::values::{ByteSize, IrqAffinity, LogFormat, Period, SteeringMode};
 use super::{Cores, Numa, Partial, PartialLimits};
 use serde::Deserialize;
 use std::io::{self, Read};
@@ -23,6 +23,7 @@ struct Raw {
     numa: Option<Numa>,
     steering: Option<SteeringMode>,
     busy_poll: Option<u32>,
+    irq_affinity: Option<IrqAffinity>,
     arena: Option<ByteSize>,
     buffers: Option<ByteSize>,
     state_dir: Option<PathBuf>,
@@ -88,6 +89,7 @@ impl Raw {
             numa: self.numa,
             steering: self.steering,
             busy_poll: self.busy_poll,
+            irq_affinity: self.irq_affinity,
             arena: self.arena,
             buffers: self.buffers,
             state_dir: self.state_dir.map(|dir| base.join(dir)),
@@ -117,7 +119,7 @@ mod tests {
     #[test]
     fn a_whole_file() {
         let config = parse(
-            "listen = ['127.0.0.1:3260', '[::1]:3261']\ncores = '0,2-3,numa1'\ncontrol-core = 1\nnuma = 0\nbusy-poll = 50\narena = '2G'\n\
+            "listen = ['127.0.0.1:3260', '[::1]:3261']\ncores = '0,2-3,numa1'\ncontrol-core = 1\nnuma = 0\nbusy-poll = 50\nirq-affinity = 'report'\narena = '2G'\n\
              buffers = 8388608\nlogin-timeout = 20\n[limits]\ncommands = 64\n\
              [[target]]\nname = 'debian'\npath = 'golden.img'\nclone = 'ephemeral'\nstage = 'os'\n\
              [[target]]\nname = 'data'\npath = '/srv/disk.raw'\n",
@@ -125,6 +127,7 @@ mod tests {
         .unwrap();
         assert_eq!(config.listen.len(), 2);
         assert_eq!(config.cores, "0,2-3,numa1".parse().unwrap());
+        assert_eq!(config.irq_affinity, super::super::IrqAffinity::Report);
         assert_eq!((config.numa, config.busy_poll), ("0".parse().unwrap(), 50));
         assert_eq!(config.control_core, Some(1));
         assert_eq!((config.arena, config.buffers), (ByteSize(2 << 30), ByteSize(8 << 20)));

@@ -21,7 +21,9 @@ pub use error::{ConfigError, Origin};
 pub use file::read;
 pub use name::{IscsiName, NAMING_AUTHORITY};
 pub use target::{GRACE_DEFAULT, HOLD_DEFAULT, LUN_MAX, TargetConfig};
-pub use values::{ByteSize, CloneKind, LogFormat, OnLost, Period, StageRule, SteeringMode, ValueError};
+pub use values::{
+    ByteSize, CloneKind, IrqAffinity, LogFormat, OnLost, Period, StageRule, SteeringMode, ValueError,
+};
 
 use serde::{Deserialize, Serialize};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -45,6 +47,8 @@ pub struct Partial {
     pub steering: Option<SteeringMode>,
     /// Busy polling.
     pub busy_poll: Option<u32>,
+    /// Interrupts of network cards.
+    pub irq_affinity: Option<IrqAffinity>,
     /// Memory for ephemeral clones.
     pub arena: Option<ByteSize>,
     /// I/O buffers per shard.
@@ -107,6 +111,8 @@ pub struct Config {
     pub steering: SteeringMode,
     /// How long a shard polls for the next command before it sleeps, at most, in microseconds; 0 never polls.
     pub busy_poll: u32,
+    /// What is done about the interrupts of network cards' queues.
+    pub irq_affinity: IrqAffinity,
     /// Memory for ephemeral clones, in all.
     pub arena: ByteSize,
     /// I/O buffers of each shard.
@@ -142,6 +148,7 @@ impl Partial {
             numa: over.numa.or(self.numa),
             steering: over.steering.or(self.steering),
             busy_poll: over.busy_poll.or(self.busy_poll),
+            irq_affinity: over.irq_affinity.or(self.irq_affinity),
             arena: over.arena.or(self.arena),
             buffers: over.buffers.or(self.buffers),
             state_dir: over.state_dir.or(self.state_dir),
@@ -186,6 +193,7 @@ impl Partial {
             numa: self.numa.unwrap_or_default(),
             steering: self.steering.unwrap_or(SteeringMode::Auto),
             busy_poll: self.busy_poll.unwrap_or(0),
+            irq_affinity: self.irq_affinity.unwrap_or(IrqAffinity::Off),
             arena: self.arena.unwrap_or(ByteSize(1 << 30)),
             buffers: self.buffers.unwrap_or(ByteSize(64 << 20)),
             state_dir: self.state_dir,

@@ -29,6 +29,11 @@ const COMMENTS: &[(&str, &str)] = &[
          Default: 0, never.",
     ),
     (
+        "irq-affinity",
+        "Interrupts of network cards' queues. \"report\": status says where they go and should go. \"set\": they are moved \
+         to the shards' cores, and back at exit. Default: \"off\".",
+    ),
+    (
         "arena",
         "Memory for all ephemeral clones together; a full arena refuses further writes. Default: \"1G\".",
     ),
@@ -113,6 +118,7 @@ impl Config {
         p.text("numa", &self.numa);
         p.text("steering", self.steering);
         p.value("busy-poll", i64::from(self.busy_poll));
+        p.text("irq-affinity", self.irq_affinity);
         p.text("arena", self.arena);
         p.text("buffers", self.buffers);
         let state_dir = self.state_dir.as_ref().map(|dir| dir.display().to_string().into());
@@ -169,7 +175,7 @@ fn print_target(p: &mut Printer, target: &TargetConfig) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Origin, Partial, read};
+    use super::super::{IrqAffinity, Origin, Partial, read};
     use super::*;
 
     #[test]
@@ -180,6 +186,7 @@ mod tests {
             control_core: Some(1),
             numa: Some("0-1".parse().unwrap()),
             busy_poll: Some(30),
+            irq_affinity: Some(IrqAffinity::Set),
             state_dir: Some("/var/lib/\"stampede\"".into()),
             targets: vec![flag("debian=/g.img,clone=ephemeral,hold=90m"), flag("data=/d\\x.raw,ro,lun=2")],
             ..Partial::default()
@@ -193,7 +200,10 @@ mod tests {
         assert_eq!(again.to_toml(), text);
         assert_eq!((again.listen, again.cores, again.limits), (config.listen, config.cores, config.limits));
         assert_eq!(again.targets[0].hold, config.targets[0].hold);
-        assert_eq!((again.state_dir, again.busy_poll), (config.state_dir, 30));
+        assert_eq!(
+            (again.state_dir, again.busy_poll, again.irq_affinity),
+            (config.state_dir, 30, IrqAffinity::Set)
+        );
     }
 
     #[test]

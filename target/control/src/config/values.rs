@@ -75,6 +75,7 @@ text_value!(
     OnLost,
     LogFormat,
     SteeringMode,
+    IrqAffinity,
     super::IscsiName
 );
 
@@ -250,6 +251,18 @@ choice! {
         Cpu = "cpu",
         /// By the kernel's hash.
         Plain = "plain",
+    }
+}
+
+choice! {
+    /// What is done about the interrupts of network cards' queues.
+    IrqAffinity, "a rule for interrupts" {
+        /// Nothing.
+        Off = "off",
+        /// Status and log say where they go, and where they should.
+        Report = "report",
+        /// They are moved to the shards' cores while stampede runs.
+        Set = "set",
     }
 }
 

@@ -1,8 +1,9 @@
 //! From the shards' reports and the registrar's tables to a [`Status`].
 
 use super::{
-    AlertStatus, CloneStatus, FeatureStatus, HomeStatus, Latency, LatencyPair, LunStatus, PlacementStatus,
-    PortalStatus, SessionStatus, ShardStatus, Status, SteeringStatus, TargetStatus, Traffic, Usage,
+    AlertStatus, CloneStatus, FeatureStatus, HomeStatus, InterruptStatus, Latency, LatencyPair, LunStatus,
+    PlacementStatus, PortalStatus, SessionStatus, ShardStatus, Status, SteeringStatus, TargetStatus, Traffic,
+    Usage,
 };
 use crate::registrar::{Backing, CloneView, Registrar};
 use hdrhistogram::Histogram;
@@ -41,6 +42,8 @@ pub struct Facts {
     pub images: BTreeMap<String, ImageFacts>,
     /// What the kernel can do.
     pub kernel: Vec<FeatureStatus>,
+    /// Interrupts of network cards.
+    pub interrupts: Vec<InterruptStatus>,
 }
 
 /// One published image.
@@ -87,6 +90,7 @@ pub fn collect(facts: &Facts, registrar: &Registrar, reports: &[ShardReport], no
         sessions,
         clones: clones.into_iter().map(|(status, _)| status).collect(),
         kernel: facts.kernel.clone(),
+        interrupts: facts.interrupts.clone(),
         alerts: Vec::<AlertStatus>::new(),
     }
 }

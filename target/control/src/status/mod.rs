@@ -48,6 +48,8 @@ pub struct Status {
     pub clones: Vec<CloneStatus>,
     /// What the kernel can do.
     pub kernel: Vec<FeatureStatus>,
+    /// Interrupts of the network cards that are listened on; none unless `irq-affinity` asks for them.
+    pub interrupts: Vec<InterruptStatus>,
     /// The last alerts, the newest last.
     pub alerts: Vec<AlertStatus>,
 }
@@ -283,6 +285,29 @@ pub struct FeatureStatus {
     /// Whether it works here.
     pub works: bool,
     /// What it costs to be without, and the kernel's reason; empty when it works.
+    pub note: String,
+}
+
+/// The interrupt of a network card's queue, as it was found when stampede had started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InterruptStatus {
+    /// Its number.
+    pub irq: u32,
+    /// The network card.
+    pub nic: String,
+    /// The queue: `rx 3`, `tx 3` or `rx+tx 3`.
+    pub queue: String,
+    /// What the driver calls it.
+    pub name: String,
+    /// The cores that it could go to before anything was moved, as in `0-3,8`.
+    pub before: String,
+    /// The core that it should go to.
+    pub core: u16,
+    /// The shard there.
+    pub shard: u16,
+    /// `there` (from the start), `elsewhere`, `moved`, or `refused`.
+    pub state: String,
+    /// Why it could not be moved; empty otherwise.
     pub note: String,
 }
 

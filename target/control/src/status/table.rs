@@ -88,6 +88,7 @@ pub fn render(status: &Status) -> String {
         text.push('\n');
         text.push_str(&clone_table(&status.clones));
     }
+    interrupts(status, &mut text);
     notes(status, &mut text);
     text
 }
@@ -304,6 +305,27 @@ pub fn clone_table(clones: &[CloneStatus]) -> String {
     let mut text = String::new();
     table.print(&mut text);
     text
+}
+
+fn interrupts(status: &Status, text: &mut String) {
+    if status.interrupts.is_empty() {
+        return;
+    }
+    let mut table = Table::new(&["INTERRUPT", "CARD", "QUEUE", "BEFORE", "BELONGS TO", "SHARD", "STATE"]);
+    for irq in &status.interrupts {
+        let note = if irq.note.is_empty() { String::new() } else { format!(": {}", irq.note) };
+        table.row(vec![
+            irq.irq.to_string(),
+            irq.nic.clone(),
+            irq.queue.clone(),
+            irq.before.clone(),
+            irq.core.to_string(),
+            irq.shard.to_string(),
+            format!("{}{note}", irq.state),
+        ]);
+    }
+    text.push('\n');
+    table.print(text);
 }
 
 fn notes(status: &Status, text: &mut String) {

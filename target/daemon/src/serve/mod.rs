@@ -8,6 +8,7 @@
 //! ```
 
 mod home;
+mod interrupts;
 mod listen;
 mod shards;
 mod signals;
@@ -87,6 +88,7 @@ fn run(config: &Config, placement: &Placement) -> Result<(), Failure> {
     limits::raise_descriptors().context("cannot raise the limit of open files").map_err(Failure::Runtime)?;
     let images = patiently(|| Images::open(config), |error| error.is_in_use()).map_err(Failure::usage)?;
     let store = open_store(config)?;
+    interrupts::recover(config)?;
     let shard_count = u16::try_from(cores.len()).map_err(Failure::runtime)?;
     let plan = Plan::new(config, &images, &store, shard_count).map_err(Failure::runtime)?;
     let in_use = |error: &ListenError| matches!(error, ListenError::InUse { .. });
@@ -108,6 +110,7 @@ fn run(config: &Config, placement: &Placement) -> Result<(), Failure> {
     let addresses = listeners.addresses.clone();
     let shards = shards::start(&blueprint, listeners, &to_control, &commands)?;
     drop(to_control);
+    let interrupts = interrupts::arrange(config, placement)?;
     let facts = Facts {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         started_ns,
@@ -119,6 +122,7 @@ fn run(config: &Config, placement: &Placement) -> Result<(), Failure> {
         homes: shards.homes(),
         images: plan.images.clone(),
         kernel,
+        interrupts: interrupts.statuses(),
     };
     let control = start_control(
         config,
@@ -138,6 +142,7 @@ fn run(config: &Config, placement: &Placement) -> Result<(), Failure> {
     let _ = sd_notify::notify(&[NotifyState::Ready]);
     let ended = control.join().map_err(|_| Failure::Runtime(anyhow!("the control thread broke")))?;
     socket.remove();
+    drop(interrupts);
     finish(ended, shards)
 }
 

@@ -66,6 +66,17 @@ pub enum QueueKind {
     Both,
 }
 
+impl std::fmt::Display for Queue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let kind = match self.kind {
+            QueueKind::Rx => "rx",
+            QueueKind::Tx => "tx",
+            QueueKind::Both => "rx+tx",
+        };
+        write!(f, "{kind} {}", self.number)
+    }
+}
+
 /// Words in the names of queues' interrupts, as drivers choose them, and what the queue carries. The first that
 /// occurs counts.
 const WORDS: &[(&str, QueueKind)] = &[
