@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail the test")]
 
 mod common;
-#[allow(dead_code, reason = "another test file uses the rest")]
 #[path = "common/raw.rs"]
 mod raw;
 

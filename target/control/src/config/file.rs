@@ -127,7 +127,7 @@ mod tests {
         .unwrap();
         assert_eq!(config.listen.len(), 2);
         assert_eq!(config.cores, "0,2-3,numa1".parse().unwrap());
-        assert_eq!(config.irq_affinity, super::super::IrqAffinity::Report);
+        assert_eq!(config.irq_affinity, IrqAffinity::Report);
         assert_eq!((config.numa, config.busy_poll), ("0".parse().unwrap(), 50));
         assert_eq!(config.control_core, Some(1));
         assert_eq!((config.arena, config.buffers), (ByteSize(2 << 30), ByteSize(8 << 20)));
