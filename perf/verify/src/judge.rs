@@ -98,7 +98,7 @@ fn kind(like: &Stamp, lba: u64, sectors: &[[u8; SECTOR]], found: &[Found], cell:
         return Kind::Foreign;
     }
     let older = if cell.now.is_seen() { Kind::Stale } else { Kind::Lost };
-    let was_untouched = cell.before == Version::UNTOUCHED;
+    let was_open = cell.before.is_open();
     if found.windows(2).all(|pair| pair[0] == pair[1])
         || found.iter().all(|one| matches!(one, Found::OtherRun(_)))
     {
@@ -106,10 +106,10 @@ fn kind(like: &Stamp, lba: u64, sectors: &[[u8; SECTOR]], found: &[Found], cell:
             Found::Ours(generation) if generation > cell.now.generation() => return Kind::Late,
             Found::Ours(generation) if generation < cell.now.generation() => return older,
             Found::Ours(_) => return Kind::Garbage,
-            Found::OtherRun(_) if was_untouched => return older,
+            Found::OtherRun(_) if was_open => return older,
             Found::OtherRun(_) => return Kind::Foreign,
-            Found::Zeros if was_untouched || cell.before.shape() == Shape::Zeros => return older,
-            Found::Zeros => return Kind::Garbage,
+            // Whatever it was that made them: what was acknowledged is gone.
+            Found::Zeros => return older,
             Found::Elsewhere(_) | Found::Data(_) | Found::Damaged => {}
         }
     }
@@ -118,7 +118,7 @@ fn kind(like: &Stamp, lba: u64, sectors: &[[u8; SECTOR]], found: &[Found], cell:
     }
     // What lay there before the first write, rather than what no write could have made.
     let is_data = |one: &Found| matches!(one, Found::Data(_) | Found::Zeros | Found::OtherRun(_));
-    if was_untouched && found.iter().all(is_data) { older } else { Kind::Garbage }
+    if was_open && found.iter().all(is_data) { older } else { Kind::Garbage }
 }
 
 /// Parts of at least two versions that the block could have had, and of nothing else.

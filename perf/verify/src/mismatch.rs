@@ -7,11 +7,11 @@ use crate::{Stamp, StampKind};
 /// What is wrong with a block that was read.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Kind {
-    /// It holds an older version than the one that was acknowledged, which nobody has seen there.
+    /// It holds an older version than the one that was acknowledged, or zeros, and nobody has seen that one there.
     Lost,
     /// It holds parts of two versions: a logical block is written at once.
     Torn,
-    /// It holds an older version again, after a newer one had been read.
+    /// It holds an older version again, or zeros, after a newer one had been read.
     Stale,
     /// It holds a version that was settled not to be there: a write of a session that had ended was done later.
     Late,

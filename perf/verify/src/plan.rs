@@ -212,7 +212,7 @@ impl Plan {
     /// they were written again.
     ///
     /// An id that is not in flight is the caller's mistake and changes nothing; [`Plan::find`] tells.
-    pub fn complete(&mut self, id: u64, outcome: Outcome<'_>) -> Result<(), Mismatch> {
+    pub fn complete(&mut self, id: u64, outcome: Outcome<'_>) -> Result<(), Box<Mismatch>> {
         match self.take(id) {
             Ok((op, tries)) => self.settle(op, tries, outcome),
             Err(UnknownOp(_)) => Ok(()),
@@ -232,11 +232,17 @@ impl Plan {
         Ok(self.in_flight.swap_remove(at))
     }
 
-    fn settle(&mut self, op: Op, tries: u32, outcome: Outcome<'_>) -> Result<(), Mismatch> {
+    fn settle(&mut self, op: Op, tries: u32, outcome: Outcome<'_>) -> Result<(), Box<Mismatch>> {
         match outcome {
             Outcome::Good(data) => {
                 self.count(op.kind);
-                return if op.kind == OpKind::Read { self.check(&op, data) } else { self.done(&op) };
+                if op.kind == OpKind::Read {
+                    return self.check(&op, data);
+                }
+                if op.kind.modifies() {
+                    self.each(&op, Cells::acknowledge);
+                }
+                return Ok(());
             }
             Outcome::Refused => self.counts.refused += 1,
             Outcome::Failed => self.counts.failed += 1,
@@ -262,13 +268,6 @@ impl Plan {
         *count += 1;
     }
 
-    fn done(&mut self, op: &Op) -> Result<(), Mismatch> {
-        if op.kind.modifies() {
-            self.each(op, Cells::acknowledge);
-        }
-        Ok(())
-    }
-
     fn each(&mut self, op: &Op, change: impl Fn(&mut Cells, usize, Version)) {
         let start = (op.lba - self.config.first_lba) as usize;
         for index in 0..op.blocks {
@@ -287,7 +286,7 @@ impl Plan {
         }
     }
 
-    fn check(&mut self, op: &Op, data: &[u8]) -> Result<(), Mismatch> {
+    fn check(&mut self, op: &Op, data: &[u8]) -> Result<(), Box<Mismatch>> {
         let size = self.config.block_size as usize;
         let wanted = op.blocks as usize * size;
         let start = (op.lba - self.config.first_lba) as usize;
@@ -315,7 +314,7 @@ impl Plan {
             None => Ok(()),
             Some(mismatch) => {
                 self.counts.mismatches += 1;
-                Err(mismatch)
+                Err(Box::new(mismatch))
             }
         }
     }
