@@ -23,6 +23,7 @@ fn the_counter_counts() {
 #[test]
 fn reads_of_a_disk_allocate_nothing() {
     assert_eq!(allocations(Unit::Disk, Work::Read, 4096), 0);
+    assert_eq!(allocations(Unit::Disk, Work::Read, 65_536), 0);
 }
 
 #[test]

@@ -16,6 +16,9 @@ const SEGMENTS_SPARE: usize = 4;
 /// Bytes after which a list takes no further PDU: a send's completion is the sign that the client takes its data.
 const LIST_BYTES_MAX: u64 = 1 << 20;
 
+/// Empty lists kept for the next PDUs: as many as a deep queue of large reads fills in one turn.
+const SPARES_MAX: usize = 8;
+
 /// The data segment of a PDU to send.
 pub(super) enum PduData<'a> {
     /// None.
@@ -55,8 +58,8 @@ pub(crate) struct Outbox {
     lists: VecDeque<Queued>,
     /// Bytes used of the last header buffer of the list being filled, and its index there.
     headers: Option<(u16, u32)>,
-    /// An empty list to fill next.
-    spare: Option<SendList>,
+    /// Empty lists to fill next, at most [`SPARES_MAX`].
+    spares: Vec<SendList>,
     in_flight: bool,
     /// Bytes of the list that is being sent.
     in_flight_bytes: u64,
@@ -86,7 +89,7 @@ impl Outbox {
             queued.list.bytes() < LIST_BYTES_MAX && queued.list.has_room(pieces + SEGMENTS_SPARE)
         };
         if !self.lists.back().is_some_and(room) {
-            self.lists.push_back(Queued { list: self.spare.take().unwrap_or_default(), copied: 0 });
+            self.lists.push_back(Queued { list: self.spares.pop().unwrap_or_default(), copied: 0 });
             self.headers = None;
         }
         let bytes = &header.0;
@@ -172,6 +175,13 @@ impl Outbox {
         Ok(())
     }
 
+    /// An empty list is kept for later.
+    fn keep(&mut self, list: SendList) {
+        if self.spares.len() < SPARES_MAX {
+            self.spares.push(list);
+        }
+    }
+
     /// The list to send next, unless one is under way.
     pub(crate) fn next(&mut self) -> Option<SendList> {
         if self.in_flight {
@@ -188,7 +198,7 @@ impl Outbox {
                 self.in_flight_copied = copied;
                 return Some(list);
             }
-            self.spare = Some(list);
+            self.keep(list);
         }
     }
 
@@ -203,13 +213,13 @@ impl Outbox {
         }
         if list.is_empty() {
             list.clear();
-            self.spare = Some(list);
+            self.keep(list);
             self.copied = self.copied.saturating_sub(copied);
         } else {
             // A list that was begun is never filled further: its place is the front, even when it is the only one.
             if self.lists.is_empty() {
                 self.headers = None;
-                self.lists.push_back(Queued { list: self.spare.take().unwrap_or_default(), copied: 0 });
+                self.lists.push_back(Queued { list: self.spares.pop().unwrap_or_default(), copied: 0 });
             }
             self.lists.push_front(Queued { list, copied });
         }
@@ -225,7 +235,7 @@ impl Outbox {
 
     /// Gives back memory that is kept for later lists.
     pub(super) fn shrink(&mut self) {
-        self.spare = None;
+        self.spares = Vec::new();
         self.lists.shrink_to_fit();
     }
 
