@@ -69,9 +69,14 @@ fn planted_bugs_are_found() {
         (Bug::Flipped, &["garbage", "torn"]),
         (Bug::ShortWriteSame, &["lost", "stale", "foreign", "garbage"]),
         (Bug::UnmapKeeps, &["lost", "stale", "garbage", "foreign"]),
+        (Bug::LongWriteSame, &["foreign"]),
+        (Bug::DroppedTail, &["lost", "stale"]),
+        (Bug::OtherSession, &["foreign"]),
+        (Bug::ReadsNeighbour, &["foreign", "lost", "stale", "garbage"]),
+        (Bug::ShortRead, &["short"]),
     ] {
         let target = Target::start(Config { bug, blocks: 2048, ..Config::default() });
-        let (code, text, report) = verify(&target, &["--ops", "4000", "--destroy"]);
+        let (code, text, report) = verify(&target, &["--ops", "4000", "--sessions", "2", "--destroy"]);
         assert_eq!(code, Some(1), "{bug:?}: {text}");
         assert!(text.contains("gave wrong data"), "{bug:?}: {text}");
         let found = report["verify"]["first_mismatches"].as_array().unwrap();

@@ -24,6 +24,7 @@ pub(crate) struct Disk {
     config: Config,
     /// Its bytes.
     pub(crate) bytes: Vec<u8>,
+    reads: u64,
     writes: u64,
     /// Old bytes to put back: at which write, where, what.
     undo: Vec<(u64, usize, Vec<u8>)>,
@@ -32,7 +33,7 @@ pub(crate) struct Disk {
 impl Disk {
     pub(crate) fn new(config: &Config) -> Self {
         let bytes = vec![0; (config.blocks * u64::from(config.block_size)) as usize];
-        Self { config: config.clone(), bytes, writes: 0, undo: Vec::new() }
+        Self { config: config.clone(), bytes, reads: 0, writes: 0, undo: Vec::new() }
     }
 
     /// Executes a command with the data it brought.
@@ -62,7 +63,7 @@ impl Disk {
             0xa3 => Answer::Good(vec![0, if has_extras { 3 } else { 1 }, 0, 0]),
             0x28 | 0x88 if self.config.reads_fail => Answer::Check(3, 0x11, 0),
             0x28 | 0x88 => match self.range(cdb) {
-                Some((start, end)) => Answer::Good(self.bytes[start..end].to_vec()),
+                Some((start, end)) => self.read(start, end),
                 None => Answer::Check(5, 0x21, 0),
             },
             0x2a | 0x8a => match self.range(cdb) {
@@ -125,6 +126,18 @@ impl Disk {
         Some(((lba * size) as usize, (end * size) as usize))
     }
 
+    fn read(&mut self, start: usize, end: usize) -> Answer {
+        self.reads += 1;
+        let size = self.config.block_size as usize;
+        let strikes = self.reads.is_multiple_of(STRIKE_EVERY);
+        let range = match self.config.bug {
+            Bug::ReadsNeighbour if strikes && end + size <= self.bytes.len() => start + size..end + size,
+            Bug::ShortRead if strikes => start..end - size,
+            _ => start..end,
+        };
+        Answer::Good(self.bytes[range].to_vec())
+    }
+
     fn write(&mut self, start: usize, data: &[u8]) -> Answer {
         if self.config.is_read_only {
             return Answer::Check(7, 0x27, 0);
@@ -148,7 +161,14 @@ impl Disk {
                 }
                 Bug::Misplaced => place = if start >= size { start - size } else { start + size },
                 Bug::Flipped => data[size / 2] ^= 0x40,
-                Bug::None | Bug::ShortWriteSame | Bug::UnmapKeeps => {}
+                Bug::DroppedTail if data.len() > size => data.truncate(data.len() - size),
+                Bug::OtherSession => {
+                    let half = self.bytes.len() / 2;
+                    let other = if start < half { start + half } else { start - half };
+                    let end = (other + data.len()).min(self.bytes.len());
+                    self.bytes[other..end].copy_from_slice(&data[..end - other]);
+                }
+                _ => {}
             }
         }
         let place = place.min(self.bytes.len() - data.len());
@@ -175,7 +195,11 @@ impl Disk {
         let Some((start, end)) = self.range(cdb).filter(|_| data.len() == size) else {
             return Answer::Check(5, 0x21, 0);
         };
-        let end = if self.config.bug == Bug::ShortWriteSame { start + size } else { end };
+        let end = match self.config.bug {
+            Bug::ShortWriteSame => start + size,
+            Bug::LongWriteSame => (end + size).min(self.bytes.len()),
+            _ => end,
+        };
         for block in self.bytes[start..end].chunks_mut(size) {
             block.copy_from_slice(data);
         }

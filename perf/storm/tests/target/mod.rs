@@ -74,6 +74,16 @@ pub(crate) enum Bug {
     Flipped,
     /// WRITE SAME does one block only.
     ShortWriteSame,
+    /// WRITE SAME does one block too many.
+    LongWriteSame,
+    /// The last block of a write of several is not written.
+    DroppedTail,
+    /// A write lands in the other half of the unit as well, where the other session's data is.
+    OtherSession,
+    /// A read gives the blocks one further on.
+    ReadsNeighbour,
+    /// A read gives one block less than asked for.
+    ShortRead,
     /// Unmapped blocks keep their data although the unit says that they read as zeros.
     UnmapKeeps,
 }
