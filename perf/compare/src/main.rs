@@ -165,7 +165,7 @@ fn check(tools: &Tools, setup: &Setup, candidates: &[Candidate]) -> anyhow::Resu
     let mut wanted: Vec<PathBuf> = Vec::new();
     for candidate in candidates {
         wanted.push(match candidate.target {
-            Which::Kind(target::Kind::Stampede) => setup.stampede.clone(),
+            Which::Kind(target::Kind::Stampede | target::Kind::StampedeClone) => setup.stampede.clone(),
             Which::Kind(target::Kind::Null) => tools.folder.join("null-target"),
             Which::Kind(target::Kind::Floor) => tools.folder.join("floor"),
             Which::Kind(target::Kind::Tgt | target::Kind::TgtAio) => "tgtd".into(),

@@ -45,7 +45,8 @@ pub(crate) struct Done {
 /// The candidates that the command line asks for: each target under each client, the floor under its own.
 pub(crate) fn candidates(arguments: &Arguments) -> Vec<Candidate> {
     use target::Kind;
-    let all = [Kind::Stampede, Kind::Null, Kind::Floor, Kind::Tgt, Kind::TgtAio, Kind::Istgt];
+    let all =
+        [Kind::Stampede, Kind::StampedeClone, Kind::Null, Kind::Floor, Kind::Tgt, Kind::TgtAio, Kind::Istgt];
     let kinds = if arguments.only.is_empty() { &all[..] } else { &arguments.only };
     let named = |name: &str, client: client::Kind| match client {
         client::Kind::Floor => name.to_owned(),

@@ -19,8 +19,10 @@ const IQN: &str = "iqn.2026-11.io.stampede:compare";
 /// A target that we start ourselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Kind {
-    /// Stampede
+    /// Stampede, serving the disk as it is
     Stampede,
+    /// Stampede, serving an ephemeral clone of the disk, every block of which was written: it lies in the arena
+    StampedeClone,
     /// The null target: iSCSI with nothing behind it
     Null,
     /// Bytes of the same sizes with no protocol
@@ -38,6 +40,7 @@ impl Kind {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Kind::Stampede => "stampede",
+            Kind::StampedeClone => "stampede-clone",
             Kind::Null => "null",
             Kind::Floor => "floor",
             Kind::Tgt => "tgt",
@@ -52,6 +55,9 @@ impl Kind {
         const ISTGT_SESSIONS: u32 = 16;
         match self {
             Kind::Istgt if workload.sessions > ISTGT_SESSIONS => Some("istgt takes a second for each login"),
+            Kind::StampedeClone if workload.sessions > 1 => {
+                Some("each session would be another machine, with a clone of its own")
+            }
             Kind::Floor => workload.not_for(ClientKind::Floor),
             _ => None,
         }
@@ -114,7 +120,8 @@ impl Target {
         let port = free_port()?;
         let place = Place { setup, folder: &folder, port, interrupt };
         match kind {
-            Kind::Stampede => place.stampede(),
+            Kind::Stampede => place.stampede(""),
+            Kind::StampedeClone => place.stampede_clone(),
             Kind::Null => place.null(),
             Kind::Floor => place.floor(workload),
             Kind::Tgt => place.tgt("rdwr"),
@@ -204,7 +211,19 @@ impl Place<'_> {
         self.setup.disk_bytes.min(ENOUGH).to_string()
     }
 
-    fn stampede(&self) -> anyhow::Result<Target> {
+    /// Every block of the clone is written before it is measured, so that none is read from the golden.
+    fn stampede_clone(&self) -> anyhow::Result<Target> {
+        const WRITE: u64 = 256 << 10;
+        let mut target = self.stampede(",clone=ephemeral,stage=os,on-lost=fresh")?;
+        let mut storm = Command::new(self.setup.tools.join("storm"));
+        storm.args(["seq", "--bs", "256k", "--depth", "8", "--read", "0", "--destroy", "--quiet"]);
+        storm.args(["--ops", &self.setup.disk_bytes.div_ceil(WRITE).to_string()]).arg(&target.url);
+        run(&mut storm)?;
+        target.rss_before_kib = resident_kib(target.pid);
+        Ok(target)
+    }
+
+    fn stampede(&self, options: &str) -> anyhow::Result<Target> {
         let program = self.setup.stampede.clone();
         let control = self.folder.join("control");
         let state = self.folder.join("state");
@@ -212,7 +231,10 @@ impl Place<'_> {
         let mut command = pinned(&self.setup.cores, &program);
         command.args(["serve", "--listen", &self.listen(), "--cores", &self.setup.cores]);
         command.arg("--state-dir").arg(&state).arg("--control").arg(&control);
-        command.arg("--target").arg(format!("compare={}", self.setup.disk.display()));
+        command.arg("--target").arg(format!("compare={}{options}", self.setup.disk.display()));
+        if !options.is_empty() {
+            command.args(["--arena", &(self.setup.disk_bytes + (64 << 20)).to_string()]);
+        }
         let running = self.up("stampede", command, Duration::from_secs(10))?;
         Ok(self.target(running, 0, Counters::Stampede { program, control }))
     }

@@ -46,7 +46,7 @@ pub(crate) struct Common {
     /// Cores of the client's threads, one thread each: 1 or 0,2 or 2-5; without it one thread that is not pinned
     #[arg(long, value_name = "LIST", value_parser = CoresParser)]
     pub(crate) cores: Option<Cores>,
-    /// InitiatorName; {n} stands for the session's number
+    /// InitiatorName; an n in braces, as in the default, stands for the session's number
     #[arg(long, value_name = "TEMPLATE", default_value = "iqn.2026-11.io.stampede:storm-{n}")]
     pub(crate) initiator_name: String,
     /// Demand CRC32C header digests
