@@ -139,7 +139,11 @@ impl Bench<'_> {
                 // One folder each, also where two clients drive the same kind.
                 let folder = self.setup.folder.join(format!("{}-{}", workload.name, candidate.client.name()));
                 let setup = Setup { folder, ..self.setup.clone() };
-                Target::start(*kind, &setup, workload, self.interrupt)
+                let mut target = Target::start(*kind, &setup, workload, self.interrupt)?;
+                if workload.pattern == Pattern::Idle {
+                    target.settle(self.interrupt)?;
+                }
+                Ok(target)
             }
         }
     }

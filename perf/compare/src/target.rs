@@ -21,7 +21,7 @@ const IQN: &str = "iqn.2026-11.io.stampede:compare";
 pub(crate) enum Kind {
     /// Stampede, serving the disk as it is
     Stampede,
-    /// Stampede, serving an ephemeral clone of the disk, every block of which was written: it lies in the arena
+    /// Stampede, serving an ephemeral clone, every block of which was written: it lies in the arena
     StampedeClone,
     /// The null target: iSCSI with nothing behind it
     Null,
@@ -120,7 +120,7 @@ impl Target {
         let port = free_port()?;
         let place = Place { setup, folder: &folder, port, interrupt };
         match kind {
-            Kind::Stampede => place.stampede(""),
+            Kind::Stampede => place.stampede(&setup.disk, ""),
             Kind::StampedeClone => place.stampede_clone(),
             Kind::Null => place.null(),
             Kind::Floor => place.floor(workload),
@@ -135,6 +135,24 @@ impl Target {
     pub(crate) fn external(url: &str, pid: u32) -> Self {
         let rss_before_kib = resident_kib(pid);
         Self { url: url.to_owned(), pid, rss_before_kib, counters: Counters::None, _running: None }
+    }
+
+    /// Waits until its memory stays what it is, and notes how much that is: what a target registers with the kernel
+    /// may come a moment after it listens, and is no session's.
+    pub(crate) fn settle(&mut self, interrupt: &Interrupt) -> anyhow::Result<()> {
+        const LOOKS: u32 = 40;
+        let mut same = 0;
+        for _ in 0..LOOKS {
+            interrupt.check()?;
+            std::thread::sleep(Duration::from_millis(250));
+            let now = resident_kib(self.pid);
+            same = if now == self.rss_before_kib { same + 1 } else { 0 };
+            self.rss_before_kib = now;
+            if same >= 8 {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// What it has counted since it started, if it counts.
@@ -214,7 +232,10 @@ impl Place<'_> {
     /// Every block of the clone is written before it is measured, so that none is read from the golden.
     fn stampede_clone(&self) -> anyhow::Result<Target> {
         const WRITE: u64 = 256 << 10;
-        let mut target = self.stampede(",clone=ephemeral,stage=os,on-lost=fresh")?;
+        // The disk itself is open for writing by others. The golden is a hole of its size: all of it is written over.
+        let golden = self.folder.join("golden.raw");
+        std::fs::File::create(&golden)?.set_len(self.setup.disk_bytes)?;
+        let mut target = self.stampede(&golden, ",clone=ephemeral,stage=os,on-lost=fresh")?;
         let mut storm = Command::new(self.setup.tools.join("storm"));
         storm.args(["seq", "--bs", "256k", "--depth", "8", "--read", "0", "--destroy", "--quiet"]);
         storm.args(["--ops", &self.setup.disk_bytes.div_ceil(WRITE).to_string()]).arg(&target.url);
@@ -223,7 +244,7 @@ impl Place<'_> {
         Ok(target)
     }
 
-    fn stampede(&self, options: &str) -> anyhow::Result<Target> {
+    fn stampede(&self, image: &Path, options: &str) -> anyhow::Result<Target> {
         let program = self.setup.stampede.clone();
         let control = self.folder.join("control");
         let state = self.folder.join("state");
@@ -231,7 +252,7 @@ impl Place<'_> {
         let mut command = pinned(&self.setup.cores, &program);
         command.args(["serve", "--listen", &self.listen(), "--cores", &self.setup.cores]);
         command.arg("--state-dir").arg(&state).arg("--control").arg(&control);
-        command.arg("--target").arg(format!("compare={}{options}", self.setup.disk.display()));
+        command.arg("--target").arg(format!("compare={}{options}", image.display()));
         if !options.is_empty() {
             command.args(["--arena", &(self.setup.disk_bytes + (64 << 20)).to_string()]);
         }
