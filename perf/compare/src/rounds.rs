@@ -220,7 +220,8 @@ mod tests {
 
     #[test]
     fn every_target_meets_every_client_and_the_floor_its_own() {
-        assert_eq!(names(&[]), ["stampede", "null", "floor", "tgt", "tgt-aio", "istgt"]);
+        let all = ["stampede", "stampede-clone", "null", "floor", "tgt", "tgt-aio", "istgt"];
+        assert_eq!(names(&[]), all);
         let two =
             ["--only", "floor,tgt", "--client", "storm,iscsi-perf", "--target", "x=iscsi://h/i/0,pid=1"];
         assert_eq!(names(&["--only", "tgt,null", "--bars"]), ["tgt", "null", "tgt (iscsi-perf)"]);
