@@ -179,7 +179,8 @@ impl Session {
                 }
                 Frame::Data(data) => collected.extend_from_slice(data),
                 Frame::End { .. } => {
-                    let ended = self.connection.end_pdu(&collected, true, 1, &mut self.output);
+                    let header = self.framer.header();
+                    let ended = self.connection.end_pdu(header, &collected, true, 1, &mut self.output);
                     assert!(ended.is_ok(), "the login request is understood");
                 }
             }
@@ -204,7 +205,7 @@ impl Session {
                     connection.begin_pdu(self.framer.header(), DataGrant::default(), 2, output).map(drop)
                 }
                 Frame::Data(_) => Ok(()),
-                Frame::End { .. } => connection.end_pdu(&[], true, 2, output),
+                Frame::End { .. } => connection.end_pdu(self.framer.header(), &[], true, 2, output),
             };
             assert!(taken.is_ok(), "commands in order are taken");
         }

@@ -186,7 +186,8 @@ impl World {
                         assert!(len <= seen);
                     }
                     let (connection, engine) = (&mut self.connection, &mut self.engine);
-                    if connection.end_pdu(&collected, data_digest_ok, self.now_ns, engine).is_err() {
+                    let (header, ok) = (self.framer.header(), data_digest_ok);
+                    if connection.end_pdu(header, &collected, ok, self.now_ns, engine).is_err() {
                         return false;
                     }
                     if self.connection.phase() == Phase::Deciding {

@@ -73,8 +73,8 @@ pub struct Connection {
 /// The state of a connection, with what only that state has.
 #[derive(Debug)]
 enum State {
-    /// Login; with the header of the Login Request whose payload is arriving.
-    Login(Box<Login>, Option<Bhs>),
+    /// Login.
+    Login(Box<Login>),
     /// The login waits for [`Connection::admitted`].
     Deciding(Box<Login>),
     /// Full-feature phase, also after its end as long as tasks are left.
@@ -93,7 +93,7 @@ impl Connection {
         peer: SocketAddr,
         now_ns: u64,
     ) -> Self {
-        let state = State::Login(Box::default(), None);
+        let state = State::Login(Box::default());
         Self { session, settings, local, peer, accepted_ns: now_ns, heard_ns: now_ns, state }
     }
 
@@ -112,7 +112,7 @@ impl Connection {
         let bhs = header.bhs();
         match &mut self.state {
             State::Session(session) => session.begin(header, grant, out),
-            State::Login(_, current) => {
+            State::Login(_) => {
                 let len = bhs.data_segment_len();
                 if bhs.try_view::<pdu::LoginRequest>().is_none() {
                     return Err(Violation::by(ViolationKind::NotALogin, bhs));
@@ -120,7 +120,6 @@ impl Connection {
                 if len > self.settings.text_bytes_max {
                     return Err(Violation::by(ViolationKind::SegmentTooLong, bhs));
                 }
-                *current = Some(*bhs);
                 Ok(if len == 0 { Disposition::None } else { Disposition::Collect })
             }
             State::Deciding(_) => Err(Violation::by(ViolationKind::Impatient, bhs)),
@@ -128,12 +127,14 @@ impl Connection {
         }
     }
 
-    /// The PDU just begun is complete; only now it acts. `collected` is its payload if that was to be collected.
+    /// The PDU just begun, by this `header`, is complete; only now it acts. `collected` is its payload if that was to
+    /// be collected.
     ///
     /// # Errors
     /// As [`Connection::begin_pdu`].
     pub fn end_pdu(
         &mut self,
+        header: &Header,
         collected: &[u8],
         data_digest_ok: bool,
         now_ns: u64,
@@ -141,11 +142,9 @@ impl Connection {
     ) -> Result<(), Violation> {
         self.heard_ns = self.heard_ns.max(now_ns);
         match &mut self.state {
-            State::Session(session) => session.end(collected, data_digest_ok, out),
-            State::Login(_, current) => {
-                if let Some(bhs) = current.take() {
-                    self.login_request(&bhs, collected, out);
-                }
+            State::Session(session) => session.end(header, collected, data_digest_ok, out),
+            State::Login(_) => {
+                self.login_request(header.bhs(), collected, out);
                 Ok(())
             }
             State::Deciding(_) | State::Closed => Ok(()),
@@ -153,7 +152,7 @@ impl Connection {
     }
 
     fn login_request(&mut self, bhs: &Bhs, text: &[u8], out: &mut impl Output) {
-        let State::Login(login, _) = &mut self.state else { return };
+        let State::Login(login) = &mut self.state else { return };
         match login.receive(pdu::LoginRequest::from_bhs(bhs), text, &self.settings, out) {
             Progress::Answered => {}
             Progress::Refused(status) => {
@@ -251,6 +250,7 @@ impl Connection {
 
     /// The task of this key, if it is still in the table.
     #[must_use]
+    #[inline]
     pub fn task(&self, task: TaskKey) -> Option<&Task> {
         self.full_feature()?.tasks().at(task)
     }
@@ -414,6 +414,7 @@ impl Connection {
         self.full_feature().map_or(0, |session| session.tasks().capacity())
     }
 
+    #[inline]
     fn full_feature(&self) -> Option<&FullFeature> {
         match &self.state {
             State::Session(session) => Some(session),

@@ -1,9 +1,6 @@
 //! The task table: a bounded slab, found by key or by Initiator Task Tag.
 
-use stampede_wire::RESERVED_TAG;
-
-use crate::task::Facts;
-use crate::{Task, TaskKey};
+use crate::{Task, TaskKey, full_feature::Collection, task::Facts};
 
 /// Slots beyond the command window, for commands marked for immediate delivery (RFC 7143 4.2.2.1 wants at least
 /// one).
@@ -21,8 +18,9 @@ pub(crate) struct TaskTable {
     slots: Vec<Slot>,
     /// The first slot of each chain of tags: a power of two of them, at least as many as slots, unless there are none.
     chains: Vec<u16>,
-    /// Vacant slots, the one that was left last on top.
-    free: Vec<u16>,
+    /// The first vacant slot: the one that was left last.
+    vacant: u16,
+    len: u16,
     max: u16,
     /// Of the latest task. It counts for all slots together, so that a key stays dead when the table was given back.
     generation: u32,
@@ -31,9 +29,18 @@ pub(crate) struct TaskTable {
 #[derive(Debug)]
 struct Slot {
     generation: u32,
-    /// The next slot of the same chain.
+    /// The next slot of the same chain of tags, or of the vacant slots.
     next: u16,
     task: Option<Task>,
+}
+
+/// Why a task was not taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Refused {
+    /// There is one with its tag.
+    TagInUse,
+    /// There are as many as there may be.
+    Full,
 }
 
 impl TaskTable {
@@ -41,11 +48,12 @@ impl TaskTable {
     pub(crate) fn new(window: u16) -> Self {
         let max = (usize::from(window) + IMMEDIATE_MAX).min(usize::from(NONE));
         let max = u16::try_from(max).unwrap_or(NONE);
-        Self { slots: Vec::new(), chains: Vec::new(), free: Vec::new(), max, generation: 0 }
+        Self { slots: Vec::new(), chains: Vec::new(), vacant: NONE, len: 0, max, generation: 0 }
     }
 
+    #[inline]
     pub(crate) fn len(&self) -> usize {
-        self.slots.len() - self.free.len()
+        usize::from(self.len)
     }
 
     /// The most tasks that it holds.
@@ -60,39 +68,59 @@ impl TaskTable {
 
     /// Gives the memory back, if there is no task.
     pub(crate) fn shrink(&mut self) {
-        if self.len() == 0 {
-            (self.slots, self.chains, self.free) = (Vec::new(), Vec::new(), Vec::new());
+        if self.len == 0 {
+            (self.slots, self.chains, self.vacant) = (Vec::new(), Vec::new(), NONE);
         }
     }
 
-    /// Adds a task whose tag is not in the table; `None` when the table is full.
-    pub(crate) fn insert(&mut self, task: Task) -> Option<TaskKey> {
-        if self.free.is_empty() {
+    /// Adds a task.
+    ///
+    /// # Errors
+    /// See [`Refused`].
+    #[inline]
+    pub(crate) fn insert(&mut self, task: Task) -> Result<TaskKey, Refused> {
+        if self.find(task.itt()).is_some() {
+            return Err(Refused::TagInUse);
+        }
+        if self.vacant == NONE {
             self.grow();
         }
-        let index = self.free.pop()?;
-        let chain = self.chain(task.itt);
+        let (index, chain) = (self.vacant, self.chain(task.itt()));
+        let Some((slot, first)) = self.slots.get_mut(usize::from(index)).zip(self.chains.get_mut(chain))
+        else {
+            return Err(Refused::Full);
+        };
         self.generation = self.generation.wrapping_add(1);
-        let slot = &mut self.slots[usize::from(index)];
-        slot.generation = self.generation;
-        slot.next = std::mem::replace(&mut self.chains[chain], index);
-        slot.task = Some(task);
-        Some(TaskKey { index, generation: self.generation })
+        self.vacant = slot.next;
+        *slot = Slot { generation: self.generation, next: *first, task: Some(task) };
+        *first = index;
+        self.len += 1;
+        Ok(TaskKey { index, generation: self.generation })
     }
 
     /// Removes a task and says what its end needs to know.
+    #[inline]
     pub(crate) fn remove(&mut self, key: TaskKey) -> Option<Facts> {
-        let facts = self.at(key)?.facts();
-        self.unchain(key.index, facts.itt);
-        self.slots[usize::from(key.index)].task = None;
-        self.free.push(key.index);
+        let chain = self.chain(self.at(key)?.itt());
+        let slot = self.slots.get_mut(usize::from(key.index))?;
+        let facts = slot.task.as_ref()?.facts();
+        slot.task = None;
+        let next = std::mem::replace(&mut slot.next, self.vacant);
+        self.vacant = key.index;
+        self.len -= 1;
+        match self.chains.get_mut(chain) {
+            Some(first) if *first == key.index => *first = next,
+            _ => self.unchain(chain, key.index, next),
+        }
         Some(facts)
     }
 
+    #[inline]
     pub(crate) fn at(&self, key: TaskKey) -> Option<&Task> {
         self.slots.get(usize::from(key.index)).filter(|slot| slot.generation == key.generation)?.task.as_ref()
     }
 
+    #[inline]
     pub(crate) fn at_mut(&mut self, key: TaskKey) -> Option<&mut Task> {
         self.slots
             .get_mut(usize::from(key.index))
@@ -101,14 +129,18 @@ impl TaskTable {
             .as_mut()
     }
 
+    /// The write data of a task, while it is arriving.
+    #[inline]
+    pub(crate) fn collecting(&mut self, key: TaskKey) -> Option<&mut Collection> {
+        self.at_mut(key)?.collecting()
+    }
+
     /// The task of this Initiator Task Tag.
+    #[inline]
     pub(crate) fn find(&self, itt: u32) -> Option<TaskKey> {
-        if itt == RESERVED_TAG || self.chains.is_empty() {
-            return None;
-        }
-        let mut index = self.chains[self.chain(itt)];
+        let mut index = *self.chains.get(self.chain(itt))?;
         while let Some(slot) = self.slots.get(usize::from(index)) {
-            if slot.task.as_ref().is_some_and(|task| task.itt == itt) {
+            if slot.task.as_ref().is_some_and(|task| task.itt() == itt) {
                 return Some(TaskKey { index, generation: slot.generation });
             }
             index = slot.next;
@@ -117,6 +149,7 @@ impl TaskTable {
     }
 
     /// The key of the task in slot `index`, if there is one.
+    #[inline]
     pub(crate) fn key(&self, index: usize) -> Option<TaskKey> {
         let slot = self.slots.get(index)?;
         slot.task.as_ref()?;
@@ -128,20 +161,16 @@ impl TaskTable {
     }
 
     /// The chain of a tag. Tags are mostly counted up, but may be anything: a multiplication spreads them.
+    #[inline]
     fn chain(&self, itt: u32) -> usize {
         const GOLDEN_RATIO: u32 = 0x9e37_79b9;
         let spread = itt.wrapping_mul(GOLDEN_RATIO);
-        (spread ^ spread >> 16) as usize & (self.chains.len().max(1) - 1)
+        (spread ^ spread >> 16) as usize & self.chains.len().wrapping_sub(1)
     }
 
-    fn unchain(&mut self, index: u16, itt: u32) {
-        let chain = self.chain(itt);
-        let next = self.slots[usize::from(index)].next;
-        let mut at = self.chains[chain];
-        if at == index {
-            self.chains[chain] = next;
-            return;
-        }
+    /// Takes slot `index`, which `next` follows and which is not the first, out of a chain.
+    fn unchain(&mut self, chain: usize, index: u16, next: u16) {
+        let mut at = self.chains.get(chain).copied().unwrap_or(NONE);
         while let Some(slot) = self.slots.get_mut(usize::from(at)) {
             if slot.next == index {
                 slot.next = next;
@@ -156,17 +185,20 @@ impl TaskTable {
     fn grow(&mut self) {
         let old = self.slots.len();
         let new = (old * 2).max(FIRST_SLOTS).min(self.capacity());
+        if new == old {
+            return;
+        }
+        let number = |index| u16::try_from(index).unwrap_or(NONE);
         self.slots.reserve_exact(new - old);
-        self.slots.resize_with(new, || Slot { generation: 0, next: NONE, task: None });
         // Low slots first, so that the engine's array beside the table stays short.
-        self.free.reserve_exact(new);
-        self.free.extend((old..new).rev().map(|index| u16::try_from(index).unwrap_or(NONE)));
+        let next = |index| if index + 1 < new { number(index + 1) } else { NONE };
+        self.slots.extend((old..new).map(|index| Slot { generation: 0, next: next(index), task: None }));
+        self.vacant = number(old);
         self.chains = vec![NONE; new.next_power_of_two()];
         for index in 0..old {
-            let Some(itt) = self.slots[index].task.as_ref().map(|task| task.itt) else { continue };
+            let Some(itt) = self.slots[index].task.as_ref().map(Task::itt) else { continue };
             let chain = self.chain(itt);
-            let first = u16::try_from(index).unwrap_or(NONE);
-            self.slots[index].next = std::mem::replace(&mut self.chains[chain], first);
+            self.slots[index].next = std::mem::replace(&mut self.chains[chain], number(index));
         }
     }
 }
@@ -174,27 +206,26 @@ impl TaskTable {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::full_feature::Collection;
     use crate::task::State;
     use proptest::prelude::*;
-    use stampede_wire::{Lun, Sn, pdu::TaskAttribute};
+    use stampede_wire::{
+        Lun,
+        pdu::{InitiatorSns, ScsiCommand, TaskAttribute},
+    };
     use std::collections::BTreeMap;
 
     fn task(itt: u32) -> Task {
         Task {
-            itt,
-            cmd_sn: Sn(itt),
-            lun: Lun::default(),
-            cdb: [0; 16],
+            command: ScsiCommand::new(
+                itt,
+                Lun::ZERO,
+                TaskAttribute::Simple,
+                &[0; 16],
+                InitiatorSns::default(),
+            ),
             cdb_long: false,
-            expected: 0,
-            read: false,
-            write: false,
-            immediate: false,
-            attribute: TaskAttribute::Simple,
-            wanted: 0,
-            r2ts: 0,
-            state: State::Collecting(Collection::new(0, 0, None)),
+            state: State::Collecting,
+            collection: Collection::new(0, 0, None, 0, 0),
         }
     }
 
@@ -203,7 +234,7 @@ mod tests {
         let mut table = TaskTable::new(20);
         assert_eq!((table.capacity(), table.slots_len()), (28, 0));
         let keys: Vec<_> = (0..28).map(|itt| table.insert(task(itt)).unwrap()).collect();
-        assert_eq!(table.insert(task(99)), None);
+        assert_eq!(table.insert(task(99)), Err(Refused::Full));
         table.shrink();
         assert_eq!(table.slots_len(), 28, "tasks keep their places");
         for key in &keys {
@@ -226,9 +257,10 @@ mod tests {
                 let itt = if spread { number << 27 } else { number };
                 match (what, model.get(&itt).copied()) {
                     (0 | 1, None) => match table.insert(task(itt)) {
-                        Some(key) => { model.insert(itt, key); }
-                        None => prop_assert_eq!(model.len(), table.capacity()),
+                        Ok(key) => { model.insert(itt, key); }
+                        Err(why) => prop_assert_eq!((why, model.len()), (Refused::Full, table.capacity())),
                     },
+                    (0 | 1, Some(_)) => prop_assert_eq!(table.insert(task(itt)), Err(Refused::TagInUse)),
                     (2, Some(key)) => {
                         prop_assert_eq!(table.remove(key).map(|facts| facts.itt), Some(itt));
                         prop_assert!(table.remove(key).is_none());
@@ -240,7 +272,7 @@ mod tests {
                 prop_assert_eq!(table.len(), model.len());
                 for (itt, key) in &model {
                     prop_assert_eq!(table.find(*itt), Some(*key));
-                    prop_assert_eq!(table.at(*key).map(|task| task.itt), Some(*itt));
+                    prop_assert_eq!(table.at(*key).map(Task::itt), Some(*itt));
                 }
                 prop_assert_eq!(table.find(itt), model.get(&itt).copied());
             }

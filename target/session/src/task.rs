@@ -1,7 +1,10 @@
 //! Tasks: the SCSI commands of a session that are in the target.
 
 pub use stampede_wire::pdu::TaskAttribute;
-use stampede_wire::{Lun, Sn};
+use stampede_wire::{
+    Lun, Sn,
+    pdu::{CommandFlags, ScsiCommand},
+};
 
 use crate::full_feature::Collection;
 
@@ -18,113 +21,126 @@ pub struct TaskKey {
 }
 
 /// A SCSI command in the target, as the engine may see it.
+///
+/// It is kept as it came: what nobody asks for is never taken apart.
 #[derive(Clone, Debug)]
 pub struct Task {
-    pub(crate) itt: u32,
-    pub(crate) cmd_sn: Sn,
-    pub(crate) lun: Lun,
-    pub(crate) cdb: [u8; 16],
+    pub(crate) command: ScsiCommand,
     pub(crate) cdb_long: bool,
-    pub(crate) expected: u32,
-    pub(crate) read: bool,
-    pub(crate) write: bool,
-    pub(crate) immediate: bool,
-    pub(crate) attribute: TaskAttribute,
-    pub(crate) wanted: u32,
-    /// R2Ts that were sent for it, once it runs.
-    pub(crate) r2ts: u32,
     pub(crate) state: State,
+    pub(crate) collection: Collection,
 }
 
 impl Task {
     /// Initiator Task Tag.
     #[must_use]
-    pub const fn itt(&self) -> u32 {
-        self.itt
+    #[inline]
+    pub fn itt(&self) -> u32 {
+        self.command.initiator_task_tag()
     }
 
     /// CmdSN of the command.
     #[must_use]
-    pub const fn cmd_sn(&self) -> Sn {
-        self.cmd_sn
+    #[inline]
+    pub fn cmd_sn(&self) -> Sn {
+        self.command.cmd_sn()
     }
 
     /// The LUN field; [`Lun::decode`] gives its number.
     #[must_use]
-    pub const fn lun(&self) -> Lun {
-        self.lun
+    #[inline]
+    pub fn lun(&self) -> Lun {
+        self.command.lun()
     }
 
     /// The first 16 bytes of the CDB.
     #[must_use]
-    pub const fn cdb(&self) -> &[u8; 16] {
-        &self.cdb
+    #[inline]
+    pub fn cdb(&self) -> &[u8; 16] {
+        self.command.cdb()
     }
 
     /// Whether the CDB is longer than 16 bytes (its rest came in an AHS, which is not kept).
     #[must_use]
+    #[inline]
     pub const fn cdb_long(&self) -> bool {
         self.cdb_long
     }
 
     /// Expected Data Transfer Length, bytes.
     #[must_use]
-    pub const fn expected_len(&self) -> u32 {
-        self.expected
+    #[inline]
+    pub fn expected_len(&self) -> u32 {
+        self.command.expected_data_transfer_length()
     }
 
     /// The R bit: the initiator expects data.
     #[must_use]
-    pub const fn is_read(&self) -> bool {
-        self.read
+    #[inline]
+    pub fn is_read(&self) -> bool {
+        self.command.flags().contains(CommandFlags::READ)
     }
 
     /// The W bit: the initiator has data to send.
     #[must_use]
-    pub const fn is_write(&self) -> bool {
-        self.write
+    #[inline]
+    pub fn is_write(&self) -> bool {
+        self.command.flags().contains(CommandFlags::WRITE)
     }
 
     /// Whether the command was marked for immediate delivery.
     #[must_use]
-    pub const fn is_immediate(&self) -> bool {
-        self.immediate
+    #[inline]
+    pub fn is_immediate(&self) -> bool {
+        self.command.immediate()
     }
 
     /// The task attribute; a reserved one counts as simple.
     #[must_use]
-    pub const fn attribute(&self) -> TaskAttribute {
-        self.attribute
+    #[inline]
+    pub fn attribute(&self) -> TaskAttribute {
+        self.command.attribute().unwrap_or(TaskAttribute::Simple)
     }
 
     /// Bytes of write data that the target wanted, at most the Expected Data Transfer Length.
     #[must_use]
+    #[inline]
     pub const fn wanted_len(&self) -> u32 {
-        self.wanted
+        self.collection.wanted()
     }
 
     /// Bytes of write data that have arrived, of those wanted, without gaps from the start.
     #[must_use]
     pub fn received_len(&self) -> u32 {
-        match &self.state {
-            State::Collecting(collection) => collection.received().min(self.wanted),
-            State::Running | State::Killed => self.wanted,
+        match self.state {
+            State::Collecting => self.collection.received().min(self.wanted_len()),
+            State::Running | State::Killed => self.wanted_len(),
         }
     }
 
+    /// Its write data, while that is arriving.
+    #[inline]
+    pub(crate) fn collecting(&mut self) -> Option<&mut Collection> {
+        matches!(self.state, State::Collecting).then_some(&mut self.collection)
+    }
+
     /// What its end needs to know.
+    #[inline]
     pub(crate) fn facts(&self) -> Facts {
-        let r2ts = match &self.state {
-            State::Collecting(collection) => collection.r2ts_sent(),
-            State::Running | State::Killed => self.r2ts,
-        };
-        let Self { itt, expected, read, write, immediate, .. } = *self;
-        Facts { itt, expected, read, write, immediate, r2ts }
+        Facts {
+            itt: self.itt(),
+            expected: self.expected_len(),
+            flags: self.command.flags(),
+            immediate: self.is_immediate(),
+            state: self.state,
+            r2ts: self.collection.r2ts_sent(),
+        }
     }
 
     /// Whether the task was killed (by task management, or because its session ended): its result is not sent, and
     /// the engine calls `forget` when its I/O is over.
     #[must_use]
+    #[inline]
     pub const fn killed(&self) -> bool {
         matches!(self.state, State::Killed)
     }
@@ -135,18 +151,19 @@ impl Task {
 pub(crate) struct Facts {
     pub(crate) itt: u32,
     pub(crate) expected: u32,
-    pub(crate) read: bool,
-    pub(crate) write: bool,
+    /// R and W.
+    pub(crate) flags: CommandFlags,
     pub(crate) immediate: bool,
+    pub(crate) state: State,
     /// R2Ts that were sent for it.
     pub(crate) r2ts: u32,
 }
 
 /// Who has a task.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum State {
     /// The session layer: its write data is arriving.
-    Collecting(Collection),
+    Collecting,
     /// The engine.
     Running,
     /// The engine, which is to forget it.

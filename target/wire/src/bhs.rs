@@ -108,6 +108,7 @@ impl Bhs {
     }
 
     /// The big-endian word at `at`; 0 past the end, which no caller asks for.
+    #[inline]
     fn word(&self, at: usize) -> u32 {
         self.0[at..].first_chunk().map_or(0, |bytes| u32::from_be_bytes(*bytes))
     }

@@ -139,8 +139,10 @@ enum State {
     Rest { filled: u16 },
     /// `left` payload bytes are still to come.
     Data { left: u32 },
-    /// `filled` of the padding and data digest bytes are here.
+    /// `filled` of the padding and data digest bytes are here; there are such bytes.
     Tail { filled: u8 },
+    /// Every byte is here.
+    Complete,
     /// The stream is lost.
     Failed(FrameError),
 }
@@ -227,6 +229,10 @@ impl Framer {
             State::Rest { filled } => self.rest_in_pieces(filled, input),
             State::Data { left } => Ok(self.data(left, input)),
             State::Tail { filled } => Ok(self.tail(filled, input)),
+            State::Complete => {
+                self.state = State::Bhs { filled: 0 };
+                Ok(Some(Frame::End { data_digest_ok: true }))
+            }
             State::Failed(error) => Err(error),
         }
     }
@@ -287,7 +293,7 @@ impl Framer {
             return self.fail(FrameError::DataSegmentTooLong { len, max: self.max_data_segment });
         }
         self.crc = Crc32c::new();
-        self.state = if len == 0 { State::Tail { filled: 0 } } else { State::Data { left: len } };
+        self.state = if len == 0 { State::Complete } else { State::Data { left: len } };
         Ok(Some(Frame::Header))
     }
 
@@ -303,28 +309,33 @@ impl Framer {
         }
         // `data` is at most `left` bytes long.
         let left = left - data.len() as u32;
-        self.state = if left == 0 { State::Tail { filled: 0 } } else { State::Data { left } };
+        self.state = match left {
+            0 if self.digests.data || self.padding() != 0 => State::Tail { filled: 0 },
+            0 => State::Complete,
+            left => State::Data { left },
+        };
         Some(Frame::Data(data))
     }
 
-    /// Padding and data digest. A PDU without data has neither (RFC 7143 11.2.3).
+    /// Bytes of padding behind the data of the PDU under way.
     #[inline]
+    fn padding(&self) -> usize {
+        pad4(self.header.bhs.data_segment_len() as usize)
+    }
+
+    /// Padding and data digest. A PDU without data has neither (RFC 7143 11.2.3).
     fn tail<'i>(&mut self, filled: u8, input: &mut &'i [u8]) -> Option<Frame<'i>> {
-        let len = self.header.bhs.data_segment_len() as usize;
-        let padding = pad4(len);
-        let has_digest = self.digests.data && len != 0;
-        let needed = if has_digest { padding + DIGEST_LEN } else { padding };
+        let padding = self.padding();
+        let needed = if self.digests.data { padding + DIGEST_LEN } else { padding };
+        let taken = fill(&mut self.tail[..needed], usize::from(filled), input);
+        if taken < needed {
+            self.state = State::Tail { filled: taken as u8 };
+            return None;
+        }
         let mut data_digest_ok = true;
-        if needed != 0 {
-            let taken = fill(&mut self.tail[..needed], usize::from(filled), input);
-            if taken < needed {
-                self.state = State::Tail { filled: taken as u8 };
-                return None;
-            }
-            if has_digest {
-                self.crc.update(&self.tail[..padding]);
-                data_digest_ok = self.crc.finish() == wire_digest(&self.tail[padding..needed]);
-            }
+        if self.digests.data {
+            self.crc.update(&self.tail[..padding]);
+            data_digest_ok = self.crc.finish() == wire_digest(&self.tail[padding..needed]);
         }
         self.state = State::Bhs { filled: 0 };
         Some(Frame::End { data_digest_ok })

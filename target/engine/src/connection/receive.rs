@@ -212,7 +212,8 @@ impl Receiver {
     ) -> Result<(), Broken> {
         let now_ns = front.now_ns;
         let mut sink = Sink { key, side, front };
-        let ended = session.end_pdu(&self.collected, data_digest_ok, now_ns, &mut sink);
+        let header = self.framer.header();
+        let ended = session.end_pdu(header, &self.collected, data_digest_ok, now_ns, &mut sink);
         self.collected.clear();
         self.disposition = Disposition::None;
         self.take_agreed(side);

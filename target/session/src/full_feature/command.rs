@@ -4,7 +4,7 @@ use stampede_wire::{
     RESERVED_TAG,
     ahs::{Ahs, segments},
     frame::Header,
-    pdu::{CommandFlags, Pdu, ReadyToTransfer, RejectReason, ScsiCommand, TaskAttribute, status},
+    pdu::{CommandFlags, Pdu, ReadyToTransfer, RejectReason, ScsiCommand, status},
 };
 
 use super::{
@@ -12,7 +12,10 @@ use super::{
     collection::{Collection, Fault},
     dropped,
 };
-use crate::{CommandResult, DataGrant, Disposition, OutData, Output, Task, TaskKey, Transfer, task::State};
+use crate::{
+    CommandResult, DataGrant, Disposition, OutData, Output, Task, TaskKey, Transfer, table::Refused,
+    task::State,
+};
 
 /// Fixed-format sense data of ABORTED COMMAND, as RFC 7143 11.4.7.2 assigns it to transport faults.
 const fn aborted_command(asc: u8, ascq: u8) -> [u8; 18] {
@@ -48,6 +51,7 @@ impl Fault {
 
 impl FullFeature {
     /// A command whose turn it is. Every way out of here answers it, now or at its end.
+    #[inline]
     pub(super) fn begin_command(
         &mut self,
         header: &Header,
@@ -55,36 +59,30 @@ impl FullFeature {
         grant: DataGrant,
         out: &mut impl Output,
     ) -> Disposition {
-        let bhs = pdu.bhs();
-        let itt = pdu.initiator_task_tag();
-        let Some(extra) = additional_headers(header.ahs()) else {
-            return self.begin_rejected(bhs, RejectReason::InvalidPduField);
-        };
-        if itt == RESERVED_TAG {
-            return self.begin_rejected(bhs, RejectReason::InvalidPduField);
-        }
-        if self.tasks.find(itt).is_some() {
-            return self.begin_rejected(bhs, RejectReason::TaskInProgress);
-        }
-        let task = self.task_of(pdu, extra, grant);
         let len = pdu.data_segment_len();
-        let keep = match &task.state {
-            State::Collecting(collection) if collection.fault().is_none() => len.min(task.wanted),
-            _ => 0,
+        let ahs = header.ahs();
+        let extra = if ahs.is_empty() { Some(Extra::default()) } else { additional_headers(ahs) };
+        let (Some(extra), false) = (extra, pdu.initiator_task_tag() == RESERVED_TAG) else {
+            return self.begin_rejected(len, RejectReason::InvalidPduField);
         };
-        // Only immediate commands can find the table full: the window promises no more than there are slots.
-        let Some(key) = self.tasks.insert(task) else {
-            return self.begin_rejected(bhs, RejectReason::TooManyImmediateCommands);
+        let task = self.task_of(pdu, extra, grant);
+        let keep = if task.collection.fault().is_none() { len.min(task.wanted_len()) } else { 0 };
+        let key = match self.tasks.insert(task) {
+            Ok(key) => key,
+            Err(Refused::TagInUse) => return self.begin_rejected(len, RejectReason::TaskInProgress),
+            // Only immediate commands can find the table full: the window promises no more than there are slots.
+            Err(Refused::Full) => return self.begin_rejected(len, RejectReason::TooManyImmediateCommands),
         };
         if !pdu.immediate() {
             self.numbers.window.occupy();
         }
-        self.killed.reuse(itt);
-        self.current = Current::Command(key, *bhs);
+        self.killed.reuse(pdu.initiator_task_tag());
+        self.current = Current::Command(key);
         out.accept(key);
         if keep == 0 { dropped(len) } else { Disposition::Task { task: key, offset: 0, len: keep } }
     }
 
+    #[inline]
     fn task_of(&self, pdu: &ScsiCommand, extra: Extra, grant: DataGrant) -> Task {
         let parameters = &self.info.parameters;
         let (flags, expected) = (pdu.flags(), pdu.expected_data_transfer_length());
@@ -93,8 +91,9 @@ impl FullFeature {
         let limit = if write { parameters.first_burst.min(expected) } else { 0 };
         let more = write && !flags.contains(CommandFlags::FINAL);
         let wanted = if write { grant.wanted.min(expected) } else { 0 };
+        let unsolicited = (more && !parameters.initial_r2t).then_some(limit);
         let mut collection =
-            Collection::new(wanted, immediate_data, (more && !parameters.initial_r2t).then_some(limit));
+            Collection::new(wanted, immediate_data, unsolicited, parameters.max_burst, self.r2t_count);
         let unasked = immediate_data > limit || (immediate_data > 0 && !parameters.immediate_data);
         if unasked || (more && parameters.initial_r2t) {
             collection.fail(Fault::Unsolicited);
@@ -102,30 +101,16 @@ impl FullFeature {
         if extra.bidirectional || (read && write) {
             collection.fail(Fault::Bidirectional);
         }
-        Task {
-            itt: pdu.initiator_task_tag(),
-            cmd_sn: pdu.cmd_sn(),
-            lun: pdu.lun(),
-            cdb: *pdu.cdb(),
-            cdb_long: extra.long_cdb,
-            expected,
-            read,
-            write,
-            immediate: pdu.immediate(),
-            attribute: pdu.attribute().unwrap_or(TaskAttribute::Simple),
-            wanted,
-            r2ts: 0,
-            state: State::Collecting(collection),
-        }
+        Task { command: *pdu, cdb_long: extra.long_cdb, state: State::Collecting, collection }
     }
 
     /// Takes a collecting task as far as it goes: to the engine, to its failure, or to its next R2Ts.
+    #[inline]
     pub(super) fn proceed(&mut self, key: TaskKey, out: &mut impl Output) {
         let Some(task) = self.tasks.at_mut(key) else { return };
-        let State::Collecting(collection) = &mut task.state else { return };
+        let Some(collection) = task.collecting() else { return };
         match (collection.is_over(), collection.fault()) {
             (true, None) => {
-                task.r2ts = collection.r2ts_sent();
                 task.state = State::Running;
                 out.command(key);
             }
@@ -136,21 +121,20 @@ impl FullFeature {
 
     /// Sends the R2Ts that may be outstanding (RFC 7143 11.8).
     fn solicit(&mut self, key: TaskKey, out: &mut impl Output) {
-        let (burst, max) = (self.info.parameters.max_burst, self.info.parameters.max_outstanding_r2t);
+        let max = self.info.parameters.max_outstanding_r2t;
         loop {
             let Some(task) = self.tasks.at_mut(key) else { return };
-            let State::Collecting(collection) = &mut task.state else { return };
-            let tag = r2t_tag(key.index, self.r2t_count);
-            let Some((r2t_sn, r2t)) = collection.solicit(burst, max, tag) else { return };
+            let Some(r2t) = task.collection.solicit(max) else { return };
             self.r2t_count = self.r2t_count.wrapping_add(1);
-            let (itt, lun) = (task.itt, task.lun);
+            let (itt, lun, tag) = (task.itt(), task.lun(), r2t_tag(key.index, r2t.number));
             let sns = self.numbers.current();
-            let pdu = ReadyToTransfer::new(itt, lun, r2t.tag, r2t_sn, r2t.offset, r2t.len, sns);
+            let pdu = ReadyToTransfer::new(itt, lun, tag, r2t.r2t_sn, r2t.offset, r2t.len, sns);
             self.send(&pdu, OutData::None, out);
         }
     }
 
     /// Ends a command whose data did not come as it should.
+    #[cold]
     fn fail_collecting(&mut self, key: TaskKey, fault: Fault, out: &mut impl Output) {
         let result = CommandResult {
             status: status::CHECK_CONDITION,
@@ -159,15 +143,16 @@ impl FullFeature {
         };
         if let Some(task) = self.tasks.at(key).map(Task::facts) {
             self.drop_collecting(key, out);
-            self.send_status(key, task, &result, out);
+            self.send_status(key, &task, &result, out);
         }
     }
 }
 
-/// The Target Transfer Tag of an R2T: the task's slot, so that its Data-Out is found without a search, and a count,
-/// so that an old one is told from a new one. A slot index is never ffffh.
-const fn r2t_tag(index: u16, count: u16) -> u32 {
-    (index as u32) << 16 | count as u32
+/// The Target Transfer Tag of an R2T: the task's slot, so that its Data-Out is found without a search, and a number,
+/// so that an old one is told from a new one: a task counts on from the R2Ts that the session had sent when it came,
+/// which are no fewer than its slot ever had. A slot index is never ffffh.
+const fn r2t_tag(index: u16, number: u16) -> u32 {
+    (index as u32) << 16 | number as u32
 }
 
 /// The task slot in a Target Transfer Tag.
@@ -183,6 +168,7 @@ struct Extra {
 }
 
 /// Looks through the additional header segments; `None` when they are malformed or of an unknown type.
+#[cold]
 fn additional_headers(ahs: &[u8]) -> Option<Extra> {
     segments(ahs).try_fold(Extra::default(), |extra, segment| match segment.ok()? {
         Ahs::ExtendedCdb(_) => Some(Extra { long_cdb: true, ..extra }),

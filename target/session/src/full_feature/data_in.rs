@@ -12,8 +12,17 @@ pub(crate) struct Piece {
     pub(crate) last: bool,
 }
 
+impl Piece {
+    /// All `len` bytes of a read in one PDU.
+    #[inline]
+    pub(crate) const fn whole(len: u32) -> Self {
+        Self { offset: 0, len, data_sn: 0, ends_sequence: true, last: true }
+    }
+}
+
 /// Cuts `len` bytes into PDUs of at most `segment` bytes (the initiator's MaxRecvDataSegmentLength), in sequences of
 /// at most `burst` bytes (MaxBurstLength).
+#[inline]
 pub(crate) fn pieces(len: u32, segment: u32, burst: u32) -> Pieces {
     let burst = burst.max(1);
     Pieces { len, segment: segment.max(1), burst, offset: 0, left_in_burst: burst, data_sn: 0 }
@@ -33,6 +42,7 @@ pub(crate) struct Pieces {
 impl Iterator for Pieces {
     type Item = Piece;
 
+    #[inline]
     fn next(&mut self) -> Option<Piece> {
         let left = self.len - self.offset;
         if left == 0 {
@@ -58,6 +68,12 @@ impl Iterator for Pieces {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn what_fits_one_pdu_is_one_piece() {
+        assert_eq!(pieces(4096, 4096, 8192).collect::<Vec<_>>(), [Piece::whole(4096)]);
+        assert_eq!(pieces(4096, 8192, 4096).collect::<Vec<_>>(), [Piece::whole(4096)]);
+    }
 
     #[test]
     fn nothing_to_read_is_no_pdu() {

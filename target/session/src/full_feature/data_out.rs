@@ -3,7 +3,7 @@
 use stampede_wire::pdu::{DataOut, Pdu, RejectReason};
 
 use super::{Current, FullFeature, collection::Arrived, command::slot_of, dropped};
-use crate::{Disposition, Output, TaskKey, Violation, ViolationKind, task::State};
+use crate::{Disposition, Output, TaskKey, Violation, ViolationKind};
 
 impl FullFeature {
     /// Finds the sequence that a Data-Out belongs to.
@@ -13,22 +13,12 @@ impl FullFeature {
         out: &mut impl Output,
     ) -> Result<Disposition, Violation> {
         let len = pdu.data_segment_len();
-        let arrived = Arrived {
-            tag: (!pdu.is_unsolicited()).then(|| pdu.target_transfer_tag()),
-            offset: pdu.buffer_offset(),
-            len,
-            data_sn: pdu.data_sn(),
-            is_final: pdu.is_final(),
-        };
         let key = self.task_of_data_out(pdu);
-        let task = key.and_then(|key| self.tasks.at_mut(key));
-        let place = match task.map(|task| &mut task.state) {
-            Some(State::Collecting(collection)) => collection.begin(&arrived).ok(),
-            _ => None,
-        };
+        let collection = key.and_then(|key| self.tasks.collecting(key));
+        let place = collection.and_then(|collection| collection.begin(&Arrived::of(pdu)).ok());
         match (key, place) {
             (Some(task), Some(place)) => {
-                self.current = Current::DataOut(task, arrived, *pdu.bhs());
+                self.current = Current::DataOut(task);
                 Ok(place.map_or(dropped(len), |(offset, len)| Disposition::Task { task, offset, len }))
             }
             _ if self.killed.contains(pdu.initiator_task_tag()) => Ok(dropped(len)),
@@ -40,9 +30,9 @@ impl FullFeature {
     }
 
     /// A Data-Out of an open sequence is complete.
-    pub(super) fn end_data_out(&mut self, key: TaskKey, arrived: &Arrived, out: &mut impl Output) {
-        if let Some(State::Collecting(collection)) = self.tasks.at_mut(key).map(|task| &mut task.state) {
-            collection.end(arrived);
+    pub(super) fn end_data_out(&mut self, key: TaskKey, pdu: &DataOut, out: &mut impl Output) {
+        if let Some(collection) = self.tasks.collecting(key) {
+            collection.end(&Arrived::of(pdu));
             self.proceed(key, out);
         }
     }
@@ -53,6 +43,6 @@ impl FullFeature {
             return self.tasks.find(itt);
         }
         let key = self.tasks.key(slot_of(pdu.target_transfer_tag()))?;
-        self.tasks.at(key).is_some_and(|task| task.itt == itt).then_some(key)
+        self.tasks.at(key).is_some_and(|task| task.itt() == itt).then_some(key)
     }
 }

@@ -33,10 +33,16 @@ impl KilledTags {
     }
 
     /// A new task took the tag.
+    #[inline]
     pub(crate) fn reuse(&mut self, itt: u32) {
         if self.any {
-            self.tags.iter_mut().filter(|held| **held == itt).for_each(|held| *held = RESERVED_TAG);
-            self.any = self.tags.iter().any(|held| *held != RESERVED_TAG);
+            self.strike(itt);
         }
+    }
+
+    #[cold]
+    fn strike(&mut self, itt: u32) {
+        self.tags.iter_mut().filter(|held| **held == itt).for_each(|held| *held = RESERVED_TAG);
+        self.any = self.tags.iter().any(|held| *held != RESERVED_TAG);
     }
 }

@@ -110,7 +110,7 @@ impl FullFeature {
             let response = self.abort_unknown(pdu.referenced_task_tag(), pdu.ref_cmd_sn(), pdu.cmd_sn());
             return self.answer_management(itt, response, out);
         };
-        if matches!(self.tasks.at(key).map(|task| &task.state), Some(State::Collecting(_))) {
+        if self.tasks.collecting(key).is_some() {
             self.drop_collecting(key, out);
             return self.answer_management(itt, ManagementResponse::Complete, out);
         }

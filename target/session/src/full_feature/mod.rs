@@ -2,6 +2,8 @@
 //!
 //! A PDU acts in two steps. `begin` judges its header: CmdSN, limits, where its payload goes. `end` acts, when the
 //! payload is complete and its digest known. What `begin` found out waits in [`Current`] in between.
+//!
+//! SCSI Command and Data-Out go their own short way through both; everything else is rare.
 
 mod collection;
 mod command;
@@ -22,11 +24,11 @@ use std::sync::Arc;
 use stampede_wire::{
     Bhs, Lun,
     frame::Header,
-    pdu::{Pdu, RejectReason, Request},
+    pdu::{DataOut, Pdu, RejectReason, Request, ScsiCommand},
 };
 
-use self::{collection::Arrived, killed::KilledTags, management::Managements, nop::Pings, window::Arrival};
 pub(crate) use self::{collection::Collection, numbers::Numbers};
+use self::{killed::KilledTags, management::Managements, nop::Pings, window::Arrival};
 use crate::{
     Close, DataGrant, Disposition, OutData, Output, SessionInfo, SessionKind, Settings, TaskKey, Violation,
     ViolationKind, table::TaskTable, task::State,
@@ -68,13 +70,13 @@ enum Current {
     /// None, or one that does nothing.
     Nothing,
     /// A SCSI Command that has its task.
-    Command(TaskKey, Bhs),
+    Command(TaskKey),
     /// A Data-Out of an open sequence.
-    DataOut(TaskKey, Arrived, Bhs),
+    DataOut(TaskKey),
     /// A request that acts on its collected payload.
-    Whole(Bhs),
+    Whole,
     /// A request to be rejected once its payload is off the wire.
-    Reject(Bhs, RejectReason),
+    Reject(RejectReason),
 }
 
 impl FullFeature {
@@ -104,6 +106,7 @@ impl FullFeature {
         self.life
     }
 
+    #[inline]
     pub(crate) fn tasks(&self) -> &TaskTable {
         &self.tasks
     }
@@ -114,6 +117,7 @@ impl FullFeature {
     }
 
     /// A header has arrived.
+    #[inline]
     pub(crate) fn begin(
         &mut self,
         header: &Header,
@@ -130,18 +134,30 @@ impl FullFeature {
             self.reject(bhs, RejectReason::ProtocolError, out);
             return Err(Violation::by(ViolationKind::SegmentTooLong, bhs));
         }
+        if let Some(pdu) = bhs.try_view::<ScsiCommand>()
+            && self.is_normal()
+        {
+            if !self.arrives(bhs, pdu.cmd_sn())? {
+                return Ok(dropped(len));
+            }
+            return Ok(self.begin_command(header, pdu, grant, out));
+        }
+        if let Some(pdu) = bhs.try_view::<DataOut>() {
+            return self.begin_data_out(pdu, out);
+        }
+        self.begin_other(bhs, out)
+    }
+
+    /// Any PDU but those of a command and its data.
+    #[inline(never)]
+    fn begin_other(&mut self, bhs: &Bhs, out: &mut impl Output) -> Result<Disposition, Violation> {
         match bhs.request() {
-            Some(Request::DataOut(pdu)) => self.begin_data_out(pdu, out),
             Some(Request::LoginRequest(_)) => {
                 self.reject(bhs, RejectReason::ProtocolError, out);
                 Err(Violation::by(ViolationKind::LoginInFullFeature, bhs))
             }
-            Some(Request::SnackRequest(_)) => Ok(self.begin_rejected(bhs, RejectReason::ProtocolError)),
-            Some(Request::ScsiCommand(pdu)) if self.is_normal() => {
-                if !self.arrives(bhs, pdu.cmd_sn())? {
-                    return Ok(dropped(len));
-                }
-                Ok(self.begin_command(header, pdu, grant, out))
+            Some(Request::SnackRequest(_)) => {
+                Ok(self.begin_rejected(bhs.data_segment_len(), RejectReason::ProtocolError))
             }
             Some(Request::TaskManagementRequest(pdu)) if self.is_normal() => {
                 self.begin_whole(bhs, pdu.cmd_sn())
@@ -152,69 +168,69 @@ impl FullFeature {
             // What a discovery session may not do, and opcodes we do not know: CmdSN is where a command has it.
             _ => {
                 let arrived = bhs.opcode().is_ok_and(|opcode| !opcode.is_request()) || {
-                    let sn = bhs.view::<stampede_wire::pdu::ScsiCommand>().cmd_sn();
+                    let sn = bhs.view::<ScsiCommand>().cmd_sn();
                     self.arrives(bhs, sn)?
                 };
-                let reason = RejectReason::CommandNotSupported;
-                Ok(if arrived { self.begin_rejected(bhs, reason) } else { dropped(len) })
+                let (len, reason) = (bhs.data_segment_len(), RejectReason::CommandNotSupported);
+                Ok(if arrived { self.begin_rejected(len, reason) } else { dropped(len) })
             }
         }
     }
 
     /// The PDU just begun is complete.
+    #[inline]
     pub(crate) fn end(
         &mut self,
+        header: &Header,
         collected: &[u8],
         data_digest_ok: bool,
         out: &mut impl Output,
     ) -> Result<(), Violation> {
         let current = std::mem::replace(&mut self.current, Current::Nothing);
-        if !data_digest_ok {
-            return self.end_damaged(current, out);
-        }
         match current {
+            Current::Command(task) if data_digest_ok => self.proceed(task, out),
+            Current::DataOut(task) if data_digest_ok => self.end_data_out(task, header.bhs().view(), out),
             Current::Nothing => {}
-            Current::Command(task, _) => self.proceed(task, out),
-            Current::DataOut(task, arrived, _) => self.end_data_out(task, &arrived, out),
-            Current::Reject(bhs, reason) => self.reject(&bhs, reason, out),
-            Current::Whole(bhs) => match bhs.request() {
-                Some(Request::NopOut(pdu)) => self.nop_out(pdu, collected, out),
-                Some(Request::TextRequest(pdu)) => self.text_request(pdu, collected, out),
-                Some(Request::TaskManagementRequest(pdu)) => self.task_management(pdu, out),
-                Some(Request::LogoutRequest(pdu)) => self.logout_request(pdu, out),
-                _ => {}
-            },
+            _ if data_digest_ok => self.end_other(current, header.bhs(), collected, out),
+            _ => return self.end_damaged(current, header.bhs(), out),
         }
         Ok(())
+    }
+
+    /// Any PDU but those of a command and its data.
+    #[inline(never)]
+    fn end_other(&mut self, current: Current, bhs: &Bhs, collected: &[u8], out: &mut impl Output) {
+        match (current, bhs.request()) {
+            (Current::Reject(reason), _) => self.reject(bhs, reason, out),
+            (_, Some(Request::NopOut(pdu))) => self.nop_out(pdu, collected, out),
+            (_, Some(Request::TextRequest(pdu))) => self.text_request(pdu, collected, out),
+            (_, Some(Request::TaskManagementRequest(pdu))) => self.task_management(pdu, out),
+            (_, Some(Request::LogoutRequest(pdu))) => self.logout_request(pdu, out),
+            _ => {}
+        }
     }
 
     /// RFC 7143 7.8: a PDU whose data digest is wrong is rejected and discarded. Data of a command ends that command
     /// (after the rest of its data). A request that used up a CmdSN leaves a hole, which at ErrorRecoveryLevel 0
     /// only session recovery fills.
-    fn end_damaged(&mut self, current: Current, out: &mut impl Output) -> Result<(), Violation> {
-        let (bhs, fatal) = match current {
-            Current::Nothing => return Ok(()),
-            Current::DataOut(task, arrived, bhs) => {
-                self.reject(&bhs, RejectReason::DataDigestError, out);
-                if let Some(State::Collecting(collection)) =
-                    self.tasks.at_mut(task).map(|task| &mut task.state)
-                {
-                    collection.fail(collection::Fault::Digest);
-                }
-                self.end_data_out(task, &arrived, out);
-                return Ok(());
+    #[cold]
+    fn end_damaged(&mut self, current: Current, bhs: &Bhs, out: &mut impl Output) -> Result<(), Violation> {
+        if let Current::Command(task) = current {
+            self.drop_collecting(task, out);
+        }
+        self.reject(bhs, RejectReason::DataDigestError, out);
+        if let Current::DataOut(task) = current {
+            if let Some(collection) = self.tasks.collecting(task) {
+                collection.fail(collection::Fault::Digest);
             }
-            Current::Command(task, bhs) => {
-                self.drop_collecting(task, out);
-                (bhs, !bhs.immediate())
-            }
-            Current::Whole(bhs) | Current::Reject(bhs, _) => (bhs, !bhs.immediate()),
-        };
-        self.reject(&bhs, RejectReason::DataDigestError, out);
-        if fatal { Err(Violation::by(ViolationKind::DigestError, &bhs)) } else { Ok(()) }
+            self.end_data_out(task, bhs.view(), out);
+            return Ok(());
+        }
+        if bhs.immediate() { Ok(()) } else { Err(Violation::by(ViolationKind::DigestError, bhs)) }
     }
 
     /// Judges a request by its CmdSN; `false` means that it is to be dropped without a word (RFC 7143 4.2.2.1).
+    #[inline]
     fn arrives(&mut self, bhs: &Bhs, sn: stampede_wire::Sn) -> Result<bool, Violation> {
         if bhs.immediate() {
             return Ok(true);
@@ -231,15 +247,17 @@ impl FullFeature {
         if !self.arrives(bhs, sn)? {
             return Ok(dropped(len));
         }
-        self.current = Current::Whole(*bhs);
+        self.current = Current::Whole;
         Ok(if len == 0 { Disposition::None } else { Disposition::Collect })
     }
 
-    fn begin_rejected(&mut self, bhs: &Bhs, reason: RejectReason) -> Disposition {
-        self.current = Current::Reject(*bhs, reason);
-        dropped(bhs.data_segment_len())
+    #[cold]
+    fn begin_rejected(&mut self, len: u32, reason: RejectReason) -> Disposition {
+        self.current = Current::Reject(reason);
+        dropped(len)
     }
 
+    #[inline]
     fn is_normal(&self) -> bool {
         self.info.kind == SessionKind::Normal
     }
@@ -259,11 +277,11 @@ impl FullFeature {
         for index in 0..self.tasks.slots_len() {
             let Some(key) = self.tasks.key(index) else { continue };
             let Some(task) = self.tasks.at_mut(key) else { continue };
-            if lun.is_some_and(|lun| !same_unit(lun, task.lun)) {
+            if lun.is_some_and(|lun| !same_unit(lun, task.lun())) {
                 continue;
             }
             match task.state {
-                State::Collecting(_) => self.drop_collecting(key, out),
+                State::Collecting => self.drop_collecting(key, out),
                 State::Running | State::Killed => task.state = State::Killed,
             }
         }
@@ -289,12 +307,14 @@ impl FullFeature {
     }
 
     /// Sends a PDU whose header says everything.
+    #[inline]
     fn send(&self, pdu: &impl Pdu, data: OutData<'_>, out: &mut impl Output) {
         out.send(pdu.bhs(), data);
     }
 }
 
 /// The payload is not wanted.
+#[inline]
 fn dropped(len: u32) -> Disposition {
     if len == 0 { Disposition::None } else { Disposition::Discard }
 }

@@ -21,6 +21,7 @@ impl Numbers {
     }
 
     /// For a PDU that carries a status: uses up a StatSN.
+    #[inline]
     pub(crate) fn status(&mut self) -> TargetSns {
         let sns = self.current();
         self.stat_sn = self.stat_sn.next();
@@ -28,6 +29,7 @@ impl Numbers {
     }
 
     /// For any other PDU: StatSN is the next one to be used.
+    #[inline]
     pub(crate) fn current(&mut self) -> TargetSns {
         let (exp_cmd_sn, max_cmd_sn) = self.window.tell();
         TargetSns { stat_sn: self.stat_sn, exp_cmd_sn, max_cmd_sn }

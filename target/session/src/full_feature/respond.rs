@@ -1,8 +1,11 @@
 //! The end of a command: Data-In, status, residual (RFC 7143 11.4, 11.7).
 
-use stampede_wire::pdu::{DataIn, Pdu, Residual, ScsiResponse, status};
+use stampede_wire::pdu::{CommandFlags, DataIn, Pdu, Residual, ScsiResponse, status};
 
-use super::{FullFeature, Life, data_in::pieces};
+use super::{
+    FullFeature, Life,
+    data_in::{Piece, pieces},
+};
 use crate::task::{Facts, State};
 use crate::{CommandResult, OutData, Output, TaskKey, Transfer};
 
@@ -11,48 +14,67 @@ const SENSE_MAX: usize = 252;
 
 impl FullFeature {
     /// See [`Connection::respond`](crate::Connection::respond).
+    #[inline]
     pub(crate) fn respond(&mut self, key: TaskKey, result: &CommandResult<'_>, out: &mut impl Output) {
-        if !matches!(self.tasks.at(key).map(|task| &task.state), Some(State::Running)) {
-            return self.forget(key);
-        }
         let Some(task) = self.tasks.remove(key) else { return };
         if !task.immediate {
             self.numbers.window.vacate();
         }
-        if self.life != Life::Over {
-            self.send_status(key, task, result, out);
+        if task.state == State::Running && self.life != Life::Over {
+            self.send_status(key, &task, result, out);
         }
     }
 
     /// Sends a command's data, if it has any, and its status: with the last Data-In where that may be (RFC 7143
     /// 11.7.3: no sense data), else as a SCSI Response.
+    #[inline]
     pub(super) fn send_status(
         &mut self,
         key: TaskKey,
-        task: Facts,
+        task: &Facts,
         result: &CommandResult<'_>,
         out: &mut impl Output,
     ) {
         let (residual, readable) = outcome(task, result.transfer);
-        let collapse = result.status == status::GOOD && result.sense.is_empty();
+        let collapsed = (result.status == status::GOOD && result.sense.is_empty()).then_some(residual);
         let parameters = &self.info.parameters;
+        let (segment, burst) = (parameters.initiator_recv_data_segment, parameters.max_burst);
         let mut sent = 0;
-        for piece in pieces(readable, parameters.initiator_recv_data_segment, parameters.max_burst) {
-            let carries_status = piece.last && collapse;
-            let sns = if carries_status { self.numbers.status() } else { self.numbers.current() };
-            let mut pdu = DataIn::new(task.itt, piece.data_sn, piece.offset, piece.ends_sequence, sns);
-            if carries_status {
-                pdu = pdu.with_status(result.status, residual, sns.stat_sn);
+        if readable > 0 && readable <= segment.min(burst) {
+            // Mostly all of it goes in one PDU.
+            self.send_data_in(key, task.itt, &Piece::whole(readable), collapsed, out);
+            sent = 1;
+        } else {
+            for piece in pieces(readable, segment, burst) {
+                self.send_data_in(key, task.itt, &piece, collapsed.filter(|_| piece.last), out);
+                sent = piece.data_sn.wrapping_add(1);
             }
-            let pdu = pdu.with_data_segment_len(piece.len);
-            self.send(&pdu, OutData::Task { task: key, offset: piece.offset, len: piece.len }, out);
-            sent = piece.data_sn.wrapping_add(1);
         }
-        if readable == 0 || !collapse {
+        if readable == 0 || collapsed.is_none() {
             self.send_response(task.itt, result, residual, sent.wrapping_add(task.r2ts), out);
         }
     }
 
+    /// Sends one Data-In PDU; with status GOOD if a residual is given.
+    #[inline]
+    fn send_data_in(
+        &mut self,
+        key: TaskKey,
+        itt: u32,
+        piece: &Piece,
+        good: Option<Residual>,
+        out: &mut impl Output,
+    ) {
+        let sns = if good.is_some() { self.numbers.status() } else { self.numbers.current() };
+        let mut pdu = DataIn::new(itt, piece.data_sn, piece.offset, piece.ends_sequence, sns);
+        if let Some(residual) = good {
+            pdu = pdu.with_status(status::GOOD, residual, sns.stat_sn);
+        }
+        pdu.set_data_segment_len(piece.len);
+        self.send(&pdu, OutData::Task { task: key, offset: piece.offset, len: piece.len }, out);
+    }
+
+    #[inline]
     fn send_response(
         &mut self,
         itt: u32,
@@ -79,14 +101,16 @@ impl FullFeature {
 
 /// The residual of a command, and how many bytes of read data there are to send (RFC 7143 11.4.5). A transfer in a
 /// direction the initiator did not announce is all overflow.
-fn outcome(task: Facts, transfer: Transfer) -> (Residual, u32) {
-    let expected_in = if task.read { task.expected } else { 0 };
+#[inline]
+fn outcome(task: &Facts, transfer: Transfer) -> (Residual, u32) {
+    let expects = |flag| if task.flags.intersects(flag) { task.expected } else { 0 };
     match transfer {
-        Transfer::None => (Residual::of(if task.read || task.write { task.expected } else { 0 }, 0), 0),
+        Transfer::None => (Residual::of(expects(CommandFlags::READ | CommandFlags::WRITE), 0), 0),
         Transfer::In { available } => {
-            let readable = u32::try_from(available).unwrap_or(u32::MAX).min(expected_in);
-            (Residual::of(expected_in, available), readable)
+            let expected = expects(CommandFlags::READ);
+            let readable = u32::try_from(available).unwrap_or(u32::MAX).min(expected);
+            (Residual::of(expected, available), readable)
         }
-        Transfer::Out { wanted } => (Residual::of(if task.write { task.expected } else { 0 }, wanted), 0),
+        Transfer::Out { wanted } => (Residual::of(expects(CommandFlags::WRITE), wanted), 0),
     }
 }

@@ -18,11 +18,12 @@ pub(crate) enum Arrival {
 
 /// ExpCmdSN, MaxCmdSN and the credit they express.
 ///
-/// Invariant: `busy + (max - exp + 1) <= limit`, the slots of the task table that non-immediate commands may take.
+/// Invariant: `busy + (max - expected + 1) <= limit`, the slots of the task table that non-immediate commands may take.
 /// So every command that was promised a place finds one.
 #[derive(Clone, Debug)]
 pub(crate) struct CommandWindow {
     expected: Sn,
+    /// As the initiator was told: it moves when it is told, and never back.
     max: Sn,
     /// Commands in the target that came in by a CmdSN of their own.
     busy: u32,
@@ -33,24 +34,20 @@ pub(crate) struct CommandWindow {
     plugged: [Option<Sn>; PLUGGED_MAX],
     /// How many of those there are: mostly none, so that nothing is looked through for a command.
     plugged_len: u8,
-    /// MaxCmdSN as the initiator was last told.
-    told: Sn,
 }
 
 impl CommandWindow {
     /// A window of `limit` commands for a session whose first command is numbered `first`.
     pub(crate) fn new(first: Sn, limit: u16) -> Self {
         let limit = u32::from(limit.max(1));
-        let max = first.add(limit - 1);
         Self {
             expected: first,
-            max,
+            max: first.add(limit - 1),
             busy: 0,
             target: limit,
             limit,
             plugged: [None; PLUGGED_MAX],
             plugged_len: 0,
-            told: max,
         }
     }
 
@@ -65,11 +62,18 @@ impl CommandWindow {
     }
 
     /// Judges a non-immediate request, and counts it as received if its turn has come.
+    #[inline]
     pub(crate) fn arrive(&mut self, sn: Sn) -> Arrival {
-        if sn == self.expected && sn.within(self.expected, self.max) {
+        if sn == self.expected && sn.lte(self.max) {
             self.advance();
             return Arrival::InOrder;
         }
+        self.judge(sn)
+    }
+
+    /// Judges a request that is not the next one.
+    #[cold]
+    fn judge(&self, sn: Sn) -> Arrival {
         if !sn.within(self.expected, self.max) || self.plugged.contains(&Some(sn)) {
             return Arrival::Ignore;
         }
@@ -77,21 +81,20 @@ impl CommandWindow {
     }
 
     /// A command that arrived entered the task table.
+    #[inline]
     pub(crate) fn occupy(&mut self) {
         self.busy = self.busy.saturating_add(1).min(self.limit);
     }
 
-    /// A command left the task table. Whether that opened a window the initiator believes closed.
-    pub(crate) fn vacate(&mut self) -> bool {
+    /// A command left the task table.
+    #[inline]
+    pub(crate) fn vacate(&mut self) {
         self.busy = self.busy.saturating_sub(1);
-        self.open()
     }
 
     /// Back-pressure: at most `commands` in the target, as far as promises already made allow.
-    /// Whether that opened a window the initiator believes closed.
-    pub(crate) fn set_target(&mut self, commands: u16) -> bool {
+    pub(crate) fn set_target(&mut self, commands: u16) {
         self.target = u32::from(commands).min(self.limit);
-        self.open()
     }
 
     /// An ABORT TASK named a command that never came: `sn` counts as received (RFC 7143 11.5.5). `sent` is the CmdSN
@@ -113,20 +116,32 @@ impl CommandWindow {
         Some(remembered)
     }
 
-    /// The numbers as they go out in a PDU now.
+    /// The numbers as they go out in a PDU now: MaxCmdSN moves to what the credit allows.
+    #[inline]
     pub(crate) fn tell(&mut self) -> (Sn, Sn) {
-        self.open();
-        self.told = self.max;
+        let allowed = self.expected.add(self.target.saturating_sub(self.busy)).previous();
+        if self.max.lt(allowed) {
+            self.max = allowed;
+        }
         (self.expected, self.max)
     }
 
     /// Whether the initiator believes the window closed although it is not.
+    #[inline]
     pub(crate) fn owes_news(&self) -> bool {
-        self.told.next() == self.expected && self.max != self.told
+        self.max.next() == self.expected && self.busy < self.target
     }
 
+    #[inline]
     fn advance(&mut self) {
         self.expected = self.expected.next();
+        if self.plugged_len > 0 {
+            self.skip_plugged();
+        }
+    }
+
+    #[cold]
+    fn skip_plugged(&mut self) {
         while self.plugged_len > 0
             && let Some(slot) = self.plugged.iter_mut().find(|slot| **slot == Some(self.expected))
         {
@@ -134,15 +149,6 @@ impl CommandWindow {
             self.plugged_len -= 1;
             self.expected = self.expected.next();
         }
-    }
-
-    /// Moves MaxCmdSN forward, never back, to what the credit allows.
-    fn open(&mut self) -> bool {
-        let wanted = self.expected.add(self.target.saturating_sub(self.busy)).previous();
-        if self.max.lt(wanted) {
-            self.max = wanted;
-        }
-        self.owes_news()
     }
 }
 
@@ -170,7 +176,8 @@ mod tests {
         }
         assert_eq!(window.tell(), (Sn(12), Sn(11)));
         assert_eq!(window.arrive(Sn(12)), Arrival::Ignore);
-        assert!(window.vacate());
+        window.vacate();
+        assert!(window.owes_news());
         assert_eq!(window.tell(), (Sn(12), Sn(12)));
         assert!(!window.owes_news());
     }
@@ -178,13 +185,15 @@ mod tests {
     #[test]
     fn max_never_moves_back() {
         let mut window = CommandWindow::new(Sn(0), 8);
-        assert!(!window.set_target(0));
+        window.set_target(0);
+        assert!(!window.owes_news());
         assert_eq!(window.tell(), (Sn(0), Sn(7)));
         for sn in 0..8 {
             assert_eq!(window.arrive(Sn(sn)), Arrival::InOrder);
         }
         assert_eq!(window.tell(), (Sn(8), Sn(7)));
-        assert!(window.set_target(3), "an initiator that waits must be told");
+        window.set_target(3);
+        assert!(window.owes_news(), "an initiator that waits must be told");
         assert_eq!(window.tell(), (Sn(8), Sn(10)));
     }
 

@@ -218,7 +218,8 @@ impl Harness {
                         }
                         Disposition::None | Disposition::Discard => &[],
                     };
-                    self.connection.end_pdu(whole, self.digest_ok, self.now_ns, &mut self.out)?;
+                    let (header, ok) = (self.framer.header(), self.digest_ok);
+                    self.connection.end_pdu(header, whole, ok, self.now_ns, &mut self.out)?;
                 }
             }
         }

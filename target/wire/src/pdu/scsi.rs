@@ -100,6 +100,7 @@ impl Residual {
     /// The residual of a command that expected `expected` bytes and had `actual` to transfer. An overflow of
     /// 4 GiB and more is told as 2^32-1.
     #[must_use]
+    #[inline]
     pub fn of(expected: u32, actual: u64) -> Self {
         match actual.checked_sub(u64::from(expected)) {
             Some(0) => Self::None,
@@ -110,6 +111,7 @@ impl Residual {
     }
 
     /// The O or U bit (the same places in SCSI Response and Data-In) and the count.
+    #[inline]
     pub(super) const fn encode(self) -> (u8, u32) {
         match self {
             Self::None => (0, 0),
