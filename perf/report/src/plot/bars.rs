@@ -80,14 +80,7 @@ pub fn bars(path: &Path, title: &str, unit: &str, bars: &[Bar<'_>]) -> Result<()
             EmptyElement::at((*centre, 0.0))
                 + Text::new((*group).to_owned(), (0, 10), font(14).pos(centred()))
         }))?;
-        let labels = SeriesLabelPosition::UpperRight;
-        chart
-            .configure_series_labels()
-            .position(labels)
-            .border_style(BLACK)
-            .background_style(WHITE)
-            .draw()?;
-        Ok(())
+        chart::legend(&mut chart, SeriesLabelPosition::UpperRight)
     })
 }
 

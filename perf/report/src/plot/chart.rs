@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use plotters::coord::Shift;
+use plotters::coord::ranged1d::Ranged;
 use plotters::prelude::*;
 
 use crate::ReportError;
@@ -22,6 +23,8 @@ const COLOURS: [RGBColor; 8] = [
 ];
 
 pub(super) type Canvas<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+/// Axes on a canvas.
+pub(super) type Chart<'a, 'svg, X, Y> = ChartContext<'a, SVGBackend<'svg>, Cartesian2d<X, Y>>;
 /// The drawing library's errors, which say nothing that a type could use.
 pub(super) type Drawn = Result<(), Box<dyn std::error::Error>>;
 
@@ -33,6 +36,40 @@ pub(super) fn colour(index: usize) -> RGBColor {
 /// Text of `size` units in whatever the viewer takes for sans-serif.
 pub(super) fn font(size: u32) -> TextStyle<'static> {
     ("sans-serif", size).into()
+}
+
+/// Draws `points` as the line of series `index`, which the legend calls `name`.
+pub(super) fn line<'a, X, Y>(
+    chart: &mut Chart<'a, '_, X, Y>,
+    index: usize,
+    name: &str,
+    points: impl IntoIterator<Item = (X::ValueType, Y::ValueType)>,
+) -> Drawn
+where
+    X: Ranged,
+    Y: Ranged,
+    X::ValueType: Clone + 'static,
+    Y::ValueType: Clone + 'static,
+{
+    let style = colour(index).stroke_width(2);
+    chart
+        .draw_series(LineSeries::new(points, style))?
+        .label(name)
+        .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
+    Ok(())
+}
+
+/// Draws the legend of the series that have a label.
+pub(super) fn legend<'a, 'svg: 'a, X, Y>(
+    chart: &mut Chart<'a, 'svg, X, Y>,
+    place: SeriesLabelPosition,
+) -> Drawn
+where
+    X: Ranged,
+    Y: Ranged,
+{
+    chart.configure_series_labels().position(place).border_style(BLACK).background_style(WHITE).draw()?;
+    Ok(())
 }
 
 /// Draws with `body` on a white canvas and writes the result to `path`: all of it or nothing.

@@ -55,19 +55,9 @@ pub fn latency_cdf(path: &Path, title: &str, series: &[Series<'_, CurvePoint>]) 
             .draw()?;
         for (index, one) in series.iter().enumerate() {
             let line = one.points.iter().map(|point| point.us.max(low)).zip(heights(one.points));
-            chart
-                .draw_series(LineSeries::new(line, colour(index).stroke_width(2)))?
-                .label(one.name)
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour(index).stroke_width(2)));
+            chart::line(&mut chart, index, one.name, line)?;
         }
-        let labels = SeriesLabelPosition::LowerRight;
-        chart
-            .configure_series_labels()
-            .position(labels)
-            .border_style(BLACK)
-            .background_style(WHITE)
-            .draw()?;
-        Ok(())
+        chart::legend(&mut chart, SeriesLabelPosition::LowerRight)
     })
 }
 
@@ -103,19 +93,9 @@ pub fn throughput(path: &Path, title: &str, series: &[Series<'_, Second>]) -> Re
         for (index, one) in series.iter().enumerate() {
             let points = || one.points.iter().map(|point| (point.second as f64, point.operations as f64));
             chart.draw_series(points().map(|at| Circle::new(at, 3, colour(index).filled())))?;
-            chart
-                .draw_series(LineSeries::new(points(), colour(index).stroke_width(2)))?
-                .label(one.name)
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour(index).stroke_width(2)));
+            chart::line(&mut chart, index, one.name, points())?;
         }
-        let labels = SeriesLabelPosition::LowerRight;
-        chart
-            .configure_series_labels()
-            .position(labels)
-            .border_style(BLACK)
-            .background_style(WHITE)
-            .draw()?;
-        Ok(())
+        chart::legend(&mut chart, SeriesLabelPosition::LowerRight)
     })
 }
 
