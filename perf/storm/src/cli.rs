@@ -75,6 +75,13 @@ pub(crate) struct Common {
     pub(crate) watch_pid: Option<u32>,
 }
 
+impl Common {
+    /// The cores to pin to; none without `--cores`.
+    pub(crate) fn cores(&self) -> &[usize] {
+        self.cores.as_ref().map_or(&[], |cores| cores.0.as_slice())
+    }
+}
+
 /// A list of cores.
 #[derive(Clone, Debug)]
 pub(crate) struct Cores(pub(crate) Vec<usize>);

@@ -4,14 +4,12 @@ use crate::cli::Common;
 use crate::failure::Failure;
 use crate::modes::Figures;
 use crate::modes::idle::IdleSummary;
-use crate::modes::io::cores;
-use crate::proc::Process;
 use crate::run::Window;
 use serde::Serialize;
 use serde_json::Value;
 use stampede_report::{
     Client, MismatchEntry, Phase, SCHEMA, SessionSummary, StormReport, Traffic, TrafficRecorder,
-    VerifySummary, Watched, csv, human, plot, rate, table, write_json,
+    VerifySummary, csv, human, plot, rate, table, write_json,
 };
 use std::collections::BTreeMap;
 
@@ -27,7 +25,7 @@ impl Parameters {
         parameters.set("initiator-name", common.initiator_name.as_str());
         parameters.set("header-digest", common.header_digest);
         parameters.set("data-digest", common.data_digest);
-        parameters.set("cores", cores(common).to_vec());
+        parameters.set("cores", common.cores().to_vec());
         parameters
     }
 
@@ -65,6 +63,7 @@ pub(crate) fn report(
     ];
     let phases = phases.into_iter().filter(|(_, latency)| latency.count() > 0);
     let seconds = window.seconds;
+    let watched = window.before.watched.as_ref().zip(window.after.watched.as_ref());
     StormReport {
         schema: SCHEMA,
         tool: "storm".to_owned(),
@@ -80,7 +79,7 @@ pub(crate) fn report(
         writes,
         all,
         client: Client { cpu_seconds: window.after.client_cpu_seconds - window.before.client_cpu_seconds },
-        watched: watched(window.before.watched, window.after.watched),
+        watched: watched.map(|(before, after)| before.until(after)),
         machine_cpu_seconds: window.after.machine_cpu_seconds - window.before.machine_cpu_seconds,
         phases: phases.map(|(name, latency)| Phase::new(name, latency)).collect(),
         sessions: figures
@@ -91,17 +90,6 @@ pub(crate) fn report(
         timeline: figures.timeline.clone(),
         verify: None,
     }
-}
-
-fn watched(before: Option<Process>, after: Option<Process>) -> Option<Watched> {
-    let (before, after) = (before?, after?);
-    Some(Watched {
-        pid: after.pid,
-        cpu_seconds: (after.cpu_seconds - before.cpu_seconds).max(0.0),
-        voluntary_switches: after.voluntary_switches.saturating_sub(before.voluntary_switches),
-        involuntary_switches: after.involuntary_switches.saturating_sub(before.involuntary_switches),
-        rss_kib: after.rss_kib,
-    })
 }
 
 /// Shows and writes the report of reads and writes.

@@ -40,7 +40,7 @@ fn the_command_line() {
         (&["rand", "--cores", "4000"], &["core 4000 is not available"]),
         (&["rand", "--secs", "1", "--ops", "5"], &["cannot be used with"]),
         (&["rand", "--plot", "x.png"], &[".svg"]),
-        (&["rand", "--watch-pid", "4194304"], &["no such process"]),
+        (&["rand", "--watch-pid", "4194304"], &["--watch-pid: there is no process 4194304"]),
         (&["rand", "--initiator-name", "me"], &["no initiator name"]),
         (&["seq", "--zipf", "0.9"], &["--zipf is for rand and mix"]),
         (&["idle", "--plot", "x.svg"], &["leave --plot out"]),
