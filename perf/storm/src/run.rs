@@ -6,8 +6,10 @@
 //!
 //! Shards look at the times at each turn; nobody waits for a lock.
 
+use crate::cli::Common;
+use crate::endpoint::Endpoint;
 use crate::failure::Failure;
-use crate::proc::Snapshot;
+use crate::proc::{Snapshot, check_watched};
 use crate::progress::Progress;
 use crate::signals::Interrupt;
 use stampede_ring::clock::monotonic_ns;
@@ -108,6 +110,8 @@ pub(crate) struct Schedule {
     pub(crate) secs: Option<f64>,
     /// Operations that the shards do, for the progress bar.
     pub(crate) operations: Option<u64>,
+    /// What they do after the window, for the progress bar.
+    pub(crate) afterwards: &'static str,
 }
 
 /// The measuring window.
@@ -120,9 +124,54 @@ pub(crate) struct Window {
     pub(crate) interrupted: bool,
 }
 
+/// A run that is prepared: the command line was checked, and the user may end it early.
+#[derive(Debug)]
+pub(crate) struct Course<'a> {
+    common: &'a Common,
+    interrupt: Interrupt,
+    /// Where its sessions go.
+    pub(crate) endpoint: Endpoint,
+    /// For its shards.
+    pub(crate) control: Arc<Control>,
+}
+
+impl<'a> Course<'a> {
+    /// Checks what all modes have; no connection is made yet.
+    ///
+    /// # Errors
+    /// Usage, a signal that cannot be heard, or an address that is not found.
+    pub(crate) fn prepare(common: &'a Common) -> Result<Self, Failure> {
+        check_watched(common.watch_pid)?;
+        check_cores(common.cores())?;
+        let interrupt = Interrupt::listen()?;
+        Ok(Self { common, interrupt, endpoint: Endpoint::new(common)?, control: Control::new() })
+    }
+
+    /// Starts a shard for each body, leads them through the run, and waits for their results.
+    ///
+    /// # Errors
+    /// No thread to be had, a shard's failure, or the user ended it before there was anything to report.
+    pub(crate) fn run<T, F>(&self, schedule: &Schedule, bodies: Vec<F>) -> Result<(Window, Vec<T>), Failure>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> Result<T, Failure> + Send + 'static,
+    {
+        let tenths = schedule.secs.map(|secs| (secs * 10.0) as u64);
+        let progress = Progress::new(self.common.quiet, schedule.operations.or(tenths));
+        let shards = Shards::start(self.common.cores(), &self.control, bodies)?;
+        let window = shards.conduct(schedule, self.common.watch_pid, &progress, &self.interrupt);
+        let results = shards.join();
+        drop(progress);
+        // Without a window a shard has failed, and that failure is what the user wants to know.
+        let (window, results) = (window?, results?);
+        let window = window.ok_or_else(|| Failure::runtime("the run did not come to its end"))?;
+        Ok((window, results))
+    }
+}
+
 /// Threads, each with a shard, and their results.
 #[derive(Debug)]
-pub(crate) struct Shards<T> {
+struct Shards<T> {
     threads: Vec<JoinHandle<Result<T, Failure>>>,
     control: Arc<Control>,
 }
@@ -133,7 +182,7 @@ impl<T: Send + 'static> Shards<T> {
     ///
     /// # Errors
     /// No thread to be had.
-    pub(crate) fn start<F>(cores: &[usize], control: &Arc<Control>, bodies: Vec<F>) -> Result<Self, Failure>
+    fn start<F>(cores: &[usize], control: &Arc<Control>, bodies: Vec<F>) -> Result<Self, Failure>
     where
         F: FnOnce() -> Result<T, Failure> + Send + 'static,
     {
@@ -162,7 +211,7 @@ impl<T: Send + 'static> Shards<T> {
     ///
     /// # Errors
     /// A shard's.
-    pub(crate) fn join(self) -> Result<Vec<T>, Failure> {
+    fn join(self) -> Result<Vec<T>, Failure> {
         let mut results = Vec::new();
         let mut failure = None;
         for thread in self.threads {
@@ -185,7 +234,7 @@ impl<T: Send + 'static> Shards<T> {
     ///
     /// # Errors
     /// The user ended it before there was anything to report.
-    pub(crate) fn conduct(
+    fn conduct(
         &self,
         schedule: &Schedule,
         watch: Option<u32>,
@@ -223,7 +272,7 @@ impl<T: Send + 'static> Shards<T> {
         }
         let until_ns = self.control.until_ns.load(Ordering::Acquire).min(monotonic_ns());
         self.control.until_ns.store(until_ns, Ordering::Release);
-        progress.phase("log out");
+        progress.phase(schedule.afterwards);
         let seconds = until_ns.saturating_sub(from_ns) as f64 / 1e9;
         Ok(Some(Window { before, after, seconds, interrupted }))
     }
@@ -270,7 +319,7 @@ impl<T: Send + 'static> Shards<T> {
 ///
 /// # Errors
 /// Usage.
-pub(crate) fn check_cores(cores: &[usize]) -> Result<(), Failure> {
+fn check_cores(cores: &[usize]) -> Result<(), Failure> {
     let allowed = cpu::allowed().map_err(Failure::runtime)?;
     match cores.iter().find(|core| !allowed.contains(core)) {
         Some(core) => Err(Failure::Usage(format!(

@@ -3,16 +3,13 @@
 mod shard;
 
 use crate::cli::IdleArguments;
-use crate::endpoint::Endpoint;
 use crate::failure::Failure;
 use crate::finish::{self, Parameters};
-use crate::modes::io::{cores, sessions_by_shard};
+use crate::modes::io::sessions_by_shard;
 use crate::modes::record::Figures;
 use crate::probe::probe_login;
-use crate::proc::{Snapshot, check_watched};
-use crate::progress::Progress;
-use crate::run::{Control, Schedule, Shards, Window, check_cores};
-use crate::signals::Interrupt;
+use crate::proc::Snapshot;
+use crate::run::{Course, Schedule, Window};
 use serde::Serialize;
 use shard::IdleShard;
 use stampede_report::rate;
@@ -52,26 +49,17 @@ pub(crate) fn run(arguments: &IdleArguments) -> Result<(), Failure> {
     if common.plot.is_some() {
         return Err(Failure::usage("idle has no latencies to draw: leave --plot out"));
     }
-    check_watched(common.watch_pid)?;
-    check_cores(cores(common))?;
-    let interrupt = Interrupt::listen()?;
-    let endpoint = Endpoint::new(common)?;
+    let course = Course::prepare(common)?;
     // The first session of all, so that what the target takes once is not counted as the sessions'.
-    probe_login(&endpoint)?;
+    probe_login(&course.endpoint)?;
     let before = Snapshot::take(common.watch_pid);
-    let control = Control::new();
     let bodies = sessions_by_shard(common).into_iter().map(|numbers| {
-        let (endpoint, control) = (endpoint.clone(), Arc::clone(&control));
+        let (endpoint, control) = (course.endpoint.clone(), Arc::clone(&course.control));
         move || IdleShard::new(&endpoint, numbers, &control)?.run()
     });
-    let schedule = Schedule { warmup: *settle, secs: Some(length.secs), operations: None };
-    let progress = Progress::new(common.quiet, Some((length.secs * 10.0) as u64));
-    let shards = Shards::start(cores(common), &control, bodies.collect())?;
-    let window = shards.conduct(&schedule, common.watch_pid, &progress, &interrupt);
-    let results = shards.join();
-    drop(progress);
-    let (window, results) = (window?, results?);
-    let window = window.ok_or_else(|| Failure::runtime("the run did not come to its end"))?;
+    let schedule =
+        Schedule { warmup: *settle, secs: Some(length.secs), operations: None, afterwards: "log out" };
+    let (window, results) = course.run(&schedule, bodies.collect())?;
     let mut figures = Figures::default();
     let (mut lost, mut pings_answered) = (0, 0);
     for result in results {
@@ -98,7 +86,7 @@ fn summary(sessions: u32, before: &Snapshot, window: &Window) -> IdleSummary {
         lost: 0,
         pings_answered: 0,
         watched_cpu_percent: cpu
-            .map(|(start, end)| rate((end.cpu_seconds - start.cpu_seconds) * 100.0, window.seconds)),
+            .map(|(start, end)| rate(start.until(&end).cpu_seconds * 100.0, window.seconds)),
         watched_rss_kib_before: process.map(|(before, _)| before.rss_kib),
         watched_rss_kib_with: process.map(|(_, with)| with.rss_kib),
         watched_rss_bytes_per_session: process.map(|(before, with)| each(before.rss_kib, with.rss_kib)),

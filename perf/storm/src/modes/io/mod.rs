@@ -3,18 +3,15 @@
 mod shard;
 
 use crate::cli::{Common, IoArguments};
-use crate::endpoint::Endpoint;
 use crate::failure::Failure;
 use crate::finish::{self, Parameters};
 use crate::load::{Layout, PatternPlan};
 use crate::modes::record::Figures;
 use crate::probe::{Unit, probe};
-use crate::proc::check_watched;
-use crate::progress::Progress;
-use crate::run::{Control, Schedule, Shards, check_cores, share};
-use crate::signals::Interrupt;
+use crate::run::{Course, Schedule, share};
 use crate::values::{Mixture, Region};
 use shard::{IoPlan, IoShard};
+use std::sync::Arc;
 
 /// Which of the three.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -67,11 +64,8 @@ pub(crate) fn run(kind: Kind, arguments: &IoArguments) -> Result<(), Failure> {
     if kind == Kind::Seq && arguments.zipf.is_some() {
         return Err(Failure::usage("seq goes through its region in order: --zipf is for rand and mix"));
     }
-    check_watched(common.watch_pid)?;
-    check_cores(cores(common))?;
-    let interrupt = Interrupt::listen()?;
-    let endpoint = Endpoint::new(common)?;
-    let unit = probe(&endpoint)?;
+    let course = Course::prepare(common)?;
+    let unit = probe(&course.endpoint)?;
     unit.check_use(arguments.destroy)?;
     if read_percent < 100 && unit.is_read_only {
         return Err(Failure::runtime("the unit is read-only: give --read 100, or another unit"));
@@ -98,12 +92,12 @@ pub(crate) fn run(kind: Kind, arguments: &IoArguments) -> Result<(), Failure> {
         warmup: arguments.warmup,
         secs: arguments.ops.is_none().then_some(arguments.length.secs),
         operations: arguments.ops,
+        afterwards: "log out",
     };
-    let control = Control::new();
     let mut bodies = Vec::new();
     for numbers in sessions_by_shard(common) {
         let plan = IoPlan {
-            endpoint: endpoint.clone(),
+            endpoint: course.endpoint.clone(),
             patterns: patterns.drain(..numbers.len()).collect(),
             budgets: numbers
                 .clone()
@@ -118,17 +112,10 @@ pub(crate) fn run(kind: Kind, arguments: &IoArguments) -> Result<(), Failure> {
             largest: sizes.largest(),
             seed: arguments.seed,
         };
-        let control = std::sync::Arc::clone(&control);
+        let control = Arc::clone(&course.control);
         bodies.push(move || IoShard::new(plan, &control)?.run());
     }
-    let length = arguments.ops.unwrap_or((arguments.length.secs * 10.0) as u64);
-    let progress = Progress::new(common.quiet, Some(length));
-    let shards = Shards::start(cores(common), &control, bodies)?;
-    let window = shards.conduct(&schedule, common.watch_pid, &progress, &interrupt);
-    let results = shards.join();
-    drop(progress);
-    let (window, results) = (window?, results?);
-    let window = window.ok_or_else(|| Failure::runtime("the run did not come to its end"))?;
+    let (window, results) = course.run(&schedule, bodies)?;
     let mut figures = Figures::default();
     results.into_iter().for_each(|result| figures.merge(result));
     let mut parameters = Parameters::of(common);
@@ -156,7 +143,7 @@ pub(crate) fn run(kind: Kind, arguments: &IoArguments) -> Result<(), Failure> {
 pub(crate) fn sessions_by_shard(common: &Common) -> Vec<std::ops::Range<u32>> {
     let sessions = u64::from(common.sessions);
     // More threads than sessions would have nothing to do.
-    let threads = (cores(common).len().max(1) as u64).min(sessions);
+    let threads = (common.cores().len().max(1) as u64).min(sessions);
     let mut first = 0;
     let mut ranges = Vec::new();
     for part in 0..threads {
@@ -165,11 +152,6 @@ pub(crate) fn sessions_by_shard(common: &Common) -> Vec<std::ops::Range<u32>> {
         first = end;
     }
     ranges
-}
-
-/// The cores to pin to; none without `--cores`.
-pub(crate) fn cores(common: &Common) -> &[usize] {
-    common.cores.as_ref().map_or(&[], |cores| cores.0.as_slice())
 }
 
 /// The logical blocks of a region, or of the whole unit.

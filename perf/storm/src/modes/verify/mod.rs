@@ -3,16 +3,12 @@
 mod shard;
 
 use crate::cli::{Common, VerifyArguments};
-use crate::endpoint::Endpoint;
 use crate::failure::Failure;
 use crate::finish::{self, Parameters};
-use crate::modes::io::{blocks_of, cores, sessions_by_shard};
+use crate::modes::io::{blocks_of, sessions_by_shard};
 use crate::modes::record::Figures;
 use crate::probe::{Unit, probe};
-use crate::proc::check_watched;
-use crate::progress::Progress;
-use crate::run::{Control, Schedule, Shards, check_cores, share};
-use crate::signals::Interrupt;
+use crate::run::{Course, Schedule, share};
 use crate::values::{Region, size_text};
 use shard::{VerifyResult, VerifyShard, VerifyWork};
 use stampede_report::VerifySummary;
@@ -39,33 +35,24 @@ pub(crate) fn run(arguments: &VerifyArguments) -> Result<(), Failure> {
              --destroy for the whole unit",
         ));
     }
-    check_watched(common.watch_pid)?;
-    check_cores(cores(common))?;
-    let interrupt = Interrupt::listen()?;
-    let endpoint = Endpoint::new(common)?;
-    let unit = probe(&endpoint)?;
+    let course = Course::prepare(common)?;
+    let unit = probe(&course.endpoint)?;
     unit.check_use(arguments.destroy)?;
     if unit.is_read_only {
         return Err(Failure::runtime("the unit is read-only, and verify writes: give another unit"));
     }
     let mut works = works(arguments, &unit)?;
-    let control = Control::new();
     let mut bodies = Vec::new();
     for numbers in sessions_by_shard(common) {
         let mine = works.drain(..numbers.len()).collect();
-        let (endpoint, control, depth) = (endpoint.clone(), Arc::clone(&control), arguments.depth);
+        let (endpoint, control, depth) =
+            (course.endpoint.clone(), Arc::clone(&course.control), arguments.depth);
         let slot = TRANSFER_MAX.max(unit.block_size);
         bodies.push(move || VerifyShard::new(&endpoint, numbers, mine, depth, slot, &control)?.run());
     }
-    let schedule = Schedule { warmup: 0.0, secs: ops.is_none().then_some(length.secs), operations: *ops };
-    let progress = Progress::new(common.quiet, Some(ops.unwrap_or((length.secs * 10.0) as u64)));
-    let shards = Shards::start(cores(common), &control, bodies)?;
-    let window = shards.conduct(&schedule, common.watch_pid, &progress, &interrupt);
-    progress.phase("read back");
-    let results = shards.join();
-    drop(progress);
-    let (window, results) = (window?, results?);
-    let window = window.ok_or_else(|| Failure::runtime("the run did not come to its end"))?;
+    let secs = ops.is_none().then_some(length.secs);
+    let schedule = Schedule { warmup: 0.0, secs, operations: *ops, afterwards: "read back" };
+    let (window, results) = course.run(&schedule, bodies)?;
     let mut figures = Figures::default();
     let (summary, unread) = summarise(arguments.seed, results, &mut figures);
     finish::verify(common, parameters(common, arguments, &unit), &window, &figures, summary, unread)
