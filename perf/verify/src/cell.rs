@@ -7,14 +7,15 @@ use crate::{Op, OpKind, Stamp, StampKind};
 /// Versions of one block whose outcome is unknown at once; a block with so many is not changed until it was read.
 const DOUBTS_MAX: usize = 3;
 /// The longest WRITE SAME that a [`Version`] has room for, logical blocks.
-pub(crate) const SAME_BLOCKS_MAX: u32 = 1 << 12;
+pub(crate) const SAME_BLOCKS_MAX: u32 = 1 << 11;
 /// Operations are numbered below this.
 pub(crate) const GENERATION_MAX: u64 = (1 << 37) - 1;
 
 const SEEN: u64 = 1 << 61;
+const UNMAPPED: u64 = 1 << 60;
 
-/// What one operation made of one block, in 8 bytes, since there are millions of them:
-/// kind (2 bits), seen (1), offset within its WRITE SAME (12), length of that less one (12), generation (37).
+/// What one operation made of one block, in 8 bytes, since there are millions of them: kind (2 bits), seen (1),
+/// unmapped since (1), unused (1), offset within its WRITE SAME (11), length of that less one (11), generation (37).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Version(u64);
 
@@ -29,6 +30,8 @@ pub(crate) enum Shape {
     Accused,
     /// Zeros.
     Zeros,
+    /// Zeros, of an UNMAP after the operation that the generation names.
+    Unmapped,
     /// Stamped by a WRITE.
     Own,
     /// Stamped by a WRITE SAME that began `offset` blocks before and has `blocks` blocks.
@@ -44,33 +47,34 @@ impl Version {
             Shape::Unspecified => (0, 1),
             Shape::Accused => (0, 2),
             Shape::Zeros => (1, 0),
+            Shape::Unmapped => (1, 1),
             Shape::Own => (2, 0),
-            Shape::Same { offset, blocks } => (3, u64::from(offset) << 12 | u64::from(blocks - 1)),
+            Shape::Same { offset, blocks } => (3, u64::from(offset) << 11 | u64::from(blocks - 1)),
         };
         Version(kind << 62 | detail << 37 | generation)
     }
 
     /// What `op` makes of the block `index` blocks after its first.
-    pub(crate) fn of(op: &Op, index: u32, unmapped_is_zero: bool) -> Version {
+    pub(crate) fn of(op: &Op, index: u32) -> Version {
         let shape = match op.kind {
             OpKind::Write => Shape::Own,
             OpKind::WriteSame => Shape::Same { offset: index, blocks: op.blocks },
             OpKind::WriteZeros | OpKind::UnmapZeros => Shape::Zeros,
-            OpKind::Unmap if unmapped_is_zero => Shape::Zeros,
             OpKind::Unmap | OpKind::Read | OpKind::Sync => Shape::Unspecified,
         };
         Version::new(shape, op.id)
     }
 
     pub(crate) fn shape(self) -> Shape {
-        let detail = (self.0 >> 37 & 0xff_ffff) as u32;
+        let detail = (self.0 >> 37 & 0x3f_ffff) as u32;
         match (self.0 >> 62, detail) {
             (0, 0) => Shape::Untouched,
             (0, 1) => Shape::Unspecified,
             (0, _) => Shape::Accused,
-            (1, _) => Shape::Zeros,
+            (1, 0) => Shape::Zeros,
+            (1, _) => Shape::Unmapped,
             (2, _) => Shape::Own,
-            _ => Shape::Same { offset: detail >> 12, blocks: (detail & 0xfff) + 1 },
+            _ => Shape::Same { offset: detail >> 11, blocks: (detail & 0x7ff) + 1 },
         }
     }
 
@@ -81,6 +85,31 @@ impl Version {
     /// Whether the block was read with this version.
     pub(crate) fn is_seen(self) -> bool {
         self.0 & SEEN != 0
+    }
+
+    /// Whether the block was unmapped since, so that it holds this version or zeros.
+    pub(crate) fn is_unmapped(self) -> bool {
+        self.0 & UNMAPPED != 0
+    }
+
+    /// This version after an UNMAP of a unit whose unmapped blocks read as zeros: the target may have done it or not
+    /// (SBC-4, UNMAP command). Zeros stay zeros, and where nothing was expected nothing is.
+    fn unmapped(self) -> Version {
+        match self.shape() {
+            Shape::Own | Shape::Same { .. } => Version(self.0 | UNMAPPED),
+            Shape::Untouched | Shape::Unspecified | Shape::Accused | Shape::Zeros | Shape::Unmapped => self,
+        }
+    }
+
+    /// The one or two contents that a block of this version may have, each as a version that has but one.
+    pub(crate) fn contents(self) -> impl Iterator<Item = Version> {
+        let zeros = self.is_unmapped().then(|| Version::new(Shape::Unmapped, self.generation()));
+        zeros.into_iter().chain([Version(self.0 & !UNMAPPED)])
+    }
+
+    /// Whether both are of the same operation, with the same content.
+    fn is_same(self, other: Version) -> bool {
+        (self.0 ^ other.0) & !(SEEN | UNMAPPED) == 0
     }
 
     /// Whether no content in particular is expected.
@@ -115,7 +144,7 @@ pub(crate) struct Cell<'a> {
 impl Cell<'_> {
     /// All that is right, the newest first.
     pub(crate) fn candidates(&self) -> impl Iterator<Item = Version> {
-        self.doubts.iter().rev().copied().chain([self.now])
+        self.doubts.iter().rev().copied().chain([self.now]).flat_map(Version::contents)
     }
 }
 
@@ -155,10 +184,19 @@ impl Cells {
         self.doubts.entry(index).or_default().push(version);
     }
 
+    /// The block was unmapped, or not, on a unit whose unmapped blocks read as zeros: it holds what it held, or zeros.
+    pub(crate) fn unmap(&mut self, index: usize) {
+        let [now, _] = &mut self.known[index];
+        *now = now.unmapped();
+        if let Some(doubts) = self.doubts.get_mut(&index) {
+            doubts.iter_mut().for_each(|doubt| *doubt = doubt.unmapped());
+        }
+    }
+
     /// The block was read and holds `version`, one of its candidates.
     pub(crate) fn see(&mut self, index: usize, version: Version) {
         let [now, before] = &mut self.known[index];
-        if version != *now {
+        if !version.is_same(*now) {
             *before = *now;
         }
         *now = Version(version.0 | SEEN);
@@ -186,8 +224,9 @@ mod tests {
             Shape::Unspecified,
             Shape::Accused,
             Shape::Zeros,
+            Shape::Unmapped,
             Shape::Own,
-            Shape::Same { offset: 4095, blocks: 4096 },
+            Shape::Same { offset: SAME_BLOCKS_MAX - 1, blocks: SAME_BLOCKS_MAX },
             Shape::Same { offset: 0, blocks: 1 },
         ];
         for shape in shapes {
@@ -202,5 +241,19 @@ mod tests {
             }
         }
         assert_eq!(Version::new(Shape::Untouched, 0), Version::UNTOUCHED);
+    }
+
+    #[test]
+    fn an_unmap_leaves_what_was_or_zeros() {
+        for shape in [Shape::Own, Shape::Same { offset: 3, blocks: SAME_BLOCKS_MAX }] {
+            let version = Version(Version::new(shape, 9).0 | SEEN);
+            let contents: Vec<Version> = version.unmapped().contents().collect();
+            assert_eq!(contents, [Version::new(Shape::Unmapped, 9), version]);
+            assert!(version.unmapped().is_unmapped() && version.unmapped().is_same(version));
+        }
+        for shape in [Shape::Untouched, Shape::Unspecified, Shape::Accused, Shape::Zeros, Shape::Unmapped] {
+            let version = Version::new(shape, 9);
+            assert_eq!(version.unmapped(), version, "{shape:?}");
+        }
     }
 }

@@ -30,7 +30,7 @@ pub struct VerifyConfig {
     pub unmap_max: u32,
     /// The longest WRITE SAME(16), logical blocks; 0 for none.
     pub write_same_max: u32,
-    /// Unmapped blocks read as zeros (LBPRZ in READ CAPACITY(16), SBC-4).
+    /// Unmapped blocks read as zeros, if the target has unmapped them (LBPRZ in READ CAPACITY(16), SBC-4).
     pub unmapped_is_zero: bool,
     /// The unit takes SYNCHRONIZE CACHE.
     pub syncs: bool,

@@ -105,6 +105,8 @@ fn kind(like: &Stamp, lba: u64, sectors: &[[u8; SECTOR]], found: &[Found], cell:
         match found[0] {
             Found::Ours(generation) if generation > cell.now.generation() => return Kind::Late,
             Found::Ours(generation) if generation < cell.now.generation() => return older,
+            // What was unmapped and read as zeros may not come back.
+            Found::Ours(_) if cell.now.shape() == Shape::Unmapped => return older,
             Found::Ours(_) => return Kind::Garbage,
             Found::OtherRun(_) if was_open => return older,
             Found::OtherRun(_) => return Kind::Foreign,
@@ -123,7 +125,7 @@ fn kind(like: &Stamp, lba: u64, sectors: &[[u8; SECTOR]], found: &[Found], cell:
 
 /// Parts of at least two versions that the block could have had, and of nothing else.
 fn is_torn(like: &Stamp, lba: u64, sectors: &[[u8; SECTOR]], found: &[Found], cell: Cell<'_>) -> bool {
-    let mut known: Vec<Version> = cell.candidates().chain([cell.before]).collect();
+    let mut known: Vec<Version> = cell.candidates().chain(cell.before.contents()).collect();
     known.retain(|version| !version.is_open());
     let was_open = cell.before.is_open();
     let mut generations = Vec::new();
@@ -131,7 +133,12 @@ fn is_torn(like: &Stamp, lba: u64, sectors: &[[u8; SECTOR]], found: &[Found], ce
         match found[at] {
             // Whole sectors of versions older than those that are remembered are parts of a version all the same.
             Found::Ours(generation) => generations.push(Some(generation)),
-            Found::Zeros if was_open || known.iter().any(|version| version.shape() == Shape::Zeros) => {
+            Found::Zeros
+                if was_open
+                    || known
+                        .iter()
+                        .any(|version| matches!(version.shape(), Shape::Zeros | Shape::Unmapped)) =>
+            {
                 generations.push(None);
             }
             Found::OtherRun(_) | Found::Data(_) if was_open && sectors.len() > 1 => generations.push(None),

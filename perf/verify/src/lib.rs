@@ -16,7 +16,9 @@
 //! - the version acknowledged last; whole, as a logical block is the unit that a device writes at once;
 //! - one whose outcome is unknown, since the connection was lost or the command failed. Once one of them was read, it is
 //!   the block's version, and the others must not appear any more: a session's end ends its tasks;
-//! - zeros after an UNMAP if the unit says that unmapped blocks read as zeros (LBPRZ), else anything but data from elsewhere;
+//! - after an UNMAP, if the unit says that unmapped blocks read as zeros (LBPRZ): zeros, or what was right before, since a
+//!   target may ignore an UNMAP (SBC-4, UNMAP command), though not a WRITE SAME with the UNMAP bit. What was read first
+//!   stays. Without LBPRZ anything but data from elsewhere;
 //! - anything in a block that was not written yet, but not a stamp of this run: nobody put one there.
 //!
 //! Operations in flight never overlap, but for reads with reads: the outcome would be undefined. They do meet in the same

@@ -47,8 +47,13 @@ pub enum Content {
         /// The operation's number.
         generation: u64,
     },
-    /// Zeros, since operation `generation` unmapped or zeroed the block; 0 in what was found.
+    /// Zeros, since operation `generation` zeroed the block; 0 in what was found, and of a block that was unmapped.
     Zeros {
+        /// The operation's number.
+        generation: u64,
+    },
+    /// The data of operation `generation`, or zeros, since the block was unmapped later.
+    Unmapped {
         /// The operation's number.
         generation: u64,
     },
@@ -70,6 +75,9 @@ impl fmt::Display for Content {
             Content::Written { generation } => write!(f, "the data of operation {generation}"),
             Content::Zeros { generation: 0 } => write!(f, "zeros"),
             Content::Zeros { generation } => write!(f, "the zeros of operation {generation}"),
+            Content::Unmapped { generation } => {
+                write!(f, "the data of operation {generation}, or zeros, as it was unmapped since")
+            }
             Content::Unspecified => write!(f, "nothing from elsewhere"),
             Content::Stamp(stamp) => {
                 let Stamp { run, seed, lba, generation, client, sector, .. } = stamp;

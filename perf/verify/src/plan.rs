@@ -191,7 +191,7 @@ impl Plan {
         let like = self.like();
         for (index, sector) in data[..len].as_chunks_mut::<SECTOR>().0.iter_mut().enumerate() {
             let block = (index / per_block) as u32;
-            let version = Version::of(op, block, self.config.unmapped_is_zero);
+            let version = Version::of(op, block);
             match version.stamp(&like, op.lba + u64::from(block), index % per_block) {
                 Some(stamp) => stamp.write(sector),
                 None => sector.fill(0),
@@ -271,8 +271,12 @@ impl Plan {
     fn each(&mut self, op: &Op, change: impl Fn(&mut Cells, usize, Version)) {
         let start = (op.lba - self.config.first_lba) as usize;
         for index in 0..op.blocks {
-            let version = Version::of(op, index, self.config.unmapped_is_zero);
-            change(&mut self.cells, start + index as usize, version);
+            let at = start + index as usize;
+            if op.kind == OpKind::Unmap && self.config.unmapped_is_zero {
+                self.cells.unmap(at);
+            } else {
+                change(&mut self.cells, at, Version::of(op, index));
+            }
         }
     }
 
@@ -342,8 +346,10 @@ impl Plan {
 fn expected(cell: Cell<'_>) -> Content {
     let generation = cell.now.generation();
     match cell.now.shape() {
+        Shape::Own | Shape::Same { .. } if cell.now.is_unmapped() => Content::Unmapped { generation },
         Shape::Own | Shape::Same { .. } => Content::Written { generation },
         Shape::Zeros => Content::Zeros { generation },
+        Shape::Unmapped => Content::Zeros { generation: 0 },
         Shape::Untouched | Shape::Unspecified | Shape::Accused => Content::Unspecified,
     }
 }

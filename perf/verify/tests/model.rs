@@ -231,8 +231,28 @@ fn a_flipped_bit_is_found() {
 }
 
 #[test]
-fn an_unmap_that_does_not_zero_is_found() {
-    is_found(Bug::UnmapKeeps, &[Kind::Lost, Kind::Stale]);
+fn a_disk_that_ignores_unmaps_is_not_accused() {
+    let mut unmaps = 0;
+    for seed in 0..1000 {
+        let mut run = run(seed, Bug::UnmapIgnored);
+        run.lbprz = true;
+        let (found, sent) = drive(run);
+        assert!(found.is_empty(), "seed {seed}: {}", found[0]);
+        unmaps += sent.iter().filter(|op| op.kind == OpKind::Unmap).count();
+    }
+    assert!(unmaps > 1000, "{unmaps} UNMAPs");
+}
+
+#[test]
+fn an_unmap_that_shows_anything_but_zeros_or_the_last_data_is_found() {
+    is_found(Bug::UnmapReverts, &[Kind::Lost, Kind::Stale]);
+    is_found(Bug::UnmapUndone, &[Kind::Lost, Kind::Stale]);
+    is_found(Bug::UnmapTooLong, &[Kind::Lost, Kind::Stale]);
+}
+
+#[test]
+fn a_write_same_that_unmaps_and_does_not_zero_is_found() {
+    is_found(Bug::UnmapSameKeeps, &[Kind::Lost, Kind::Stale]);
 }
 
 #[test]

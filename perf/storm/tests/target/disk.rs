@@ -183,8 +183,10 @@ impl Disk {
             let Some((start, end)) = self.blocks(lba, u64::from(blocks)) else {
                 return Answer::Check(5, 0x21, 0);
             };
-            if self.config.bug != Bug::UnmapKeeps {
-                self.bytes[start..end].fill(0);
+            match self.config.bug {
+                Bug::UnmapIgnored => {}
+                Bug::UnmapUncovers => self.bytes[start..end].fill(0xe5),
+                _ => self.bytes[start..end].fill(0),
             }
         }
         Answer::Good(Vec::new())
@@ -197,6 +199,7 @@ impl Disk {
         };
         let end = match self.config.bug {
             Bug::ShortWriteSame => start + size,
+            Bug::UnmapSameKeeps if cdb[1] & 0x08 != 0 => start,
             Bug::LongWriteSame => (end + size).min(self.bytes.len()),
             _ => end,
         };

@@ -84,8 +84,12 @@ pub(crate) enum Bug {
     ReadsNeighbour,
     /// A read gives one block less than asked for.
     ShortRead,
-    /// Unmapped blocks keep their data although the unit says that they read as zeros.
-    UnmapKeeps,
+    /// No bug: UNMAP does nothing, which a target may do although the unit says that unmapped blocks read as zeros.
+    UnmapIgnored,
+    /// Unmapped blocks show what lies below the unit.
+    UnmapUncovers,
+    /// WRITE SAME with the UNMAP bit leaves its blocks as they were.
+    UnmapSameKeeps,
 }
 
 /// A running target.

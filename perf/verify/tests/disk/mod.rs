@@ -24,8 +24,16 @@ pub(crate) enum Bug {
     OtherClient,
     /// A bit of a written block is wrong.
     Flipped,
-    /// Unmapped blocks keep what they had.
-    UnmapKeeps,
+    /// No bug: UNMAP does nothing, or not for every block.
+    UnmapIgnored,
+    /// Unmapped blocks have the data again that was there before their last.
+    UnmapReverts,
+    /// UNMAP does one block too many.
+    UnmapTooLong,
+    /// Unmapped blocks are zeros, and have their data again a while later.
+    UnmapUndone,
+    /// WRITE SAME with the UNMAP bit leaves what it cannot unmap as it was.
+    UnmapSameKeeps,
     /// WRITE SAME does one block too few.
     SameTooShort,
     /// WRITE SAME does one block too many.
@@ -41,7 +49,7 @@ impl Bug {
     pub(crate) fn can_strike(self, block_size: u32, lbprz: bool) -> bool {
         match self {
             Bug::TornInBlock => block_size > 512,
-            Bug::UnmapKeeps => lbprz,
+            Bug::UnmapReverts | Bug::UnmapTooLong | Bug::UnmapUndone | Bug::UnmapSameKeeps => lbprz,
             _ => true,
         }
     }
@@ -49,6 +57,8 @@ impl Bug {
 
 pub(crate) struct Disk {
     bytes: Vec<u8>,
+    /// What each block held before what it holds.
+    older: Vec<u8>,
     size: usize,
     lbprz: bool,
     bug: Bug,
@@ -70,7 +80,8 @@ impl Disk {
             rng.fill(&mut bytes);
         }
         let apart = (config.blocks as usize - 2000) / 2;
-        Disk { bytes, size, lbprz: config.unmapped_is_zero, bug, rng, later: Vec::new(), writes: 0, apart }
+        let (older, lbprz) = (bytes.clone(), config.unmapped_is_zero);
+        Disk { bytes, older, size, lbprz, bug, rng, later: Vec::new(), writes: 0, apart }
     }
 
     pub(crate) fn execute(&mut self, op: &Op, data: &[u8]) -> Vec<u8> {
@@ -80,6 +91,7 @@ impl Disk {
             OpKind::Sync => {}
             OpKind::Write => self.write(start, data),
             OpKind::Unmap => self.unmap(start, end),
+            OpKind::UnmapZeros if self.bug == Bug::UnmapSameKeeps => {}
             OpKind::WriteSame | OpKind::WriteZeros | OpKind::UnmapZeros => self.write_same(start, end, data),
         }
         Vec::new()
@@ -133,13 +145,29 @@ impl Disk {
                 _ => {}
             }
         }
-        self.bytes[place..place + data.len()].copy_from_slice(&data);
+        let range = place..place + data.len();
+        self.older[range.clone()].copy_from_slice(&self.bytes[range.clone()]);
+        self.bytes[range].copy_from_slice(&data);
     }
 
     fn unmap(&mut self, start: usize, end: usize) {
         if self.lbprz {
-            if self.bug != Bug::UnmapKeeps {
-                self.bytes[start..end].fill(0);
+            match self.bug {
+                Bug::UnmapIgnored => {
+                    for block in self.bytes[start..end].chunks_mut(self.size) {
+                        if self.rng.u32(0..3) == 0 {
+                            block.fill(0);
+                        }
+                    }
+                }
+                Bug::UnmapReverts => self.bytes[start..end].copy_from_slice(&self.older[start..end]),
+                Bug::UnmapTooLong => self.bytes[start..end + self.size].fill(0),
+                Bug::UnmapUndone => {
+                    let old = self.bytes[start..end].to_vec();
+                    self.later.push((self.writes + 20, start, old));
+                    self.bytes[start..end].fill(0);
+                }
+                _ => self.bytes[start..end].fill(0),
             }
             return;
         }
