@@ -3,6 +3,7 @@
 //! ```text
 //!   stages.rs     one stage alone: parse, order, decode, map, build, send
 //!   one_shard.rs  a whole shard with one session over a replaying ring: commands in, answers out
+//!   login.rs      what both need before the first command: the one target and the login to it
 //!   replay.rs     the ring: operations complete at once, at next to no cost
 //!   callgrind.rs  instructions by function and by stage, from a profile
 //! ```
@@ -13,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 pub mod callgrind;
+mod login;
 pub mod one_shard;
 pub mod replay;
 pub mod stages;

@@ -1,5 +1,6 @@
 //! One shard with one session, fed with batches of commands.
 
+use crate::login;
 use crate::replay::{LISTENER, ReplayRing};
 use crossbeam::channel::{Receiver, unbounded};
 use crossbeam::queue::ArrayQueue;
@@ -9,15 +10,13 @@ use stampede_engine::{ControlLink, MeshEnd, Shard};
 use stampede_image::align::Alignment;
 use stampede_ring::{FileId, IoMemory, Pool, PoolConfig, Wait};
 use stampede_scsi::{DeviceConfig, Identity};
-use stampede_session::{Admission, Directory, LoginStage, Settings};
+use stampede_session::Admission;
 use stampede_wire::encode::{Digests, append_pdu};
-use stampede_wire::pdu::{InitiatorSns, LoginRequest, LoginStep, ScsiCommand, Stage, TaskAttribute};
-use stampede_wire::text::Builder;
-use stampede_wire::{Isid, Lun, Sn, Tsih};
+use stampede_wire::pdu::{InitiatorSns, ScsiCommand, TaskAttribute};
+use stampede_wire::{Lun, Sn};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-const TARGET: &str = "iqn.2026-11.io.stampede:bench";
 const BLOCK: u32 = 512;
 const DISK_BYTES: u64 = 1 << 30;
 const LUN: LunId = LunId(1);
@@ -54,20 +53,6 @@ pub struct Load {
     pub span: u64,
 }
 
-struct OneTarget;
-
-impl Directory for OneTarget {
-    fn contains(&self, target: &str) -> bool {
-        target == TARGET
-    }
-
-    fn discover(&self, _: &str, _: SocketAddr, _: Option<&str>, _: &mut dyn FnMut(&str, &[String], u16)) {}
-
-    fn stage_override(&self, _: &str) -> Option<LoginStage> {
-        None
-    }
-}
-
 /// See the module.
 pub struct OneShard {
     shard: Shard<ReplayRing>,
@@ -96,7 +81,7 @@ impl OneShard {
         let pool = |slots| Pool::new(PoolConfig { slot_len: 4096, slots }).expect("memory for a benchmark");
         let config = ShardConfig {
             shard: ShardId(0),
-            settings: Arc::new(Settings::new(Arc::new(OneTarget))),
+            settings: login::settings(),
             memory: IoMemory::new(64 << 20).expect("memory for a benchmark"),
             headers: pool(4096),
             arena: pool(65_536),
@@ -113,7 +98,7 @@ impl OneShard {
             from_shard,
             unit,
             now_ns: 1,
-            cmd_sn: 1,
+            cmd_sn: login::FIRST_CMD_SN,
             random: fastrand::Rng::with_seed(7),
             batch: Vec::with_capacity(1 << 20),
             data: vec![0xa5; 64 << 10],
@@ -151,17 +136,8 @@ impl OneShard {
         self.settle();
         self.shard.ring_mut().connect(address(40_000), address(3260));
         self.settle();
-        let mut text = Builder::new();
-        text.push("InitiatorName", "iqn.2026-11.io.stampede:client").push("TargetName", TARGET);
-        text.push("SessionType", "Normal").push("InitialR2T", "No").push("ImmediateData", "Yes");
-        text.push("MaxRecvDataSegmentLength", 262_144).push("FirstBurstLength", 262_144);
-        let isid = Isid([0x40, 0, 0, 0, 0, 1]);
-        let step = LoginStep::Transit(Stage::FullFeature);
-        let request = LoginRequest::new(isid, Tsih::NEW, 0, 1, Stage::Operational, step, self.sns());
-        let mut pdu = Vec::new();
-        append_pdu(&mut pdu, &request, text.as_bytes(), Digests::default());
         self.shard.ring_mut().keep_sent(true);
-        self.shard.ring_mut().feed(&pdu);
+        self.shard.ring_mut().feed(&login::request());
         self.settle();
         let asked = self.from_shard.try_recv().ok().and_then(|message| match message {
             ToControl::Login { request, .. } => Some(request),

@@ -2,18 +2,18 @@
 //!
 //! The functions named `measured_...` are what callgrind counts: what a stage needs is made outside of them.
 
+use crate::login;
 use stampede_image::overlay::{Overlay, OverlayLimits, Piece};
 use stampede_ring::{Buffer, Pool, PoolConfig, SendList};
 use stampede_scsi::{Device, DeviceConfig, Identity, NexusId, Step, TransportId};
 use stampede_session::{
-    Admission, Close, CommandResult, Connection, DataGrant, Directory, LoginRequest, LoginStage,
-    ManagementRequest, OutData, Output, SessionId, SessionInfo, Settings, TaskKey, Transfer,
+    Admission, Close, CommandResult, Connection, DataGrant, LoginRequest, ManagementRequest, OutData, Output,
+    SessionId, SessionInfo, TaskKey, Transfer,
 };
 use stampede_wire::encode::{Digests, append_pdu};
 use stampede_wire::frame::{Frame, Framer, FramerConfig};
-use stampede_wire::pdu::{InitiatorSns, LoginStep, ScsiCommand, Stage as LoginPhase, TaskAttribute};
-use stampede_wire::text::Builder;
-use stampede_wire::{BHS_LEN, Bhs, Isid, Lun, Sn, Tsih};
+use stampede_wire::pdu::{InitiatorSns, ScsiCommand, TaskAttribute};
+use stampede_wire::{BHS_LEN, Bhs, Lun, Sn};
 use std::hint::black_box;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -24,7 +24,6 @@ pub const BATCH: u32 = 32;
 const BYTES: u32 = 4096;
 const BLOCKS: u16 = 8;
 const DISK_BLOCKS: u64 = 1 << 21;
-const TARGET: &str = "iqn.2026-11.io.stampede:bench";
 
 /// A stage: runs one batch of commands.
 pub trait Stage {
@@ -123,20 +122,6 @@ impl Output for Quiet {
     fn close(&mut self, _: Close) {}
 }
 
-struct OneTarget;
-
-impl Directory for OneTarget {
-    fn contains(&self, _: &str) -> bool {
-        true
-    }
-
-    fn discover(&self, _: &str, _: SocketAddr, _: Option<&str>, _: &mut dyn FnMut(&str, &[String], u16)) {}
-
-    fn stage_override(&self, _: &str) -> Option<LoginStage> {
-        None
-    }
-}
-
 /// A session in full-feature phase, and headers of commands for it.
 struct Session {
     connection: Connection,
@@ -149,26 +134,21 @@ struct Session {
 impl Session {
     fn new() -> Self {
         let address = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let settings = Arc::new(Settings::new(Arc::new(OneTarget)));
-        let connection = Connection::new(SessionId(1), settings, address(3260), address(40_000), 0);
-        let framer = Framer::new(FramerConfig::login());
-        let mut session = Self { connection, framer, output: Quiet::default(), next: 1, bytes: Vec::new() };
+        let (local, peer) = (address(3260), address(40_000));
+        let mut session = Self {
+            connection: Connection::new(SessionId(1), login::settings(), local, peer, 0),
+            framer: Framer::new(FramerConfig::login()),
+            output: Quiet::default(),
+            next: login::FIRST_CMD_SN,
+            bytes: Vec::new(),
+        };
         session.log_in();
         session
     }
 
     fn log_in(&mut self) {
-        let mut text = Builder::new();
-        text.push("InitiatorName", "iqn.2026-11.io.stampede:client").push("TargetName", TARGET);
-        text.push("SessionType", "Normal").push("MaxRecvDataSegmentLength", 262_144);
-        let sns = InitiatorSns { cmd_sn: Sn(1), exp_stat_sn: Sn(0) };
-        let step = LoginStep::Transit(LoginPhase::FullFeature);
-        let isid = Isid([0x40, 0, 0, 0, 0, 1]);
-        let request =
-            stampede_wire::pdu::LoginRequest::new(isid, Tsih::NEW, 0, 1, LoginPhase::Operational, step, sns);
-        append_pdu(&mut self.bytes, &request, text.as_bytes(), Digests::default());
         let mut collected = Vec::new();
-        let bytes = std::mem::take(&mut self.bytes);
+        let bytes = login::request();
         let mut input = &bytes[..];
         while let Ok(Some(frame)) = self.framer.next(&mut input) {
             match frame {
