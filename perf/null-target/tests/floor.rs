@@ -2,33 +2,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail as its body does")]
 
+mod common;
+
+use common::Serving;
 use stampede_null_target::drive::{Load, drive};
 use stampede_null_target::floor::{Connection, Sizes};
-use stampede_null_target::server::{Shard, Watch};
-use stampede_null_target::stats::Published;
-use stampede_ring::net::{ListenConfig, listen};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
 
 #[test]
 fn every_request_is_answered_and_what_it_cost_is_reported() {
     for sizes in [Sizes { request: 48, answer: 4144 }, Sizes { request: 4144, answer: 48 }] {
-        let listener = listen("127.0.0.1:0".parse().unwrap(), &ListenConfig::default()).unwrap();
-        let address = listener.local_addr().unwrap();
-        let watch = Arc::new(Watch {
-            complain: |_| {},
-            counters: Published::default(),
-            stop: AtomicBool::new(false),
-        });
-        let (for_thread, (hello, ready)) = (Arc::clone(&watch), mpsc::channel());
-        let server = std::thread::spawn(move || {
-            let shard = Shard::<Connection>::new(listener, Arc::new(sizes), for_thread, 1 << 20).unwrap();
-            hello.send(shard.waker()).unwrap();
-            shard.run().unwrap();
-        });
-        let waker = ready.recv().unwrap();
+        let mut server = Serving::start::<Connection>(sizes);
         let report = drive(&Load {
-            address,
+            address: server.address,
             sizes,
             data: 4096,
             depth: 8,
@@ -38,10 +23,8 @@ fn every_request_is_answered_and_what_it_cost_is_reported() {
             watch_pid: Some(std::process::id()),
         })
         .unwrap();
-        watch.stop.store(true, Ordering::Relaxed);
-        waker.wake();
-        server.join().unwrap();
-        let counters = watch.counters.read();
+        server.stop();
+        let counters = server.watch.counters.read();
         assert!(report.all.operations > 0 && report.all.operations <= counters.commands);
         assert_eq!(report.all.bytes, report.all.operations * 4096);
         assert_eq!(report.reads.operations > 0, sizes.answer > sizes.request);

@@ -2,11 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail as its body does")]
 
+mod common;
+
+use common::Serving;
 use stampede_null_target::iscsi::{Connection, Geometry, TARGET_NAME};
-use stampede_null_target::server::{Shard, Watch};
-use stampede_null_target::stats::Published;
-use stampede_ring::net::{ListenConfig, listen};
-use stampede_ring::uring::Waker;
 use stampede_wire::encode::{Digests, append_pdu};
 use stampede_wire::frame::{Frame, Framer, FramerConfig};
 use stampede_wire::pdu::{
@@ -17,49 +16,14 @@ use stampede_wire::pdu::{
 use stampede_wire::text::{Builder, Pairs};
 use stampede_wire::{Bhs, Isid, Lun, Sn, Tsih};
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
-use std::thread::JoinHandle;
+use std::net::TcpStream;
 use std::time::Duration;
 
 /// Logical blocks of the unit: one MiB.
 const BLOCKS: u64 = 2048;
 
-/// A null target on a thread of its own.
-struct Target {
-    address: SocketAddr,
-    watch: Arc<Watch>,
-    waker: Waker,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Target {
-    fn start() -> Self {
-        let listener = listen("127.0.0.1:0".parse().unwrap(), &ListenConfig::default()).unwrap();
-        let address = listener.local_addr().unwrap();
-        let watch = Arc::new(Watch {
-            complain: |_| {},
-            counters: Published::default(),
-            stop: AtomicBool::new(false),
-        });
-        let (for_thread, (hello, ready)) = (Arc::clone(&watch), mpsc::channel());
-        let thread = std::thread::spawn(move || {
-            let geometry = Arc::new(Geometry { blocks: BLOCKS });
-            let shard = Shard::<Connection>::new(listener, geometry, for_thread, 1 << 20).unwrap();
-            hello.send(shard.waker()).unwrap();
-            shard.run().unwrap();
-        });
-        Self { address, watch, waker: ready.recv().unwrap(), thread: Some(thread) }
-    }
-}
-
-impl Drop for Target {
-    fn drop(&mut self) {
-        self.watch.stop.store(true, Ordering::Relaxed);
-        self.waker.wake();
-        self.thread.take().unwrap().join().unwrap();
-    }
+fn start() -> Serving {
+    Serving::start::<Connection>(Geometry { blocks: BLOCKS })
 }
 
 struct Client {
@@ -74,7 +38,7 @@ struct Client {
 }
 
 impl Client {
-    fn connect(target: &Target) -> Self {
+    fn connect(target: &Serving) -> Self {
         let stream = TcpStream::connect(target.address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         stream.set_nodelay(true).unwrap();
@@ -211,7 +175,7 @@ const NORMAL: (&str, &str) = ("TargetName", "iqn.2026-11.test:any");
 
 #[test]
 fn reads_are_cut_as_agreed_with_the_status_in_the_last_pdu() {
-    let target = Target::start();
+    let target = start();
     let mut client = Client::connect(&target);
     let answer = client.login(&[NORMAL, ("MaxRecvDataSegmentLength", "8192"), ("MaxBurstLength", "20480")]);
     assert!(answer.contains(&("MaxBurstLength".to_owned(), "20480".to_owned())), "{answer:?}");
@@ -229,7 +193,7 @@ fn reads_are_cut_as_agreed_with_the_status_in_the_last_pdu() {
 
 #[test]
 fn many_commands_at_once_are_answered_in_order_with_both_digests() {
-    let target = Target::start();
+    let target = start();
     let mut client = Client::connect(&target);
     let answer = client.login(&[NORMAL, ("HeaderDigest", "CRC32C"), ("DataDigest", "CRC32C,None")]);
     assert!(answer.contains(&("DataDigest".to_owned(), "CRC32C".to_owned())), "{answer:?}");
@@ -247,7 +211,7 @@ fn many_commands_at_once_are_answered_in_order_with_both_digests() {
 
 #[test]
 fn writes_are_taken_immediate_unsolicited_and_asked_for() {
-    let target = Target::start();
+    let target = start();
     let mut client = Client::connect(&target);
     let keys = [NORMAL, ("InitialR2T", "No"), ("FirstBurstLength", "8192"), ("MaxBurstLength", "16384")];
     client.login(&keys);
@@ -273,7 +237,7 @@ fn writes_are_taken_immediate_unsolicited_and_asked_for() {
 
 #[test]
 fn what_is_wrong_is_told_and_the_session_goes_on() {
-    let target = Target::start();
+    let target = start();
     let mut client = Client::connect(&target);
     client.login(&[NORMAL]);
     let sense = |(found, residual, data): (u8, Residual, Vec<u8>)| {
@@ -294,7 +258,7 @@ fn what_is_wrong_is_told_and_the_session_goes_on() {
 
 #[test]
 fn pings_discovery_and_logout() {
-    let target = Target::start();
+    let target = start();
     let mut client = Client::connect(&target);
     let answer = client.login(&[("SessionType", "Discovery")]);
     assert!(!answer.iter().any(|(key, _)| key == "TargetPortalGroupTag"), "{answer:?}");
@@ -319,7 +283,7 @@ fn pings_discovery_and_logout() {
 
 #[test]
 fn a_connection_that_breaks_the_protocol_is_dropped_and_others_live() {
-    let target = Target::start();
+    let target = start();
     let mut good = Client::connect(&target);
     good.login(&[NORMAL]);
     let mut bad = Client::connect(&target);

@@ -5,8 +5,7 @@
 mod target;
 
 use serde_json::Value;
-use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use target::{Config, Target};
 
@@ -15,24 +14,12 @@ fn spawn(arguments: &[&str]) -> Child {
     command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
-/// A run that is to succeed, and its JSON.
+/// The report of a run that is to succeed.
 #[track_caller]
-fn report(arguments: &[&str]) -> Value {
-    let (output, json) = run(arguments);
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    json
-}
-
-fn run(arguments: &[&str]) -> (Output, Value) {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("report.json");
-    let output =
-        spawn(&[arguments, &["--json", path.to_str().unwrap()]].concat()).wait_with_output().unwrap();
-    (output, read(&path))
-}
-
-fn read(path: &Path) -> Value {
-    std::fs::read(path).map_or(Value::Null, |bytes| serde_json::from_slice(&bytes).unwrap())
+fn report(target: &Target, words: &str) -> Value {
+    let (output, report) = target.storm(words);
+    assert!(output.status.success(), "{words}: {}", String::from_utf8_lossy(&output.stderr));
+    report
 }
 
 fn number(report: &Value, pointer: &str) -> u64 {
@@ -43,22 +30,7 @@ fn number(report: &Value, pointer: &str) -> u64 {
 #[test]
 fn as_many_operations_as_asked_for() {
     let target = Target::start(Config::default());
-    let url = target.url(0);
-    let report = report(&[
-        "rand",
-        "--ops",
-        "1001",
-        "--warmup",
-        "0",
-        "--sessions",
-        "3",
-        "--depth",
-        "7",
-        "--bs",
-        "8k",
-        "--quiet",
-        &url,
-    ]);
+    let report = report(&target, "rand --ops 1001 --warmup 0 --sessions 3 --depth 7 --bs 8k");
     assert_eq!(number(&report, "/all/operations"), 1001);
     assert_eq!(number(&report, "/reads/bytes"), 1001 * 8192);
     assert_eq!((number(&report, "/errors"), number(&report, "/schema")), (0, 1));
@@ -75,21 +47,8 @@ fn as_many_operations_as_asked_for() {
 fn a_mixture_reads_and_writes_with_and_without_r2ts() {
     for initial_r2t in [false, true] {
         let target = Target::start(Config { initial_r2t, ..Config::default() });
-        let url = target.url(0);
-        let report = report(&[
-            "mix",
-            "--secs",
-            "0.5",
-            "--warmup",
-            "0.1",
-            "--sessions",
-            "2",
-            "--bs",
-            "512:1,64k:1,256k:1",
-            "--destroy",
-            "--quiet",
-            &url,
-        ]);
+        let report =
+            report(&target, "mix --secs 0.5 --warmup 0.1 --sessions 2 --bs 512:1,64k:1,256k:1 --destroy");
         let (reads, writes) = (number(&report, "/reads/operations"), number(&report, "/writes/operations"));
         assert!(reads > writes && writes > 10, "{reads} reads, {writes} writes");
         assert_eq!((number(&report, "/errors"), number(&report, "/all/operations")), (0, reads + writes));
@@ -103,25 +62,7 @@ fn a_mixture_reads_and_writes_with_and_without_r2ts() {
 #[test]
 fn a_sequence_writes_all_of_its_region_and_nothing_else() {
     let target = Target::start(Config::default());
-    let url = target.url(0);
-    report(&[
-        "seq",
-        "--read",
-        "0",
-        "--ops",
-        "64",
-        "--warmup",
-        "0",
-        "--bs",
-        "16k",
-        "--sessions",
-        "2",
-        "--region",
-        "1m-2m",
-        "--destroy",
-        "--quiet",
-        &url,
-    ]);
+    report(&target, "seq --read 0 --ops 64 --warmup 0 --bs 16k --sessions 2 --region 1m-2m --destroy");
     let disk = target.disk.lock().unwrap();
     let is_written = |block: &[u8]| block.iter().any(|byte| *byte != 0);
     for (block, index) in disk.bytes.chunks(16_384).zip(0..) {
@@ -132,8 +73,7 @@ fn a_sequence_writes_all_of_its_region_and_nothing_else() {
 #[test]
 fn failed_operations_are_counted_and_the_exit_code_says_so() {
     let target = Target::start(Config { reads_fail: true, ..Config::default() });
-    let url = target.url(0);
-    let (output, report) = run(&["rand", "--ops", "100", "--warmup", "0", "--quiet", &url]);
+    let (output, report) = target.storm("rand --ops 100 --warmup 0");
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1));
     assert!(
@@ -146,9 +86,7 @@ fn failed_operations_are_counted_and_the_exit_code_says_so() {
 #[test]
 fn lost_sessions_come_back_and_are_counted() {
     let target = Target::start(Config { breaks_after: Some(500), ..Config::default() });
-    let url = target.url(0);
-    let (output, report) =
-        run(&["rand", "--secs", "2", "--warmup", "0", "--sessions", "2", "--depth", "4", "--quiet", &url]);
+    let (output, report) = target.storm("rand --secs 2 --warmup 0 --sessions 2 --depth 4");
     assert_eq!(output.status.code(), Some(1));
     assert!(number(&report, "/errors") > 0);
     // More than two sessions of 500 commands could have done.
@@ -158,25 +96,12 @@ fn lost_sessions_come_back_and_are_counted() {
 #[test]
 fn logins_one_after_the_other_and_at_a_rate() {
     let target = Target::start(Config::default());
-    let url = target.url(0);
-    let closed = report(&["login", "--ops", "50", "--sessions", "4", "--quiet", &url]);
+    let closed = report(&target, "login --ops 50 --sessions 4");
     assert_eq!(number(&closed, "/all/operations"), 50);
     let phases: Vec<&str> =
         closed["phases"].as_array().unwrap().iter().map(|phase| phase["name"].as_str().unwrap()).collect();
     assert_eq!(phases, ["connect", "security", "operational", "login", "logout"]);
-    let open = report(&[
-        "login",
-        "--rate",
-        "40",
-        "--secs",
-        "1",
-        "--sessions",
-        "20",
-        "--hold",
-        "0.1",
-        "--quiet",
-        &url,
-    ]);
+    let open = report(&target, "login --rate 40 --secs 1 --sessions 20 --hold 0.1");
     assert!((35..=40).contains(&number(&open, "/all/operations")), "{}", open["all"]["operations"]);
     assert_eq!(open["phases"][0]["name"], "wait");
 }
@@ -184,23 +109,11 @@ fn logins_one_after_the_other_and_at_a_rate() {
 #[test]
 fn idle_sessions_stay_and_are_weighed() {
     let target = Target::start(Config::default());
-    let (url, pid) = (target.url(0), std::process::id().to_string());
-    let report = report(&[
-        "idle",
-        "--sessions",
-        "20",
-        "--secs",
-        "0.5",
-        "--settle",
-        "0.1",
-        "--watch-pid",
-        &pid,
-        "--quiet",
-        &url,
-    ]);
+    let pid = std::process::id();
+    let report = report(&target, &format!("idle --sessions 20 --secs 0.5 --settle 0.1 --watch-pid {pid}"));
     assert_eq!((number(&report, "/idle/sessions"), number(&report, "/idle/lost")), (20, 0));
     assert!(number(&report, "/idle/watched_rss_kib_with") > 0);
-    assert_eq!(number(&report, "/watched/pid"), u64::from(std::process::id()));
+    assert_eq!(number(&report, "/watched/pid"), u64::from(pid));
 }
 
 #[test]
@@ -208,22 +121,8 @@ fn several_threads_share_the_sessions() {
     let cores = std::thread::available_parallelism().unwrap().get();
     let list = format!("0-{}", cores.min(2) - 1);
     let target = Target::start(Config::default());
-    let url = target.url(0);
-    let report = report(&[
-        "rand",
-        "--ops",
-        "300",
-        "--warmup",
-        "0",
-        "--cores",
-        &list,
-        "--sessions",
-        "3",
-        "--zipf",
-        "0.9",
-        "--quiet",
-        &url,
-    ]);
+    let report =
+        report(&target, &format!("rand --ops 300 --warmup 0 --cores {list} --sessions 3 --zipf 0.9"));
     assert_eq!(number(&report, "/all/operations"), 300);
     assert_eq!(report["sessions"].as_array().unwrap().len(), 3);
 }
@@ -245,7 +144,7 @@ fn an_interrupted_run_still_reports() {
     let output = child.wait_with_output().unwrap();
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && text.contains("interrupted"), "{:?} {text}", output.status);
-    let report = read(&path);
+    let report = target::report(&path);
     assert!(report["seconds"].as_f64().unwrap() < 40.0);
     assert!(number(&report, "/all/operations") > 100);
 }

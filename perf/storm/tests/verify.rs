@@ -5,17 +5,11 @@
 mod target;
 
 use serde_json::Value;
-use std::process::Command;
 use target::{Bug, Config, Target};
 
 /// The exit code, what was said, and the report.
-fn verify(target: &Target, arguments: &[&str]) -> (Option<i32>, String, Value) {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("report.json");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_storm"));
-    command.arg("verify").args(arguments).args(["--quiet", "--json"]).arg(&path).arg(target.url(0));
-    let output = command.output().unwrap();
-    let report = std::fs::read(&path).map_or(Value::Null, |bytes| serde_json::from_slice(&bytes).unwrap());
+fn verify(target: &Target, words: &str) -> (Option<i32>, String, Value) {
+    let (output, report) = target.storm(&format!("verify {words}"));
     (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned(), report)
 }
 
@@ -27,7 +21,7 @@ fn number(report: &Value, name: &str) -> u64 {
 fn a_right_target_passes() {
     for (block_size, bug) in [(512, Bug::None), (4096, Bug::None), (512, Bug::UnmapIgnored)] {
         let target = Target::start(Config { block_size, bug, blocks: 4096, ..Config::default() });
-        let (code, text, report) = verify(&target, &["--ops", "4000", "--sessions", "2", "--destroy"]);
+        let (code, text, report) = verify(&target, "--ops 4000 --sessions 2 --destroy");
         assert_eq!(code, Some(0), "{text}");
         for name in ["reads", "writes", "unmaps", "write_sames", "syncs"] {
             assert!(number(&report, name) > 10, "{name}: {report}");
@@ -40,7 +34,7 @@ fn a_right_target_passes() {
 #[test]
 fn without_extras_there_are_reads_and_writes_only() {
     let target = Target::start(Config { has_extras: false, initial_r2t: true, ..Config::default() });
-    let (code, text, report) = verify(&target, &["--ops", "1000", "--region", "1m-2m"]);
+    let (code, text, report) = verify(&target, "--ops 1000 --region 1m-2m");
     assert_eq!(code, Some(0), "{text}");
     let extras: Vec<u64> = ["unmaps", "write_sames", "syncs"].map(|name| number(&report, name)).into();
     assert_eq!(extras, [0, 0, 0]);
@@ -54,7 +48,7 @@ fn without_extras_there_are_reads_and_writes_only() {
 #[test]
 fn lost_connections_are_forgiven_and_their_operations_unknown() {
     let target = Target::start(Config { breaks_after: Some(300), ..Config::default() });
-    let (code, text, report) = verify(&target, &["--ops", "2000", "--destroy"]);
+    let (code, text, report) = verify(&target, "--ops 2000 --destroy");
     assert_eq!(code, Some(0), "{text}");
     assert!(number(&report, "unknown") > 0 && number(&report, "mismatches") == 0, "{report}");
 }
@@ -77,7 +71,7 @@ fn planted_bugs_are_found() {
         (Bug::ShortRead, &["short"]),
     ] {
         let target = Target::start(Config { bug, blocks: 2048, ..Config::default() });
-        let (code, text, report) = verify(&target, &["--ops", "4000", "--sessions", "2", "--destroy"]);
+        let (code, text, report) = verify(&target, "--ops 4000 --sessions 2 --destroy");
         assert_eq!(code, Some(1), "{bug:?}: {text}");
         assert!(text.contains("gave wrong data"), "{bug:?}: {text}");
         let found = report["verify"]["first_mismatches"].as_array().unwrap();
@@ -89,11 +83,11 @@ fn planted_bugs_are_found() {
 #[test]
 fn nothing_is_written_unless_it_is_said_where() {
     let target = Target::start(Config::default());
-    let (code, text, _) = verify(&target, &[]);
+    let (code, text, _) = verify(&target, "");
     assert!(code == Some(2) && text.contains("--region START-END") && target.commands() == 0, "{text}");
-    let (code, text, _) = verify(&target, &["--region", "0-16k", "--sessions", "4"]);
+    let (code, text, _) = verify(&target, "--region 0-16k --sessions 4");
     assert!(code == Some(1) && text.contains("too small for verify"), "{text}");
     let reserved = Target::start(Config { keys: 1, ..Config::default() });
-    let (code, text, _) = verify(&reserved, &["--region", "0-1m"]);
+    let (code, text, _) = verify(&reserved, "--region 0-1m");
     assert!(code == Some(1) && text.contains("in use"), "{text}");
 }

@@ -8,7 +8,10 @@ mod disk;
 
 use connection::Connection;
 pub(crate) use disk::Disk;
+use serde_json::Value;
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -127,8 +130,24 @@ impl Target {
         format!("iscsi://{}/{NAME}/{lun}", self.address)
     }
 
+    /// storm against its first unit: its words, separated by spaces, and `--quiet` and `--json`. What it said, and its
+    /// report, if there is one.
+    pub(crate) fn storm(&self, words: &str) -> (Output, Value) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("report.json");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_storm"));
+        command.args(words.split_whitespace()).args(["--quiet", "--json"]).arg(&path).arg(self.url(0));
+        let output = command.output().unwrap();
+        (output, report(&path))
+    }
+
     /// SCSI commands so far.
     pub(crate) fn commands(&self) -> u64 {
         self.commands.load(Ordering::Relaxed)
     }
+}
+
+/// A report that storm has written; null where there is none.
+pub(crate) fn report(path: &Path) -> Value {
+    std::fs::read(path).map_or(Value::Null, |bytes| serde_json::from_slice(&bytes).unwrap())
 }
