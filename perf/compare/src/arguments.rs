@@ -129,7 +129,16 @@ mod tests {
         let names: Vec<&str> = quick.workloads().unwrap().iter().map(|workload| workload.name).collect();
         assert_eq!(
             names,
-            ["rr4k_qd1", "rr4k_qd32", "rw4k_qd32", "rr64k_qd16", "sr256k_qd8", "mix4k_64s", "idle_1000s"]
+            [
+                "rr4k_qd1",
+                "rr4k_qd32",
+                "rw4k_qd32",
+                "rr64k_qd16",
+                "sr4k_qd32",
+                "sr256k_qd8",
+                "mix4k_64s",
+                "idle_1000s"
+            ]
         );
         assert!(Arguments::try_parse_from(["compare", "--rounds", "0"]).is_err());
         assert!(Arguments::try_parse_from(["compare", "--only", "scst"]).is_err());

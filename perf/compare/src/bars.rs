@@ -2,6 +2,7 @@
 
 use crate::figures::{Figures, Summary};
 use crate::outcome::Compared;
+use crate::workload::AGREEMENT;
 use serde::{Deserialize, Serialize};
 
 /// One bar, judged.
@@ -116,7 +117,7 @@ const BARS: &[Bar] = &[
         limit: Limit::AtMost(24.0),
     },
     Bar {
-        workload: "rr4k_qd32",
+        workload: AGREEMENT,
         rule: "storm agrees with iscsi-perf on tgt within 10%",
         value: Value::Ratio(IOPS, "tgt", "tgt (iscsi-perf)"),
         limit: Limit::Near(0.1),
@@ -184,8 +185,8 @@ mod tests {
         }
     }
 
-    fn judged(summaries: Vec<Summary>) -> Vec<Judged> {
-        judge(&[Compared { name: "rr4k_qd32".into(), what: String::new(), summaries, left_out: Vec::new() }])
+    fn judged(workload: &str, summaries: Vec<Summary>) -> Vec<Judged> {
+        judge(&[Compared { name: workload.into(), what: String::new(), summaries, left_out: Vec::new() }])
     }
 
     fn find<'a>(judged: &'a [Judged], words: &str) -> &'a Judged {
@@ -194,22 +195,20 @@ mod tests {
 
     #[test]
     fn bars_are_met_missed_or_not_measured() {
-        let good = judged(vec![
-            summary("stampede", 4.0, 100.0),
-            summary("null", 3.0, 100.0),
-            summary("tgt", 30.0, 50.0),
-        ]);
+        let good = judged(
+            "rr4k_qd32",
+            vec![summary("stampede", 4.0, 100.0), summary("null", 3.0, 100.0), summary("tgt", 30.0, 50.0)],
+        );
         assert_eq!(find(&good, "at most 1.5 times the null").met, Some(true));
         assert_eq!(find(&good, "1/6").met, Some(true));
         assert_eq!(find(&good, "any peer's").value, Some(2.0));
         assert_eq!(find(&good, "one vectored send").value, Some(0.8));
         assert_eq!(find(&good, "the floor's").met, None);
         assert_eq!(find(&good, "rw4k_qd32: target CPU").met, None);
-        let bad = judged(vec![
-            summary("stampede", 6.0, 100.0),
-            summary("null", 3.0, 60.0),
-            summary("tgt", 30.0, 50.0),
-        ]);
+        let bad = judged(
+            "rr4k_qd32",
+            vec![summary("stampede", 6.0, 100.0), summary("null", 3.0, 60.0), summary("tgt", 30.0, 50.0)],
+        );
         assert_eq!(find(&bad, "at most 1.5 times the null").met, Some(false));
         assert_eq!(find(&bad, "1/6").met, Some(false));
         assert_eq!(find(&bad, "any peer's").met, Some(false));
@@ -217,7 +216,9 @@ mod tests {
 
     #[test]
     fn agreement_counts_either_way() {
-        let with = |iops| judged(vec![summary("tgt", 1.0, iops), summary("tgt (iscsi-perf)", 1.0, 100.0)]);
+        let with = |iops| {
+            judged(AGREEMENT, vec![summary("tgt", 1.0, iops), summary("tgt (iscsi-perf)", 1.0, 100.0)])
+        };
         let met = |iops| find(&with(iops), "agrees").met;
         assert_eq!(
             [met(95.0), met(109.0), met(89.0), met(111.0)],

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 pub(crate) enum Kind {
     /// This project's load generator
     Storm,
-    /// Debian's iscsi-perf: reads of one size by one session, no latencies
+    /// Debian's iscsi-perf: sequential reads of one size by one session, no latencies
     IscsiPerf,
     /// A fio with the libiscsi engine (scripts/fio --build makes one)
     Fio,
@@ -156,14 +156,11 @@ fn fio_command(tools: &Tools, task: &Task<'_>, json: &Path) -> anyhow::Result<Co
 
 /// iscsi-perf says IOPS and nothing else.
 fn iscsi_perf(task: &Task<'_>, interrupt: &Interrupt) -> anyhow::Result<StormReport> {
-    let Workload { pattern, depth, .. } = task.workload;
+    let depth = task.workload.depth;
     let bytes = task.workload.block_bytes().context("iscsi-perf has one block size")?;
     let mut command = pinned(task.cores, "iscsi-perf");
     command.args(["-m", &depth.to_string(), "-b", &(bytes / 512).to_string()]);
     command.args(["-t", &task.seconds.ceil().to_string()]);
-    if *pattern == Pattern::Random {
-        command.arg("-r");
-    }
     command.arg(task.url);
     let window = watched(command, Kind::IscsiPerf, task, interrupt)?;
     let text = std::fs::read(log_of(task))?;
@@ -175,7 +172,7 @@ fn iscsi_perf(task: &Task<'_>, interrupt: &Interrupt) -> anyhow::Result<StormRep
     let seconds = task.seconds.ceil();
     let operations = (iops * seconds) as u64;
     // By Little's law; percentiles are unknown.
-    let latency_us = LatencySummary { mean: f64::from(*depth) / iops * 1e6, ..LatencySummary::default() };
+    let latency_us = LatencySummary { mean: f64::from(depth) / iops * 1e6, ..LatencySummary::default() };
     let all = Traffic { operations, bytes: operations * bytes, latency_us, curve: Vec::new() };
     Ok(StormReport {
         schema: SCHEMA,

@@ -6,7 +6,7 @@ use crate::figures::{Counted, Figures, Idle, Run};
 use crate::kernel;
 use crate::process::Interrupt;
 use crate::target::{self, Setup, Target};
-use crate::workload::{Pattern, Workload};
+use crate::workload::{AGREEMENT, Pattern, Workload};
 use std::path::Path;
 
 /// A target under a client.
@@ -74,7 +74,7 @@ pub(crate) fn candidates(arguments: &Arguments) -> Vec<Candidate> {
         // For the bar that storm agrees with it.
         let name = named(Kind::Tgt.name(), second);
         let target = Which::Kind(Kind::Tgt);
-        candidates.push(Candidate { name, target, client: second, only: Some("rr4k_qd32") });
+        candidates.push(Candidate { name, target, client: second, only: Some(AGREEMENT) });
     }
     candidates
 }
