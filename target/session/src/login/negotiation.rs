@@ -28,7 +28,6 @@ pub(crate) enum Answer {
 }
 
 const REJECT: Answer = Answer::Text(reserved::REJECT);
-const IRRELEVANT: Answer = Answer::Text(reserved::IRRELEVANT);
 const NOT_UNDERSTOOD: Answer = Answer::Text(reserved::NOT_UNDERSTOOD);
 
 /// The operational keys we know, each to be offered at most once in a login (RFC 7143 6.2).
@@ -158,12 +157,12 @@ impl Negotiation {
             "DataPDUInOrder" | "DataSequenceInOrder" => {
                 boolean(value).map_or(REJECT, |_| Answer::Text("Yes"))
             }
-            // Obsolete (RFC 7143 13.25); initiators of RFC 3720 offer them and expect No.
+            // Obsolete (RFC 7143 13.25); initiators of RFC 3720 offer them and expect No. Intervals must be rejected.
             "IFMarker" | "OFMarker" => {
                 self.offered_markers = true;
                 boolean(value).map_or(REJECT, |_| Answer::Text("No"))
             }
-            "IFMarkInt" | "OFMarkInt" => IRRELEVANT,
+            "IFMarkInt" | "OFMarkInt" => REJECT,
             "TaskReporting" => task_reporting(value, &mut ours.fast_abort),
             // Keys that only a target may use, or only the full-feature phase.
             _ => REJECT,

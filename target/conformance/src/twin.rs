@@ -1,0 +1,304 @@
+//! The same engine and registrar on the seeded twin: nothing real but the code, and time only passes when something
+//! is waited for.
+
+use crate::failure::{Failure, Outcome, fail};
+use crate::link::{Heard, Link, Patience};
+use crate::site::{BLOCK, BLOCKS, CLONE, DATA, ODD, PORTAL_GROUP, Site, Target};
+use crossbeam::channel::{Receiver, unbounded};
+use crossbeam::queue::ArrayQueue;
+use stampede_control::identity::LunIdentity;
+use stampede_control::registrar::{Backing, Outbox, Registrar, TargetLun};
+use stampede_engine::messages::{FromControl, GoldenId, LunAddress, LunId, ShardId, ToControl};
+use stampede_engine::setup::{DiskSetup, GoldenSetup, ShardConfig};
+use stampede_engine::{ControlLink, MeshEnd, Shard};
+use stampede_image::align::Alignment;
+use stampede_image::epoch::TargetPolicy;
+use stampede_ring::{IoMemory, Pool, PoolConfig, Ring};
+use stampede_scsi::DeviceConfig;
+use stampede_session::{Directory, LoginStage, Settings};
+use stampede_sim::{ClientId, ClientStatus, DiskConfig, SimConfig, SimRing, SimWorld};
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// Messages that a queue between shards holds.
+const MESH: usize = 64;
+/// Simulated time after which a long wait ends, in nanoseconds.
+const LONG_NS: u64 = 60_000_000_000;
+/// Simulated time that something is waited for that should not come, in nanoseconds.
+const SHORT_NS: u64 = 1_000_000_000;
+/// Bytes of a slot of the headers' pool and of the arena.
+const SLOT: u32 = 4096;
+const SECOND_NS: u64 = 1_000_000_000;
+
+/// A target on the twin.
+pub struct Twin {
+    house: Rc<RefCell<House>>,
+    clients: u16,
+}
+
+impl Twin {
+    /// Makes a world from `seed`, and the suite's targets in it.
+    ///
+    /// # Errors
+    /// There is no memory.
+    pub fn start(seed: u64, site: &Site) -> Outcome<Self> {
+        let house = House::build(seed, site)?;
+        Ok(Self { house: Rc::new(RefCell::new(house)), clients: 0 })
+    }
+}
+
+fn portal() -> SocketAddr {
+    SocketAddr::from(([192, 0, 2, 1], 3260))
+}
+
+impl Target for Twin {
+    fn connect(&mut self) -> Outcome<Box<dyn Link>> {
+        self.clients += 1;
+        let from = SocketAddr::from(([192, 0, 2, 9], 40_000 + self.clients));
+        let client = self.house.borrow().world.connect(from, portal());
+        let client = client.ok_or_else(|| Failure("nobody listens".to_owned()))?;
+        Ok(Box::new(Client { house: Rc::clone(&self.house), client }))
+    }
+
+    fn portal(&self) -> String {
+        portal().to_string()
+    }
+
+    fn drain(&mut self) -> Outcome {
+        self.house.borrow_mut().drain();
+        Ok(())
+    }
+}
+
+struct Client {
+    house: Rc<RefCell<House>>,
+    client: ClientId,
+}
+
+impl Link for Client {
+    fn send(&mut self, mut bytes: &[u8]) {
+        let mut house = self.house.borrow_mut();
+        loop {
+            let sent = house.world.client_send(self.client, bytes);
+            bytes = &bytes[sent..];
+            let open = house.world.client_status(self.client) == ClientStatus::Open;
+            if bytes.is_empty() || !open || (sent == 0 && !house.step()) {
+                return;
+            }
+        }
+    }
+
+    fn receive(&mut self, patience: Patience) -> Heard {
+        let mut house = self.house.borrow_mut();
+        let limit = if patience == Patience::Long { LONG_NS } else { SHORT_NS };
+        let deadline = house.world.now().saturating_add(limit);
+        loop {
+            let bytes = house.world.client_recv(self.client);
+            if !bytes.is_empty() {
+                return Heard::Bytes(bytes);
+            }
+            if house.world.client_status(self.client) != ClientStatus::Open {
+                return Heard::Closed;
+            }
+            if house.world.now() >= deadline || !house.step() {
+                return Heard::Silence;
+            }
+        }
+    }
+
+    fn reset(&mut self) {
+        self.house.borrow().world.client_reset(self.client);
+    }
+}
+
+/// The suite's targets, as a login sees them.
+struct Names;
+
+impl Directory for Names {
+    fn contains(&self, target: &str) -> bool {
+        [CLONE, DATA, ODD].contains(&target)
+    }
+
+    fn discover(
+        &self,
+        _: &str,
+        local: SocketAddr,
+        which: Option<&str>,
+        visit: &mut dyn FnMut(&str, &[String], u16),
+    ) {
+        for name in [CLONE, DATA, ODD].iter().filter(|name| which.is_none_or(|which| which == **name)) {
+            visit(name, &[local.to_string()], PORTAL_GROUP);
+        }
+    }
+
+    fn stage_override(&self, _: &str) -> Option<LoginStage> {
+        None
+    }
+}
+
+/// Shards, and the control thread's part of the work.
+struct House {
+    world: SimWorld,
+    shards: Vec<Shard<SimRing>>,
+    to_shards: Vec<Arc<ArrayQueue<FromControl>>>,
+    from_shards: Receiver<ToControl>,
+    registrar: Registrar,
+    drain_ns: u64,
+}
+
+impl House {
+    fn build(seed: u64, site: &Site) -> Outcome<Self> {
+        let world = SimWorld::new(SimConfig::calm(seed));
+        let len = BLOCKS * BLOCK as u64;
+        let disks = ["data", "odd", "golden"].map(|name| world.disk(name, len, DiskConfig::default()));
+        let settings = Arc::new(Settings {
+            window: site.commands,
+            login_timeout_ns: u64::from(site.login_timeout_s) * SECOND_NS,
+            ping_interval_ns: u64::from(site.ping_interval_s) * SECOND_NS,
+            ping_timeout_ns: SECOND_NS,
+            ..Settings::new(Arc::new(Names))
+        });
+        let arena = pool(1024)?;
+        let (sender, from_shards) = unbounded();
+        let (mut shards, mut to_shards) = (Vec::new(), Vec::new());
+        for (number, mesh) in (0..site.shards).zip(MeshEnd::mesh(site.shards, MESH)) {
+            let mut ring = world.ring(number);
+            let listener = ring.listen(portal());
+            let files = disks.map(|disk| ring.open(disk));
+            let from = Arc::new(ArrayQueue::new(1024));
+            to_shards.push(Arc::clone(&from));
+            let config = ShardConfig {
+                shard: ShardId(number),
+                settings: Arc::clone(&settings),
+                memory: IoMemory::new(16 << 20).map_err(|error| Failure(error.to_string()))?,
+                headers: pool(1024)?,
+                arena: Arc::clone(&arena),
+                connections_max: 64,
+                connection_bytes_max: 4 << 20,
+                tombstone_runs_max: 1024,
+            };
+            let link = ControlLink::new(sender.clone(), from);
+            let mut shard = Shard::new(ring, config, mesh, link)
+                .map_err(|error| Failure(format!("a shard does not start: {error:?}")))?;
+            shard.add_listener(listener);
+            let alignment = Alignment { memory: 512, offset: 512 };
+            for unit in units(site.shards).iter().filter(|unit| unit.owner == ShardId(number)) {
+                let file = files[unit.lun.0 as usize];
+                let device = device(unit.iqn, unit.number, false);
+                shard.add_disk(DiskSetup { lun: unit.lun, file, alignment, device });
+            }
+            shard.add_golden(GoldenSetup { golden: GoldenId(0), file: files[2], alignment });
+            shards.push(shard);
+        }
+        let registrar = Registrar::new(targets(site.shards), Vec::new(), LunId(2), site.shards);
+        let drain_ns = u64::from(site.drain_timeout_s) * SECOND_NS;
+        Ok(Self { world, shards, to_shards, from_shards, registrar, drain_ns })
+    }
+
+    /// Turns every shard that has something to do, the control thread, and the clock. `false` when nothing is going to
+    /// happen without an initiator's doing.
+    fn step(&mut self) -> bool {
+        self.control();
+        let mut turned = false;
+        for (number, shard) in self.shards.iter_mut().enumerate() {
+            if self.world.is_ready(number as u16) {
+                let turn = shard.turn(self.world.now());
+                // The twin's ring takes every submission.
+                let _ = shard.ring_mut().submit(turn.wait);
+                turned = true;
+            }
+        }
+        turned || self.advance()
+    }
+
+    /// Lets time pass until something is due, for shards or for the registrar.
+    fn advance(&mut self) -> bool {
+        let now = self.world.now();
+        match (self.registrar.next_deadline(), self.world.next_event()) {
+            (Some(deadline), event) if deadline > now && event.is_none_or(|event| deadline < event) => {
+                self.world.advance_to(deadline);
+                true
+            }
+            _ => self.world.advance(),
+        }
+    }
+
+    fn control(&mut self) {
+        let (mut out, now) = (Outbox::default(), self.world.now());
+        while let Ok(message) = self.from_shards.try_recv() {
+            match message {
+                ToControl::Report(_) | ToControl::Drained { .. } => {}
+                message => self.registrar.receive(message, now, &mut out),
+            }
+        }
+        self.registrar.tick(now, &mut out);
+        for (shard, message) in out.messages {
+            self.tell(shard, message);
+        }
+    }
+
+    fn tell(&self, shard: ShardId, message: FromControl) {
+        // A test has few sessions: the queues never fill.
+        let _ = self.to_shards[usize::from(shard.0)].push(message);
+        self.world.wake(shard.0);
+    }
+
+    fn drain(&mut self) {
+        self.registrar.drain();
+        let deadline_ns = self.world.now() + self.drain_ns;
+        for shard in 0..self.shards.len() {
+            self.tell(ShardId(shard as u16), FromControl::Drain { deadline_ns });
+        }
+    }
+}
+
+fn pool(slots: u32) -> Outcome<Arc<Pool>> {
+    Pool::new(PoolConfig { slot_len: SLOT, slots }).or_else(fail)
+}
+
+/// A plain logical unit.
+struct Unit {
+    iqn: &'static str,
+    number: u16,
+    lun: LunId,
+    owner: ShardId,
+}
+
+/// The plain logical units, dealt out to the shards in turn.
+fn units(shards: u16) -> [Unit; 2] {
+    [
+        Unit { iqn: DATA, number: 0, lun: LunId(0), owner: ShardId(0) },
+        Unit { iqn: ODD, number: 1, lun: LunId(1), owner: ShardId(1 % shards) },
+    ]
+}
+
+fn device(iqn: &str, number: u16, clone: bool) -> DeviceConfig {
+    let mut device = DeviceConfig::new(LunIdentity::derive(iqn, number).to_scsi(iqn, clone), BLOCKS);
+    device.thin = true;
+    device
+}
+
+fn targets(shards: u16) -> Vec<stampede_control::registrar::Target> {
+    use stampede_control::registrar::Target;
+    let plain = |unit: Unit| {
+        let address =
+            LunAddress { lun: unit.lun, owner: unit.owner, block_size: BLOCK as u32, is_clone: false };
+        let luns = vec![TargetLun {
+            number: unit.number,
+            name: unit.iqn.to_owned(),
+            backing: Backing::Plain(address),
+        }];
+        Target { iqn: unit.iqn.to_owned(), luns, policy: TargetPolicy::default() }
+    };
+    let mut targets: Vec<Target> = units(shards).into_iter().map(plain).collect();
+    let backing = Backing::Clone {
+        golden: GoldenId(0),
+        device: Box::new(device(CLONE, 0, true)),
+        identity: LunIdentity::derive(CLONE, 0),
+    };
+    let luns = vec![TargetLun { number: 0, name: "clone".to_owned(), backing }];
+    targets.push(Target { iqn: CLONE.to_owned(), luns, policy: TargetPolicy::default() });
+    targets
+}
