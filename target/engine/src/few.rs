@@ -18,6 +18,7 @@ pub(crate) enum Few<T> {
 
 impl<T> Few<T> {
     /// Appends.
+    #[inline]
     pub(crate) fn push(&mut self, value: T) {
         match self {
             Self::None => *self = Self::One(value),
@@ -37,8 +38,12 @@ impl<T> Few<T> {
     }
 
     /// Removes all.
+    #[inline]
     pub(crate) fn clear(&mut self) {
-        *self = Self::None;
+        // Mostly there is nothing, and then nothing to drop.
+        if !matches!(self, Self::None) {
+            *self = Self::None;
+        }
     }
 }
 

@@ -64,6 +64,19 @@ impl Payload {
         Self(out)
     }
 
+    /// Takes the one piece out, if there is one and it is just `offset..offset + len`.
+    #[inline]
+    pub(crate) fn take_whole(&mut self, offset: u32, len: u32) -> Option<Piece> {
+        let is_whole = matches!(&self.0, Few::One(piece) if offset == 0 && piece.len == len);
+        match std::mem::take(&mut self.0) {
+            Few::One(piece) if is_whole => Some(piece),
+            other => {
+                self.0 = other;
+                None
+            }
+        }
+    }
+
     /// Calls `visit(piece, start in its buffer, bytes)` for each part of `offset..offset + len`.
     pub(crate) fn each(&self, offset: u64, len: u64, mut visit: impl FnMut(&Piece, u32, u32)) {
         let (mut skip, mut left) = (offset, len);

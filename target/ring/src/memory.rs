@@ -119,12 +119,13 @@ impl Pool {
         }
     }
 
-    fn push(&self, slot: u32) {
+    /// Puts slots on the free list that are chained by their `next` already, from `first` to `last`.
+    fn push(&self, first: u32, last: u32) {
         let mut top = self.free.load(Ordering::Relaxed);
         loop {
-            self.next[slot as usize].store(top as u32, Ordering::Relaxed);
+            self.next[last as usize].store(top as u32, Ordering::Relaxed);
             let count = (top >> 32).wrapping_add(1) & 0xffff_ffff;
-            let new = count << 32 | u64::from(slot);
+            let new = count << 32 | u64::from(first);
             match self.free.compare_exchange_weak(top, new, Ordering::Release, Ordering::Relaxed) {
                 Ok(_) => return,
                 Err(now) => top = now,
@@ -141,11 +142,13 @@ impl Pool {
     }
 
     /// Bytes per slot.
+    #[inline]
     pub fn slot_len(&self) -> u32 {
         self.config.slot_len
     }
 
     /// Number of slots, free or not.
+    #[inline]
     pub fn slots(&self) -> u32 {
         self.config.slots
     }
@@ -195,6 +198,7 @@ pub struct Buffer {
 
 impl Buffer {
     /// The slot's bytes.
+    #[inline]
     pub fn bytes(&self) -> &[u8] {
         // SAFETY: the slot is inside the mapping, which lives as long as the pool; while this handle exists,
         // writers need `bytes_mut` on the only handle, or an operation that owns the only handle.
@@ -205,6 +209,7 @@ impl Buffer {
     }
 
     /// The slot's bytes to write, or `None` when the slot is shared.
+    #[inline]
     pub fn bytes_mut(&mut self) -> Option<&mut [u8]> {
         if self.is_shared() {
             return None;
@@ -219,16 +224,19 @@ impl Buffer {
 
     /// Bytes in the slot.
     #[allow(clippy::len_without_is_empty, reason = "a slot is never empty")]
+    #[inline]
     pub fn len(&self) -> usize {
         self.pool.config.slot_len as usize
     }
 
     /// Whether another handle to this slot exists.
+    #[inline]
     pub fn is_shared(&self) -> bool {
         self.pool.references[self.slot as usize].load(Ordering::Acquire) != 1
     }
 
     /// The pool it is from.
+    #[inline]
     pub fn pool(&self) -> &Arc<Pool> {
         &self.pool
     }
@@ -245,6 +253,7 @@ impl Buffer {
 }
 
 impl Clone for Buffer {
+    #[inline]
     fn clone(&self) -> Self {
         let handles = self.pool.references[self.slot as usize].fetch_add(1, Ordering::Relaxed);
         if handles > u32::MAX / 2 {
@@ -255,24 +264,79 @@ impl Clone for Buffer {
     }
 }
 
-impl Drop for Buffer {
-    fn drop(&mut self) {
+impl Buffer {
+    /// Drops many handles. Slots that are free by that go back together, run by run of one pool, so that most of them
+    /// cost no atomic change of what all of the pool's users share.
+    pub(crate) fn drop_all(buffers: &mut Vec<Self>) {
+        let mut run: Option<Run> = None;
+        for buffer in buffers.drain(..) {
+            let buffer = ManuallyDrop::new(buffer);
+            if !buffer.leave() {
+                continue;
+            }
+            match &mut run {
+                Some(run) if Arc::ptr_eq(&run.newest.pool, &buffer.pool) => run.add(buffer),
+                _ => {
+                    if let Some(run) = run.replace(Run { oldest: buffer.slot, slots: 1, newest: buffer }) {
+                        run.end();
+                    }
+                }
+            }
+        }
+        if let Some(run) = run {
+            run.end();
+        }
+    }
+
+    /// Counts this handle out; whether it was the slot's last, so that the slot is to go back.
+    fn leave(&self) -> bool {
         let references = &self.pool.references[self.slot as usize];
         // Nobody can share a slot whose only handle is this one, so then there is nothing to count down.
-        let is_last =
-            references.load(Ordering::Acquire) == 1 || references.fetch_sub(1, Ordering::AcqRel) == 1;
-        if !is_last {
-            return;
-        }
-        // Before the count: whoever takes that to 0 may free the pool.
-        self.pool.push(self.slot);
-        if self.pool.in_use.fetch_sub(1, Ordering::AcqRel) == 1 {
-            // SAFETY: this was the last slot in use, so the strong count of all of them is this handle's; `pool` is
+        references.load(Ordering::Acquire) == 1 || references.fetch_sub(1, Ordering::AcqRel) == 1
+    }
+
+    /// Counts `slots` slots out that are on the free list already. This handle's was one of them, and it is not used
+    /// after.
+    fn uncount(&mut self, slots: u32) {
+        if self.pool.in_use.fetch_sub(slots, Ordering::AcqRel) == slots {
+            // SAFETY: these were the last slots in use, so the strong count of all of them is this handle's; `pool` is
             // not used after.
             #[allow(unsafe_code, reason = "one count of the pool for all slots, not one per handle")]
             unsafe {
                 ManuallyDrop::drop(&mut self.pool);
             }
+        }
+    }
+}
+
+/// Slots of one pool on their way back to its free list, each chained to the one before.
+struct Run {
+    oldest: u32,
+    slots: u32,
+    /// The last handle of the last of them, which has left: it keeps the pool.
+    newest: ManuallyDrop<Buffer>,
+}
+
+impl Run {
+    fn add(&mut self, buffer: ManuallyDrop<Buffer>) {
+        buffer.pool.next[buffer.slot as usize].store(self.newest.slot, Ordering::Relaxed);
+        self.newest = buffer;
+        self.slots += 1;
+    }
+
+    fn end(mut self) {
+        // Before the count: whoever takes that to 0 may free the pool.
+        self.newest.pool.push(self.newest.slot, self.oldest);
+        self.newest.uncount(self.slots);
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        if self.leave() {
+            // Before the count: whoever takes that to 0 may free the pool.
+            self.pool.push(self.slot, self.slot);
+            self.uncount(1);
         }
     }
 }

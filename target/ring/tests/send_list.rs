@@ -5,6 +5,54 @@
 use proptest::prelude::*;
 use stampede_ring::{Pool, PoolConfig, SendList};
 
+#[test]
+fn cleared_buffers_go_back_each_to_its_pool() {
+    let pool = |slots| Pool::new(PoolConfig { slot_len: 4096, slots }).unwrap();
+    let (one, other) = (pool(5), pool(3));
+    let mut list = SendList::new();
+    let kept = one.take().unwrap();
+    for round in 0..3 {
+        for (from, count) in [(&one, 2), (&other, 2), (&one, 2), (&other, 1)] {
+            (0..count).for_each(|_| {
+                list.pin(from.take().unwrap());
+            });
+        }
+        list.pin(kept.clone());
+        assert!(one.take().is_none() && other.take().is_none(), "round {round}: all slots are in use");
+        list.clear();
+        assert_eq!((one.in_use(), other.in_use()), (1, 0), "round {round}");
+    }
+    assert!(!kept.is_shared());
+    drop((kept, one));
+    // Every slot is there once: the free list has neither lost one nor has one twice.
+    let all: Vec<_> = (0..3).map(|_| other.take().unwrap()).collect();
+    let mut addresses: Vec<_> = all.iter().map(|buffer| buffer.bytes().as_ptr()).collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    assert_eq!(addresses.len(), 3);
+    // A list may be the last that holds a pool.
+    all.into_iter().for_each(|buffer| {
+        list.pin(buffer);
+    });
+    drop(other);
+    list.clear();
+    assert_eq!(list.buffers_len(), 0);
+}
+
+#[test]
+fn bytes_are_copied_into_what_is_not_shared() {
+    let pool = Pool::new(PoolConfig { slot_len: 4096, slots: 2 }).unwrap();
+    let mut list = SendList::new();
+    let shared = pool.take().unwrap();
+    let (first, second) = (list.pin(pool.take().unwrap()), list.pin(shared.clone()));
+    assert!(list.copy(first, 4000, &[1; 48]) && list.copy(first, 4048, &[2; 48]));
+    assert!(!list.copy(first, 4096 - 47, &[3; 48]), "it does not fit");
+    assert!(!list.copy(second, 0, &[4; 48]), "it is shared");
+    assert!(!list.copy(2, 0, &[5; 48]), "there is none");
+    let slices: Vec<&[u8]> = list.slices().collect();
+    assert_eq!(slices, [&[[1; 48], [2; 48]].concat()[..]], "what is adjacent is one piece");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 

@@ -255,9 +255,13 @@ impl Output for Sink<'_, '_> {
             OutData::None => PduData::None,
             OutData::Bytes(bytes) => PduData::Bytes(bytes),
             OutData::Task { task, offset, len } => {
-                let slot = side.slots.get(usize::from(task.index)).and_then(Option::as_ref);
-                match slot.filter(|slot| slot.task == task).map(|slot| &slot.reply) {
-                    Some(Data::Pieces(payload)) => PduData::Payload(payload, offset, len),
+                let slot = side.slots.get_mut(usize::from(task.index)).and_then(Option::as_mut);
+                match slot.filter(|slot| slot.task == task).map(|slot| &mut slot.reply) {
+                    Some(Data::Pieces(payload)) => match payload.take_whole(offset, len) {
+                        // Data is sent once: what is sent whole is not wanted again.
+                        Some(piece) => PduData::Piece(piece),
+                        None => PduData::Payload(payload, offset, len),
+                    },
                     Some(Data::Inline(bytes)) => {
                         let end = (offset as usize + len as usize).min(bytes.len());
                         PduData::Bytes(&bytes[(offset as usize).min(end)..end])
