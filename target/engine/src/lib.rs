@@ -13,6 +13,7 @@
 
 mod connection;
 mod few;
+mod latency;
 mod links;
 mod lun;
 pub mod messages;

@@ -26,6 +26,9 @@ impl Piece {
 pub(crate) struct Payload(pub(crate) Few<Piece>);
 
 impl Payload {
+    /// Nothing.
+    pub(crate) const NONE: Self = Self(Few::None);
+
     /// Takes buffers for `len` bytes, or `None` when not all of them are free.
     pub(crate) fn take(memory: &IoMemory, len: u32) -> Option<Self> {
         let mut pieces = Few::None;
@@ -46,8 +49,13 @@ impl Payload {
     }
 
     /// Bytes in all pieces.
+    #[inline]
     pub(crate) fn len(&self) -> u64 {
-        self.0.iter().map(|piece| u64::from(piece.len)).sum()
+        match &self.0 {
+            Few::None => 0,
+            Few::One(piece) => u64::from(piece.len),
+            Few::Many(pieces) => pieces.iter().map(|piece| u64::from(piece.len)).sum(),
+        }
     }
 
     /// The bytes, piece by piece.

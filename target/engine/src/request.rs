@@ -49,10 +49,8 @@ pub(crate) enum Data {
 }
 
 impl Data {
-    /// Nothing.
-    pub(crate) const NONE: Self = Self::Inline(Vec::new());
-
     /// Bytes.
+    #[inline]
     pub(crate) fn len(&self) -> u64 {
         match self {
             Self::Inline(bytes) => bytes.len() as u64,

@@ -18,6 +18,7 @@ pub(crate) use moving::{Moving, Stage, Traveller};
 pub(crate) use receive::Fed;
 pub(crate) use side::{Happening, Side, Sink};
 
+use crate::latency::Latency;
 use crate::messages::{LunAddress, LunMap};
 use crate::request::{Data, Outcome};
 use crate::token::Key;
@@ -28,25 +29,30 @@ use stampede_scsi::{NexusId, Status, cdb};
 use stampede_session::{
     CommandResult, Connection, ManagementId, ManagementResponse, SessionId, Settings, TaskKey, Transfer,
 };
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-/// What a connection needs of its shard while it parses and answers.
-pub(crate) struct Front<'a> {
+/// What a shard has for its connections while they parse and answer.
+pub(crate) struct Front {
     /// Buffers for write data.
-    pub(crate) memory: &'a IoMemory,
+    pub(crate) memory: IoMemory,
     /// Slots for write data of clones.
-    pub(crate) arena: &'a Arc<Pool>,
+    pub(crate) arena: Arc<Pool>,
     /// Header buffers.
-    pub(crate) headers: &'a Arc<Pool>,
+    pub(crate) headers: Arc<Pool>,
+    /// Bytes of write data that one connection may hold.
+    pub(crate) connection_bytes_max: u64,
     /// What follows, for the shard.
-    pub(crate) happenings: &'a mut std::collections::VecDeque<Happening>,
+    pub(crate) happenings: VecDeque<Happening>,
     /// Now, in monotonic nanoseconds.
     pub(crate) now_ns: u64,
     /// Bytes of write data that all connections of the shard are gathering.
-    pub(crate) gathered_bytes: &'a mut u64,
-    /// Bytes of write data that one connection may hold.
-    pub(crate) connection_bytes_max: u64,
+    pub(crate) gathered_bytes: u64,
+    /// How long reads took, from command to last byte queued for sending.
+    pub(crate) read_latency: Latency,
+    /// How long writes took, from command to status queued for sending.
+    pub(crate) write_latency: Latency,
 }
 
 /// A task-management request in progress.
@@ -108,7 +114,7 @@ pub(crate) struct Conn {
     pub(crate) dirty: bool,
     managing: Vec<Managing>,
     /// Reads that wait until the client has taken what it asked for before.
-    pub(crate) waiting: std::collections::VecDeque<TaskKey>,
+    pub(crate) waiting: VecDeque<TaskKey>,
     pub(crate) commands: u64,
     /// Commands at the last look for idle connections.
     commands_seen: u64,
@@ -148,7 +154,7 @@ impl Conn {
             sending_since_ns: None,
             dirty: false,
             managing: Vec::new(),
-            waiting: std::collections::VecDeque::new(),
+            waiting: VecDeque::new(),
             commands: 0,
             commands_seen: u64::MAX,
             read_bytes: 0,
@@ -161,48 +167,50 @@ impl Conn {
         self.side.nexus
     }
 
+    /// Whether a command that reads so many bytes may run now: what a client has asked for and not taken is bounded.
+    #[inline]
+    pub(crate) fn may_read(&self, bytes: u64, most: u64) -> bool {
+        self.waiting.is_empty() && self.side.may_read(bytes, most)
+    }
+
     /// What the session sees.
     pub(crate) fn luns(&self) -> &Arc<LunMap> {
         &self.side.luns
     }
 
     /// A command of the session has ended: its answer goes out, or the task is forgotten.
-    pub(crate) fn answer(&mut self, key: Key, task: TaskKey, outcome: Outcome, front: &mut Front<'_>) {
+    pub(crate) fn answer(&mut self, key: Key, task: TaskKey, outcome: &mut Outcome, front: &mut Front) {
         let Some(slot) = self.side.slot_mut(task) else { return };
-        slot.running = None;
-        let state = self.session.task(task);
-        let killed = state.is_none_or(|task| task.killed());
+        let ran = std::mem::take(&mut slot.running);
+        let (moves, started_ns, wrote) = (slot.moves, slot.started_ns, slot.wrote);
+        let killed = self.session.task(task).is_none_or(|task| task.killed());
         match outcome {
             Outcome::Ended { status, sense, data } if !killed => {
-                let transfer = transfer(slot.moves, status, &data);
+                if ran {
+                    let elapsed_ns = front.now_ns.saturating_sub(started_ns);
+                    match data {
+                        Data::Pieces(_) => front.read_latency.record(elapsed_ns),
+                        Data::Inline(_) if wrote => front.write_latency.record(elapsed_ns),
+                        Data::Inline(_) => {}
+                    }
+                }
+                let transfer = transfer(moves, *status, data);
                 match transfer {
                     Transfer::In { available } => self.read_bytes += available,
-                    Transfer::Out { wanted } if status == Status::Good => self.written_bytes += wanted,
+                    Transfer::Out { wanted } if *status == Status::Good => self.written_bytes += wanted,
                     _ => {}
                 }
                 self.commands += 1;
-                slot.reply = data;
                 let sense: &[u8] = sense.as_ref().map_or(&[], |sense| sense.as_slice());
                 let result = CommandResult { status: status.code(), sense, transfer };
-                let mut sink = Sink { key, side: &mut self.side, front };
-                let now_ns = sink.front.now_ns;
+                let now_ns = front.now_ns;
+                let mut sink = Sink { key, side: &mut self.side, front, reply: Some(data) };
                 self.session.respond(task, &result, now_ns, &mut sink);
             }
             _ => self.session.forget(task),
         }
-        self.side.free(task, front.gathered_bytes);
+        self.side.free(task, &mut front.gathered_bytes);
         self.task_over(key, task, front);
-    }
-
-    /// A command that never leaves this shard's front ends at once.
-    pub(crate) fn answer_locally(
-        &mut self,
-        key: Key,
-        task: TaskKey,
-        reply: stampede_scsi::Reply,
-        front: &mut Front<'_>,
-    ) {
-        self.answer(key, task, reply.into(), front);
     }
 
     /// Begins a task-management request that waits for running tasks of this session and for task sets elsewhere.
@@ -212,21 +220,21 @@ impl Conn {
         id: ManagementId,
         tasks: Vec<TaskKey>,
         clearings: u32,
-        front: &mut Front<'_>,
+        front: &mut Front,
     ) {
         self.managing.push(Managing { id, tasks, clearings });
         self.settle_managing(key, front);
     }
 
     /// A task set that a request waited for is clear.
-    pub(crate) fn cleared(&mut self, key: Key, id: ManagementId, front: &mut Front<'_>) {
+    pub(crate) fn cleared(&mut self, key: Key, id: ManagementId, front: &mut Front) {
         if let Some(managing) = self.managing.iter_mut().find(|managing| managing.id == id) {
             managing.clearings = managing.clearings.saturating_sub(1);
         }
         self.settle_managing(key, front);
     }
 
-    fn task_over(&mut self, key: Key, task: TaskKey, front: &mut Front<'_>) {
+    fn task_over(&mut self, key: Key, task: TaskKey, front: &mut Front) {
         if self.managing.is_empty() {
             return;
         }
@@ -236,7 +244,7 @@ impl Conn {
         self.settle_managing(key, front);
     }
 
-    fn settle_managing(&mut self, key: Key, front: &mut Front<'_>) {
+    fn settle_managing(&mut self, key: Key, front: &mut Front) {
         let over = |managing: &Managing| managing.tasks.is_empty() && managing.clearings == 0;
         while let Some(at) = self.managing.iter().position(over) {
             let Managing { id, .. } = self.managing.remove(at);
@@ -250,10 +258,10 @@ impl Conn {
         key: Key,
         id: ManagementId,
         response: ManagementResponse,
-        front: &mut Front<'_>,
+        front: &mut Front,
     ) {
         let now_ns = front.now_ns;
-        let mut sink = Sink { key, side: &mut self.side, front };
+        let mut sink = Sink { key, side: &mut self.side, front, reply: None };
         self.session.managed(id, response, now_ns, &mut sink);
     }
 
@@ -261,11 +269,11 @@ impl Conn {
     pub(crate) fn act<T>(
         &mut self,
         key: Key,
-        front: &mut Front<'_>,
-        call: impl FnOnce(&mut Connection, u64, &mut Sink<'_, '_>) -> T,
+        front: &mut Front,
+        call: impl FnOnce(&mut Connection, u64, &mut Sink<'_>) -> T,
     ) -> T {
         let now_ns = front.now_ns;
-        let mut sink = Sink { key, side: &mut self.side, front };
+        let mut sink = Sink { key, side: &mut self.side, front, reply: None };
         call(&mut self.session, now_ns, &mut sink)
     }
 
@@ -273,8 +281,8 @@ impl Conn {
     pub(crate) fn running(&self, on: Option<LunAddress>) -> Vec<TaskKey> {
         self.side
             .slots()
-            .filter(|slot| slot.running.is_some() && (on.is_none() || slot.running == on))
-            .map(|slot| slot.task)
+            .filter(|slot| slot.running && (on.is_none() || slot.unit == on))
+            .filter_map(|slot| slot.task)
             .collect()
     }
 
@@ -282,7 +290,7 @@ impl Conn {
     pub(crate) fn has_live_task(&self, lun: u16) -> bool {
         self.side
             .slots()
-            .filter_map(|slot| self.session.task(slot.task))
+            .filter_map(|slot| self.session.task(slot.task?))
             .any(|task| !task.killed() && task.lun().decode() == Some(lun))
     }
 
@@ -291,7 +299,7 @@ impl Conn {
         !self.receiving
             && !self.is_releasing()
             && !self.side.outbox.in_flight()
-            && self.side.slots().all(|slot| slot.running.is_none())
+            && self.side.slots().all(|slot| !slot.running)
     }
 
     /// Gives back memory that grew with use, if no command has ended since the last call and none runs; whether so.

@@ -1,13 +1,12 @@
 //! Received bytes into PDUs: headers to the session, payload straight to where it belongs.
 
 use super::{Conn, Front, Side, Sink};
-use crate::payload::Payload;
 use crate::token::Key;
 use stampede_scsi::cdb;
 use stampede_session::{Connection, DataGrant, Disposition, Violation};
+use stampede_wire::Opcode;
 use stampede_wire::frame::{Frame, FrameError, Framer, FramerConfig};
 use stampede_wire::pdu::{CommandFlags, ScsiCommand};
-use stampede_wire::{Bhs, Opcode};
 
 /// Bytes that may wait for memory: what can be on its way when receiving is cancelled.
 const BACKLOG_MAX: usize = 4 << 20;
@@ -85,7 +84,7 @@ impl Receiver {
 
 impl Conn {
     /// Takes received bytes in.
-    pub(crate) fn feed(&mut self, key: Key, bytes: &[u8], front: &mut Front<'_>) -> Fed {
+    pub(crate) fn feed(&mut self, key: Key, bytes: &[u8], front: &mut Front) -> Fed {
         if self.receiver.is_stalled() {
             return self.keep(bytes);
         }
@@ -107,7 +106,7 @@ impl Conn {
     }
 
     /// Tries again the command that waited for memory, if one does, and goes on with what was kept behind it.
-    pub(crate) fn resume(&mut self, key: Key, front: &mut Front<'_>) -> Fed {
+    pub(crate) fn resume(&mut self, key: Key, front: &mut Front) -> Fed {
         if self.receiver.stalled {
             match self.receiver.begin(key, &mut self.session, &mut self.side, front) {
                 Ok(true) => {}
@@ -120,7 +119,7 @@ impl Conn {
     }
 
     /// Parses until the input is used up (true) or a command has to wait (false).
-    fn parse(&mut self, key: Key, input: &mut &[u8], front: &mut Front<'_>) -> Result<bool, Broken> {
+    fn parse(&mut self, key: Key, input: &mut &[u8], front: &mut Front) -> Result<bool, Broken> {
         let Self { receiver, session, side, .. } = self;
         // The login may have been decided since the last chunk.
         receiver.take_agreed(side);
@@ -148,30 +147,28 @@ impl Receiver {
         key: Key,
         session: &mut Connection,
         side: &mut Side,
-        front: &mut Front<'_>,
+        front: &mut Front,
     ) -> Result<bool, Broken> {
         let header = self.framer.header();
-        let grant = grant(header.bhs(), side, front);
-        self.stalled = matches!(grant, Grant::Wait);
-        let wanted = match grant {
-            Grant::Wait => return Ok(false),
-            Grant::Refuse => {
-                side.refusing = true;
-                0
-            }
-            Grant::Memory(payload) => {
-                let wanted = payload.len() as u32;
-                side.granted = payload;
-                wanted
+        let granted = if header.bhs().opcode() == Ok(Opcode::ScsiCommand) {
+            grant(header.bhs().view::<ScsiCommand>(), side, front)
+        } else {
+            Grant::Wants(0)
+        };
+        let wanted = match granted {
+            Grant::Wants(bytes) => bytes,
+            Grant::Wait => {
+                self.stalled = true;
+                return Ok(false);
             }
         };
-        let grant = DataGrant { wanted };
+        self.stalled = false;
         self.got = 0;
         let now_ns = front.now_ns;
-        let begun = session.begin_pdu(header, grant, now_ns, &mut Sink { key, side, front });
+        let mut sink = Sink { key, side, front, reply: None };
+        let begun = session.begin_pdu(header, DataGrant { wanted }, now_ns, &mut sink);
         // A command that was dropped (a duplicate, say) has not taken its memory.
-        side.granted = Payload::default();
-        side.refusing = false;
+        side.granted.data.0.clear();
         self.disposition = begun.map_err(Broken::Session)?;
         Ok(true)
     }
@@ -208,10 +205,10 @@ impl Receiver {
         data_digest_ok: bool,
         session: &mut Connection,
         side: &mut Side,
-        front: &mut Front<'_>,
+        front: &mut Front,
     ) -> Result<(), Broken> {
         let now_ns = front.now_ns;
-        let mut sink = Sink { key, side, front };
+        let mut sink = Sink { key, side, front, reply: None };
         let header = self.framer.header();
         let ended = session.end_pdu(header, &self.collected, data_digest_ok, now_ns, &mut sink);
         self.collected.clear();
@@ -223,36 +220,39 @@ impl Receiver {
 
 /// What a command gets for the data it wants to send.
 enum Grant {
-    /// This memory; none for every other PDU.
-    Memory(Payload),
+    /// Memory for so many bytes, in [`Side::granted`]. With none, the connection holds memory for commands whose data may
+    /// be behind this one in the stream, so reading must go on, and the command is answered TASK SET FULL.
+    Wants(u32),
     /// None for now, and it may wait: the connection holds no memory, so nobody waits for what is behind it.
     Wait,
-    /// None: the connection holds memory for commands whose data may be behind this one in the stream, so reading
-    /// must go on. The command is answered TASK SET FULL.
-    Refuse,
 }
 
-fn grant(header: &Bhs, side: &Side, front: &Front<'_>) -> Grant {
-    if header.opcode() != Ok(Opcode::ScsiCommand) {
-        return Grant::Memory(Payload::default());
-    }
-    let none = || Grant::Memory(Payload::default());
-    let command = header.view::<ScsiCommand>();
-    let lun = command.lun().decode().and_then(|number| side.luns.find(number));
-    let (true, Some(address)) = (command.flags().contains(CommandFlags::WRITE), lun) else { return none() };
-    let wanted = match cdb::data_direction_and_len(command.cdb(), address.block_size) {
-        cdb::Transfer::Out(bytes) => bytes.min(u64::from(command.expected_data_transfer_length())),
-        _ => 0,
+fn grant(command: &ScsiCommand, side: &mut Side, front: &Front) -> Grant {
+    let unit = command.lun().decode().and_then(|number| side.luns.find(number));
+    let moves = cdb::data_direction_and_len(command.cdb(), unit.map_or(512, |unit| unit.block_size));
+    side.granted.unit = unit;
+    side.granted.moves = moves;
+    side.granted.refused = false;
+    let (cdb::Transfer::Out(bytes), true, Some(unit)) =
+        (moves, command.flags().contains(CommandFlags::WRITE), unit)
+    else {
+        return Grant::Wants(0);
     };
-    match u32::try_from(wanted) {
+    match u32::try_from(bytes.min(u64::from(command.expected_data_transfer_length()))) {
         Ok(wanted) if u64::from(wanted) <= front.connection_bytes_max => {
-            match side.take_memory(lun, command.cdb(), wanted, front) {
-                Some(payload) => Grant::Memory(payload),
+            match side.take_memory(unit, command.cdb(), wanted, front) {
+                Some(payload) => {
+                    side.granted.data = payload;
+                    Grant::Wants(wanted)
+                }
                 None if side.held_bytes == 0 => Grant::Wait,
-                None => Grant::Refuse,
+                None => {
+                    side.granted.refused = true;
+                    Grant::Wants(0)
+                }
             }
         }
         // The device server refuses what is longer than it said; nothing of it is wanted.
-        _ => none(),
+        _ => Grant::Wants(0),
     }
 }

@@ -5,11 +5,11 @@ use super::outbox::{Outbox, Overload, PduData};
 use crate::few::Few;
 use crate::messages::{LunAddress, LunId, LunMap, ShardId};
 use crate::payload::{Payload, Piece};
-use crate::request::Data;
+use crate::request::{Data, Origin, Request};
 use crate::token::Key;
 use stampede_scsi::{NexusId, cdb};
 use stampede_session::{
-    Close, LoginRequest, ManagementRequest, OutData, Output, SessionInfo, SessionKind, TaskKey,
+    Close, LoginRequest, ManagementRequest, OutData, Output, SessionInfo, SessionKind, Task, TaskKey,
 };
 use stampede_wire::Bhs;
 use std::sync::Arc;
@@ -34,26 +34,53 @@ pub(crate) enum Happening {
 /// The memory of one task.
 #[derive(Debug)]
 pub(crate) struct Slot {
-    /// Which task has it.
-    pub(crate) task: TaskKey,
+    /// Which task has it; `None` when none does.
+    pub(crate) task: Option<TaskKey>,
     /// Data-out, while it is gathered.
     pub(crate) data: Payload,
-    /// Data-in, while it is sent.
-    pub(crate) reply: Data,
     /// Bytes of I/O buffers in `data`, while it is gathered.
     gathered_bytes: u64,
-    /// Where it runs, if it does.
-    pub(crate) running: Option<LunAddress>,
-    /// What its CDB says it moves, once it is known to which unit.
+    /// The unit that its command is for, if there is one.
+    pub(crate) unit: Option<LunAddress>,
+    /// It runs there, or waits until it may.
+    pub(crate) running: bool,
+    /// What its CDB says it moves.
     pub(crate) moves: cdb::Transfer,
-    /// When its command came, in monotonic nanoseconds.
+    /// When it began to run, in monotonic nanoseconds.
     pub(crate) started_ns: u64,
     /// There was no memory for its data: it is answered TASK SET FULL.
     pub(crate) refused: bool,
     /// Bytes of data-in that it will bring, while it runs.
-    pub(crate) reading_bytes: u64,
+    reading_bytes: u64,
     /// It came with data-out.
     pub(crate) wrote: bool,
+}
+
+impl Slot {
+    const VACANT: Self = Self {
+        task: None,
+        data: Payload::NONE,
+        gathered_bytes: 0,
+        unit: None,
+        running: false,
+        moves: cdb::Transfer::Unknown,
+        started_ns: 0,
+        refused: false,
+        reading_bytes: 0,
+        wrote: false,
+    };
+}
+
+/// What is known of the command whose header is being handed to the session.
+pub(super) struct Granted {
+    /// Memory for its data-out.
+    pub(super) data: Payload,
+    /// There was none.
+    pub(super) refused: bool,
+    /// The unit that it is for, if there is one.
+    pub(super) unit: Option<LunAddress>,
+    /// What its CDB says it moves.
+    pub(super) moves: cdb::Transfer,
 }
 
 /// See the module.
@@ -61,11 +88,8 @@ pub(crate) struct Side {
     pub(super) nexus: NexusId,
     pub(super) luns: Arc<LunMap>,
     pub(super) outbox: Outbox,
-    slots: Vec<Option<Slot>>,
-    /// Memory for the command whose header is being handed to the session.
-    pub(super) granted: Payload,
-    /// There was no memory for that command.
-    pub(super) refusing: bool,
+    slots: Vec<Slot>,
+    pub(super) granted: Granted,
     /// Bytes of data-in that running commands will bring.
     pub(crate) reading_bytes: u64,
     /// Bytes of data-out in all slots.
@@ -85,8 +109,12 @@ impl Side {
             luns: Arc::default(),
             outbox: Outbox::default(),
             slots: Vec::new(),
-            granted: Payload::default(),
-            refusing: false,
+            granted: Granted {
+                data: Payload::NONE,
+                refused: false,
+                unit: None,
+                moves: cdb::Transfer::Unknown,
+            },
             reading_bytes: 0,
             held_bytes: 0,
             owing_ns: 0,
@@ -115,66 +143,100 @@ impl Side {
             return;
         }
         let map = Arc::make_mut(&mut self.luns).0.iter_mut().map(|(_, address)| address);
-        let waiting = self.slots.iter_mut().flatten().filter_map(|slot| slot.running.as_mut());
-        map.chain(waiting).filter(|address| changes(address)).for_each(|address| address.owner = owner);
+        let commands = self.slots.iter_mut().filter_map(|slot| slot.unit.as_mut());
+        map.chain(commands).filter(|address| changes(address)).for_each(|address| address.owner = owner);
     }
 
     /// The memory of a task.
+    #[inline]
     pub(crate) fn slot_mut(&mut self, task: TaskKey) -> Option<&mut Slot> {
-        self.slots.get_mut(usize::from(task.index))?.as_mut().filter(|slot| slot.task == task)
+        self.slots.get_mut(usize::from(task.index)).filter(|slot| slot.task == Some(task))
     }
 
     /// The memory of all tasks.
     pub(crate) fn slots(&self) -> impl Iterator<Item = &Slot> {
-        self.slots.iter().flatten()
+        self.slots.iter().filter(|slot| slot.task.is_some())
     }
 
-    fn open(&mut self, task: TaskKey, front: &mut Front<'_>) {
+    fn open(&mut self, task: TaskKey, front: &mut Front) {
         let now_ns = front.now_ns;
         let index = usize::from(task.index);
         if self.slots.len() <= index {
             // Slots of the session's table are taken low ones first: this is the most that it had at once.
-            self.slots.resize_with(index + 1, || None);
+            self.slots.resize_with(index + 1, || Slot::VACANT);
         }
-        let data = std::mem::take(&mut self.granted);
+        let slot = &mut self.slots[index];
+        slot.task = Some(task);
+        slot.unit = self.granted.unit;
+        slot.running = false;
+        slot.moves = self.granted.moves;
+        slot.started_ns = now_ns;
+        slot.refused = self.granted.refused;
+        slot.reading_bytes = 0;
+        slot.wrote = false;
+        slot.gathered_bytes = 0;
         if self.held_bytes == 0 {
             self.owing_ns = now_ns;
         }
-        self.held_bytes += data.len();
-        let from_arena = data.0.first().is_some_and(|piece| Arc::ptr_eq(piece.buffer.pool(), front.arena));
-        let gathered_bytes = if from_arena { 0 } else { data.len() };
-        *front.gathered_bytes += gathered_bytes;
-        self.slots[index] = Some(Slot {
-            task,
-            data,
-            reply: Data::NONE,
-            running: None,
-            moves: cdb::Transfer::Unknown,
-            started_ns: now_ns,
-            gathered_bytes,
-            refused: std::mem::take(&mut self.refusing),
-            reading_bytes: 0,
-            wrote: false,
-        });
+        if let Some(first) = self.granted.data.0.first() {
+            let bytes = self.granted.data.len();
+            self.held_bytes += bytes;
+            if !Arc::ptr_eq(first.buffer.pool(), &front.arena) {
+                slot.gathered_bytes = bytes;
+                front.gathered_bytes += bytes;
+            }
+            slot.data = std::mem::take(&mut self.granted.data);
+        }
     }
 
     /// Lets go of a task's memory.
+    #[inline]
     pub(crate) fn free(&mut self, task: TaskKey, gathered_bytes: &mut u64) {
-        let Some(place) = self.slots.get_mut(usize::from(task.index)) else { return };
-        let Some(slot) = place.as_ref().filter(|slot| slot.task == task) else { return };
-        *gathered_bytes = gathered_bytes.saturating_sub(slot.gathered_bytes);
-        self.held_bytes = self.held_bytes.saturating_sub(slot.data.len());
-        self.reading_bytes = self.reading_bytes.saturating_sub(slot.reading_bytes);
-        *place = None;
+        let Some(slot) = self.slot_mut(task) else { return };
+        slot.task = None;
+        let reading_bytes = slot.reading_bytes;
+        if !slot.data.0.is_empty() {
+            *gathered_bytes = gathered_bytes.saturating_sub(slot.gathered_bytes);
+            let data = std::mem::take(&mut slot.data);
+            self.held_bytes = self.held_bytes.saturating_sub(data.len());
+        }
+        self.reading_bytes = self.reading_bytes.saturating_sub(reading_bytes);
     }
 
-    /// Takes a task's data-out, for its execution.
-    pub(crate) fn take_data(&mut self, task: TaskKey, gathered_bytes: &mut u64) -> Payload {
-        let Some(slot) = self.slot_mut(task) else { return Payload::default() };
-        let data = std::mem::take(&mut slot.data);
-        *gathered_bytes = gathered_bytes.saturating_sub(std::mem::take(&mut slot.gathered_bytes));
-        self.held_bytes = self.held_bytes.saturating_sub(data.len());
-        data
+    /// What a task asks of its unit, where it runs from now on and brings so many bytes of data-in.
+    #[inline]
+    pub(crate) fn request(
+        &mut self,
+        origin: Origin,
+        task: &Task,
+        lun: LunId,
+        reads: u64,
+        front: &mut Front,
+    ) -> Request {
+        let expected_out = if task.is_write() { task.expected_len() } else { 0 };
+        let mut request = Request {
+            origin,
+            nexus: self.nexus,
+            lun,
+            cdb: *task.cdb(),
+            attribute: task.attribute(),
+            expected_out,
+            data: Payload::NONE,
+        };
+        if let Some(slot) = self.slot_mut(origin.task) {
+            slot.running = true;
+            slot.started_ns = front.now_ns;
+            slot.reading_bytes = reads;
+            slot.wrote = expected_out > 0;
+            if !slot.data.0.is_empty() {
+                request.data = std::mem::take(&mut slot.data);
+                let gathered_bytes = std::mem::take(&mut slot.gathered_bytes);
+                front.gathered_bytes = front.gathered_bytes.saturating_sub(gathered_bytes);
+                self.held_bytes = self.held_bytes.saturating_sub(request.data.len());
+            }
+            self.reading_bytes += reads;
+        }
+        request
     }
 
     /// Memory for `wanted` bytes of data-out of a command: whole slots of the arena where its overlay can adopt
@@ -182,27 +244,26 @@ impl Side {
     /// at most three eighths of the I/O buffers: the largest are half of all, so commands that run always find some.
     pub(super) fn take_memory(
         &self,
-        lun: Option<LunAddress>,
+        unit: LunAddress,
         cdb: &[u8; 16],
         wanted: u32,
-        front: &Front<'_>,
+        front: &Front,
     ) -> Option<Payload> {
         if self.held_bytes > 0 && self.held_bytes + u64::from(wanted) > front.connection_bytes_max {
             return None;
         }
-        let (adopts, block_size) = lun.map_or((false, 512), |lun| (lun.is_clone, lun.block_size));
-        if adopts
+        if unit.is_clone
             && let Some(start) = write_start(cdb)
-            && let Some(payload) = arena_slots(front, start.wrapping_mul(u64::from(block_size)), wanted)
+            && let Some(payload) = arena_slots(front, start.wrapping_mul(u64::from(unit.block_size)), wanted)
         {
             return Some(payload);
         }
         // A transfer beyond the limit of a small memory has it alone.
-        let gathered = *front.gathered_bytes;
+        let gathered = front.gathered_bytes;
         if gathered > 0 && gathered + u64::from(wanted) > front.memory.bytes() / 8 * 3 {
             return None;
         }
-        Payload::take(front.memory, wanted)
+        Payload::take(&front.memory, wanted)
     }
 
     /// Since when the initiator has sent none of the write data it owes, if it owes some.
@@ -211,6 +272,7 @@ impl Side {
     }
 
     /// Whether a command that reads so many bytes may run now: what a client has asked for and not taken is bounded.
+    #[inline]
     pub(crate) fn may_read(&self, bytes: u64, most: u64) -> bool {
         let held = self.reading_bytes + self.outbox.bytes();
         held == 0 || held + bytes <= most
@@ -228,7 +290,7 @@ fn write_start(cdb: &[u8; 16]) -> Option<u64> {
 }
 
 /// Slots of the arena that hold `len` bytes at byte `start` of the disk as its overlay would.
-fn arena_slots(front: &Front<'_>, start: u64, len: u32) -> Option<Payload> {
+fn arena_slots(front: &Front, start: u64, len: u32) -> Option<Payload> {
     let slot = u64::from(front.arena.slot_len());
     let mut pieces = Few::None;
     let (mut at, mut left) = (start % slot, u64::from(len));
@@ -242,35 +304,33 @@ fn arena_slots(front: &Front<'_>, start: u64, len: u32) -> Option<Payload> {
 }
 
 /// The side, lent to the state machine for one call.
-pub(crate) struct Sink<'a, 'f> {
+pub(crate) struct Sink<'a> {
     pub(crate) key: Key,
     pub(crate) side: &'a mut Side,
-    pub(crate) front: &'a mut Front<'f>,
+    pub(crate) front: &'a mut Front,
+    /// Data-in of the task that is being answered.
+    pub(crate) reply: Option<&'a mut Data>,
 }
 
-impl Output for Sink<'_, '_> {
+impl Output for Sink<'_> {
     fn send(&mut self, header: &Bhs, data: OutData<'_>) {
-        let side = &mut *self.side;
         let data = match data {
             OutData::None => PduData::None,
             OutData::Bytes(bytes) => PduData::Bytes(bytes),
-            OutData::Task { task, offset, len } => {
-                let slot = side.slots.get_mut(usize::from(task.index)).and_then(Option::as_mut);
-                match slot.filter(|slot| slot.task == task).map(|slot| &mut slot.reply) {
-                    Some(Data::Pieces(payload)) => match payload.take_whole(offset, len) {
-                        // Data is sent once: what is sent whole is not wanted again.
-                        Some(piece) => PduData::Piece(piece),
-                        None => PduData::Payload(payload, offset, len),
-                    },
-                    Some(Data::Inline(bytes)) => {
-                        let end = (offset as usize + len as usize).min(bytes.len());
-                        PduData::Bytes(&bytes[(offset as usize).min(end)..end])
-                    }
-                    None => PduData::None,
+            OutData::Task { offset, len, .. } => match &mut self.reply {
+                Some(Data::Pieces(payload)) => match payload.take_whole(offset, len) {
+                    // Data is sent once: what is sent whole is not wanted again.
+                    Some(piece) => PduData::Piece(piece),
+                    None => PduData::Payload(payload, offset, len),
+                },
+                Some(Data::Inline(bytes)) => {
+                    let end = (offset as usize + len as usize).min(bytes.len());
+                    PduData::Bytes(&bytes[(offset as usize).min(end)..end])
                 }
-            }
+                None => PduData::None,
+            },
         };
-        if let Err(overload) = side.outbox.push(header, data, self.front.headers) {
+        if let Err(overload) = self.side.outbox.push(header, data, &self.front.headers) {
             self.front.happenings.push_back(Happening::Overload(self.key, overload));
         }
     }
@@ -292,7 +352,7 @@ impl Output for Sink<'_, '_> {
     }
 
     fn release(&mut self, task: TaskKey) {
-        self.side.free(task, self.front.gathered_bytes);
+        self.side.free(task, &mut self.front.gathered_bytes);
     }
 
     fn digests(&mut self, header: bool, data: bool) {

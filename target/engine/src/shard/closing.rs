@@ -1,7 +1,7 @@
 //! The end of a connection: finish sending, cancel what is under way, wait for its tasks' I/O, close, report.
 
+use super::Shard;
 use super::completions::NO_KEY;
-use super::{Shard, front};
 use crate::connection::{Conn, Life};
 use crate::messages::{MoveRefusal, SessionEnd, ToControl};
 use crate::request::Message;
@@ -43,7 +43,7 @@ impl<R: Ring> Shard<R> {
             self.stay(key, MoveRefusal::Ending);
         }
         let Some(conn) = self.conns.get_mut(key) else { return };
-        conn.act(key, &mut front!(self), |session, _, sink| session.disconnect(sink));
+        conn.act(key, &mut self.front, |session, _, sink| session.disconnect(sink));
         conn.outbox().clear();
         if conn.outbox().in_flight() {
             let target = token(Kind::Send, key, 0);

@@ -1,13 +1,13 @@
 //! What connections give rise to, and what comes back to them.
 
-use super::{Shard, front};
+use super::{Shard, io};
 use crate::connection::Happening;
 use crate::lun::Result as BackResult;
 use crate::messages::{LunAddress, LunId, ShardId, ToControl};
-use crate::request::{Answer, Clearing, Data, Manager, Message, Origin, Outcome, Request};
+use crate::request::{Answer, Clearing, Manager, Message, Origin, Outcome, Request};
 use crate::token::Key;
 use stampede_ring::Ring;
-use stampede_scsi::{Status, TransportId, cdb};
+use stampede_scsi::{Reply, Status, TransportId, cdb};
 use stampede_session::{Close, ManagementRequest, ManagementResponse, Task, TaskKey};
 use std::collections::VecDeque;
 
@@ -70,52 +70,47 @@ impl<R: Ring> Shard<R> {
     /// A command has all its data: it goes to the owner of its unit.
     fn start_command(&mut self, key: Key, task: TaskKey) {
         let Some(conn) = self.conns.get_mut(key) else { return };
-        let Some(state) = conn.session.task(task) else { return };
+        let Some((state, slot)) = conn.session.task(task).zip(conn.side.slot_mut(task)) else { return };
         if state.killed() {
             // By what came right behind it, in the same chunk.
-            conn.answer(key, task, Outcome::Aborted, &mut front!(self));
+            conn.answer(key, task, &mut Outcome::Aborted, &mut self.front);
             self.mark(key);
             return;
         }
         self.counters.commands += 1;
-        let cdb = *state.cdb();
-        let local = if state.cdb_long() {
-            Some(stampede_scsi::Reply::check(stampede_scsi::sense::INVALID_OPERATION_CODE))
-        } else if cdb[0] == REPORT_LUNS {
-            let numbers: Vec<u16> = conn.luns().0.iter().map(|(number, _)| *number).collect();
-            Some(stampede_scsi::report_luns(&cdb, &numbers))
-        } else {
-            None
-        };
-        let address = state.lun().decode().and_then(|number| conn.luns().find(number));
-        let moves = cdb::data_direction_and_len(&cdb, address.map_or(512, |address| address.block_size));
-        let reads = reading_bytes(moves, state);
-        let Some(slot) = conn.side.slot_mut(task) else { return };
-        slot.moves = moves;
-        let refused = slot.refused;
-        let reply = local.or_else(|| address.is_none().then(|| stampede_scsi::no_such_lun(&cdb)));
-        if let Some(reply) = reply {
-            conn.answer_locally(key, task, reply, &mut front!(self));
-            self.mark(key);
-            return;
-        }
-        let Some(address) = address else { return };
-        if refused {
-            let reply = stampede_scsi::Reply::status(Status::TaskSetFull);
-            conn.answer_locally(key, task, reply, &mut front!(self));
-            self.mark(key);
-            return;
-        }
-        let may_read = conn.waiting.is_empty() && conn.side.may_read(reads, self.config.connection_bytes_max);
-        if conn.attaching > 0 || (reads > 0 && !may_read) {
+        let goes_on = !slot.refused && !state.cdb_long() && state.cdb()[0] != REPORT_LUNS;
+        let Some(unit) = slot.unit.filter(|_| goes_on) else { return self.answer_here(key, task) };
+        let reads = reading_bytes(slot.moves, state);
+        if conn.attaching > 0 || (reads > 0 && !conn.may_read(reads, self.front.connection_bytes_max)) {
             if let Some(slot) = conn.side.slot_mut(task) {
-                slot.running = Some(address);
-                slot.started_ns = self.now_ns;
+                slot.running = true;
             }
             conn.waiting.push_back(task);
             return;
         }
-        self.send_command(key, task, reads, address);
+        let origin = Origin { shard: self.config.shard, connection: key, task };
+        let request = conn.side.request(origin, state, unit.lun, reads, &mut self.front);
+        self.send_command(key, unit.owner, request);
+    }
+
+    /// Answers what never leaves this shard's front.
+    #[cold]
+    fn answer_here(&mut self, key: Key, task: TaskKey) {
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        let Some((state, slot)) = conn.session.task(task).zip(conn.side.slot_mut(task)) else { return };
+        let cdb = *state.cdb();
+        let reply = if state.cdb_long() {
+            Reply::check(stampede_scsi::sense::INVALID_OPERATION_CODE)
+        } else if cdb[0] == REPORT_LUNS {
+            let numbers: Vec<u16> = conn.luns().0.iter().map(|(number, _)| *number).collect();
+            stampede_scsi::report_luns(&cdb, &numbers)
+        } else if slot.unit.is_none() {
+            stampede_scsi::no_such_lun(&cdb)
+        } else {
+            Reply::status(Status::TaskSetFull)
+        };
+        conn.answer(key, task, &mut reply.into(), &mut self.front);
+        self.mark(key);
     }
 
     /// Starts commands that waited for their unit to know the session, and reads that waited for the client to take
@@ -130,7 +125,7 @@ impl<R: Ring> Shard<R> {
             waiting.into_iter().partition(|task| conn.session.task(*task).is_some_and(|task| !task.killed()));
         conn.waiting = alive;
         for task in killed {
-            conn.answer(key, task, Outcome::Aborted, &mut front!(self));
+            conn.answer(key, task, &mut Outcome::Aborted, &mut self.front);
         }
         while let Some(conn) = self.conns.get_mut(key)
             && conn.attaching == 0
@@ -140,7 +135,7 @@ impl<R: Ring> Shard<R> {
                 conn.waiting.pop_front();
                 continue;
             };
-            let Some(address) = slot.running else {
+            let Some(unit) = slot.unit.filter(|_| slot.running) else {
                 conn.waiting.pop_front();
                 continue;
             };
@@ -149,31 +144,20 @@ impl<R: Ring> Shard<R> {
                 return;
             }
             conn.waiting.pop_front();
-            self.send_command(key, task, reads, address);
+            let origin = Origin { shard: self.config.shard, connection: key, task };
+            let request = conn.side.request(origin, state, unit.lun, reads, &mut self.front);
+            self.send_command(key, unit.owner, request);
         }
     }
 
-    fn send_command(&mut self, key: Key, task: TaskKey, reads: u64, address: LunAddress) {
-        let Some(conn) = self.conns.get_mut(key) else { return };
-        let Some(state) = conn.session.task(task) else { return };
-        let (cdb, attribute) = (*state.cdb(), state.attribute());
-        let expected_out = if state.is_write() { state.expected_len() } else { 0 };
-        let data = conn.side.take_data(task, &mut self.gathered_bytes);
-        let now_ns = self.now_ns;
-        // A task without write data has its place here too: whether it runs, since when.
-        let Some(slot) = conn.side.slot_mut(task) else { return };
-        slot.running = Some(address);
-        slot.started_ns = now_ns;
-        slot.reading_bytes = reads;
-        slot.wrote = expected_out > 0;
-        conn.side.reading_bytes += reads;
-        let origin = Origin { shard: self.config.shard, connection: key, task };
-        let request =
-            Request { origin, nexus: conn.nexus(), lun: address.lun, cdb, attribute, expected_out, data };
-        if address.owner != self.config.shard {
-            self.counters.forwarded += 1;
+    #[inline]
+    fn send_command(&mut self, key: Key, owner: ShardId, request: Request) {
+        if owner == self.config.shard {
+            self.backend.execute(request, &mut io!(self));
+            return;
         }
-        if !self.post(address.owner, Message::Command(request)) {
+        self.counters.forwarded += 1;
+        if !self.mesh.send(owner, Message::Command(request)) {
             self.close_window(key);
         }
     }
@@ -185,7 +169,7 @@ impl<R: Ring> Shard<R> {
         }
         self.windows.push(key);
         if let Some(conn) = self.conns.get_mut(key) {
-            conn.act(key, &mut front!(self), |session, _, sink| session.set_window(0, sink));
+            conn.act(key, &mut self.front, |session, _, sink| session.set_window(0, sink));
             self.mark(key);
         }
     }
@@ -196,7 +180,7 @@ impl<R: Ring> Shard<R> {
             let window = self.config.settings.window;
             // The window of a session that is to move stays closed.
             if let Some(conn) = self.conns.get_mut(key).filter(|conn| conn.moving.is_none()) {
-                conn.act(key, &mut front!(self), |session, _, sink| session.set_window(window, sink));
+                conn.act(key, &mut self.front, |session, _, sink| session.set_window(window, sink));
                 self.mark(key);
             }
         }
@@ -221,27 +205,18 @@ impl<R: Ring> Shard<R> {
     }
 
     /// A command has ended: its answer goes to its initiator.
-    pub(super) fn answer(&mut self, answer: Answer) {
-        let Answer { origin, outcome, .. } = answer;
+    #[inline]
+    pub(super) fn answer(&mut self, mut answer: Answer) {
+        let Answer { origin, outcome, .. } = &mut answer;
         let key = origin.connection;
         let Some(conn) = self.conns.get_mut(key) else {
             debug_assert!(false, "an answer outlived its connection");
             return;
         };
-        if let Some(slot) = conn.side.slot_mut(origin.task) {
-            let elapsed = self.now_ns.saturating_sub(slot.started_ns);
-            if let Outcome::Ended { status, data, .. } = &outcome {
-                if *status == Status::CheckCondition {
-                    self.counters.check_conditions += 1;
-                }
-                match data {
-                    Data::Pieces(_) => self.read_latency_ns.saturating_record(elapsed),
-                    Data::Inline(_) if slot.wrote => self.write_latency_ns.saturating_record(elapsed),
-                    Data::Inline(_) => {}
-                }
-            }
+        if matches!(outcome, Outcome::Ended { status: Status::CheckCondition, .. }) {
+            self.counters.check_conditions += 1;
         }
-        conn.answer(key, origin.task, outcome, &mut front!(self));
+        conn.answer(key, origin.task, outcome, &mut self.front);
         self.mark(key);
     }
 
@@ -294,7 +269,7 @@ impl<R: Ring> Shard<R> {
 
     fn managed(&mut self, key: Key, request: ManagementRequest, response: ManagementResponse) {
         if let Some(conn) = self.conns.get_mut(key) {
-            conn.managed(key, request.id(), response, &mut front!(self));
+            conn.managed(key, request.id(), response, &mut self.front);
             self.mark(key);
         }
     }
@@ -308,7 +283,7 @@ impl<R: Ring> Shard<R> {
     ) {
         let Some(conn) = self.conns.get_mut(key) else { return };
         let nexus = conn.nexus();
-        conn.manage(key, id, tasks, clearings.len() as u32, &mut front!(self));
+        conn.manage(key, id, tasks, clearings.len() as u32, &mut self.front);
         self.mark(key);
         self.retry_waiting(key);
         let manager = Manager { shard: self.config.shard, connection: key, id };

@@ -1,6 +1,6 @@
 //! What the ring reports: new connections, received chunks, sent lists, transfers.
 
-use super::{BATCH, Shard, front, io};
+use super::{BATCH, Shard, io};
 use crate::connection::{Conn, Fed, Life};
 use crate::token::{Key, Kind, parts, token};
 use stampede_ring::{Accepted, Completion, Errno, Event, Operation, Received, Ring, SendList};
@@ -121,7 +121,7 @@ impl<R: Ring> Shard<R> {
                         self.fed(key, Fed::Broken(broken));
                     }
                 } else if conn.life == Life::Open {
-                    let fed = conn.feed(key, self.pusher.ring().chunk(&chunk), &mut front!(self));
+                    let fed = conn.feed(key, self.pusher.ring().chunk(&chunk), &mut self.front);
                     self.pusher.ring_mut().recycle(chunk);
                     self.fed(key, fed);
                 } else {
@@ -180,7 +180,7 @@ impl<R: Ring> Shard<R> {
         if conn.life != Life::Open || conn.is_leaving() {
             return true;
         }
-        let fed = conn.resume(key, &mut front!(self));
+        let fed = conn.resume(key, &mut self.front);
         if matches!(fed, Fed::Stalled) {
             // It may have got further before it stalled again, and have something to send.
             self.mark(key);

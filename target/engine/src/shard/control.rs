@@ -1,6 +1,6 @@
 //! What the control thread asks for.
 
-use super::{Shard, front};
+use super::Shard;
 use crate::messages::{FromControl, MoveRefusal, SessionEnd, ToControl};
 use crate::request::Message;
 use crate::token::{Key, Kind, token};
@@ -38,7 +38,7 @@ impl<R: Ring> Shard<R> {
                     conn.side.set_luns(luns);
                 }
                 let moves = conn.moving.is_some();
-                conn.act(key, &mut front!(self), |session, now, sink| {
+                conn.act(key, &mut self.front, |session, now, sink| {
                     session.admitted(admission, now, sink);
                     // A session that is to move begins with a closed window.
                     if moves {
@@ -96,7 +96,7 @@ impl<R: Ring> Shard<R> {
         let now_ns = self.now_ns;
         if let Some(conn) = self.conns.get_mut(key) {
             conn.probe = Some((now_ns, deadline_ns));
-            conn.act(key, &mut front!(self), |session, now, sink| session.ping(now, sink));
+            conn.act(key, &mut self.front, |session, now, sink| session.ping(now, sink));
             self.probes.push(key);
             self.mark(key);
         }
@@ -152,7 +152,7 @@ impl<R: Ring> Shard<R> {
         let seconds = deadline_ns.saturating_sub(self.now_ns) / 1_000_000_000;
         let seconds = u16::try_from(seconds).unwrap_or(u16::MAX);
         if let Some(conn) = self.conns.get_mut(key) {
-            conn.act(key, &mut front!(self), |session, now, sink| session.request_logout(seconds, now, sink));
+            conn.act(key, &mut self.front, |session, now, sink| session.request_logout(seconds, now, sink));
             self.mark(key);
         }
     }

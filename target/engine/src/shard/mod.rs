@@ -24,7 +24,8 @@ mod trim;
 #[cfg(feature = "planted")]
 pub use planted::Planted;
 
-use crate::connection::{Conn, Happening, Life};
+use crate::connection::{Conn, Front, Life};
+use crate::latency::Latency;
 use crate::links::{ControlLink, MeshEnd};
 use crate::lun::Backend;
 use crate::messages::ShardId;
@@ -34,10 +35,10 @@ use crate::setup::{DiskSetup, GoldenSetup, ShardConfig};
 use crate::stats::Counters;
 use crate::token::{Key, Kind, Table, token};
 use control::Draining;
-use hdrhistogram::Histogram;
 use stampede_ring::{Buffer, Completion, Errno, Operation, PeerId, Ring, SocketId, Wait};
 use stampede_session::SessionId;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 /// Completions handled per turn.
 const BATCH: usize = 512;
@@ -64,12 +65,11 @@ pub struct Shard<R> {
     mesh: MeshEnd,
     control: ControlLink,
     counters: Counters,
-    read_latency_ns: Histogram<u64>,
-    write_latency_ns: Histogram<u64>,
+    /// What connections use of it.
+    front: Front,
     listeners: Vec<SocketId>,
     /// Listeners whose accept ended and waits to be pushed again, and when.
     rearm_accept: Vec<(u16, u64)>,
-    happenings: VecDeque<Happening>,
     /// Connections with something to send.
     dirty: Vec<Key>,
     /// The room of the last turn's list, for the next one.
@@ -89,8 +89,6 @@ pub struct Shard<R> {
     travel: moving::Travel,
     #[cfg(feature = "planted")]
     planted: Option<Planted>,
-    /// Bytes of write data that connections are gathering.
-    gathered_bytes: u64,
     next_session: u64,
     zeros: Buffer,
     now_ns: u64,
@@ -113,21 +111,7 @@ macro_rules! io {
     };
 }
 
-/// Borrows the parts of a shard that its connections need.
-macro_rules! front {
-    ($shard:expr) => {
-        $crate::connection::Front {
-            memory: &$shard.config.memory,
-            arena: &$shard.config.arena,
-            headers: &$shard.config.headers,
-            happenings: &mut $shard.happenings,
-            now_ns: $shard.now_ns,
-            gathered_bytes: &mut $shard.gathered_bytes,
-            connection_bytes_max: $shard.config.connection_bytes_max,
-        }
-    };
-}
-use {front, io};
+use io;
 
 impl<R: Ring> Shard<R> {
     /// A shard without listeners and images.
@@ -138,7 +122,18 @@ impl<R: Ring> Shard<R> {
         const ENOMEM: Errno = Errno(12);
         let mut zeros = config.memory.take(stampede_ring::IoMemory::BUFFER_MAX).ok_or(ENOMEM)?;
         zeros.bytes_mut().ok_or(ENOMEM)?.fill(0);
-        let histogram = || Histogram::new_with_bounds(100, 60_000_000_000, 3).map_err(|_| ENOMEM);
+        let latency = || Latency::new().ok_or(ENOMEM);
+        let front = Front {
+            memory: config.memory.clone(),
+            arena: Arc::clone(&config.arena),
+            headers: Arc::clone(&config.headers),
+            connection_bytes_max: config.connection_bytes_max,
+            happenings: VecDeque::new(),
+            now_ns: 0,
+            gathered_bytes: 0,
+            read_latency: latency()?,
+            write_latency: latency()?,
+        };
         let backend = Backend::new(config.tombstone_runs_max, config.shard, mesh.shards().collect());
         Ok(Self {
             pusher: Pusher::new(ring),
@@ -148,11 +143,9 @@ impl<R: Ring> Shard<R> {
             mesh,
             control,
             counters: Counters::default(),
-            read_latency_ns: histogram()?,
-            write_latency_ns: histogram()?,
+            front,
             listeners: Vec::new(),
             rearm_accept: Vec::new(),
-            happenings: VecDeque::new(),
             dirty: Vec::new(),
             dirty_spare: Vec::new(),
             stalled: VecDeque::new(),
@@ -167,7 +160,6 @@ impl<R: Ring> Shard<R> {
             travel: moving::Travel::default(),
             #[cfg(feature = "planted")]
             planted: None,
-            gathered_bytes: 0,
             next_session: 1,
             zeros,
             now_ns: 0,
@@ -212,7 +204,7 @@ impl<R: Ring> Shard<R> {
 
     /// Does everything there is to do now, without waiting.
     pub fn turn(&mut self, now_ns: u64) -> Turn {
-        self.now_ns = now_ns;
+        (self.now_ns, self.front.now_ns) = (now_ns, now_ns);
         self.counters.turns += 1;
         self.pusher.flush();
         let full = self.reap();
@@ -226,7 +218,7 @@ impl<R: Ring> Shard<R> {
         self.run_moves();
         self.flush_links();
         let unsettled =
-            !self.happenings.is_empty() || !self.backend.results.is_empty() || !self.dirty.is_empty();
+            !self.front.happenings.is_empty() || !self.backend.results.is_empty() || !self.dirty.is_empty();
         let busy = full || more || unsettled || self.pusher.is_waiting();
         Turn { wait: if busy { Wait::No } else { self.next_deadline() }, stopped: self.is_stopped() }
     }
@@ -248,7 +240,7 @@ impl<R: Ring> Shard<R> {
     /// Handles what connections and units gave rise to, until nothing is left.
     fn settle(&mut self) {
         loop {
-            if let Some(happening) = self.happenings.pop_front() {
+            if let Some(happening) = self.front.happenings.pop_front() {
                 self.handle(happening);
             } else if let Some(result) = self.backend.results.pop_front() {
                 self.deliver(result);
@@ -335,7 +327,7 @@ impl<R: Ring> Shard<R> {
                 continue;
             }
             if conn.session.deadline_ns().is_some_and(|deadline| deadline <= self.now_ns) {
-                let ticked = conn.act(key, &mut front!(self), |session, now, sink| session.tick(now, sink));
+                let ticked = conn.act(key, &mut self.front, |session, now, sink| session.tick(now, sink));
                 if let Err(violation) = ticked {
                     self.drop_conn(key, &violation);
                 }
@@ -424,7 +416,7 @@ impl<R: Ring> Shard<R> {
             Message::Relieve => self.drop_idle(),
             Message::Cleared { manager } => {
                 if let Some(conn) = self.conns.get_mut(manager.connection) {
-                    conn.cleared(manager.connection, manager.id, &mut front!(self));
+                    conn.cleared(manager.connection, manager.id, &mut self.front);
                     self.mark(manager.connection);
                 }
             }
@@ -451,7 +443,7 @@ impl<R: Ring> Shard<R> {
                     victims.push(conn.nexus());
                 }
                 let field = stampede_wire::Lun::encode(number);
-                conn.act(key, &mut front!(self), |session, _, sink| session.kill(field, sink));
+                conn.act(key, &mut self.front, |session, _, sink| session.kill(field, sink));
                 self.mark(key);
             }
         }

@@ -13,9 +13,9 @@
 //! of the session goes where the session is: a shard remembers where its sessions went until they end. A shard that is
 //! stopping sends no session away, and tells the others so before it reports that it is drained.
 
+use super::Shard;
 use super::completions::NO_KEY;
 use super::planted::Planted;
-use super::{Shard, front};
 use crate::connection::{Conn, Life, Moving, Stage, Traveller};
 use crate::lun::TravellingLun;
 use crate::messages::{FromControl, LunId, MoveRefusal, ShardId, ToControl};
@@ -100,7 +100,7 @@ impl<R: Ring> Shard<R> {
         }
         let deadline_ns = self.now_ns.saturating_add(QUIET_NS_MAX);
         conn.moving = Some(Box::new(Moving::new(to, deadline_ns)));
-        conn.act(key, &mut front!(self), |session, _, sink| session.set_window(0, sink));
+        conn.act(key, &mut self.front, |session, _, sink| session.set_window(0, sink));
         self.travel.leaving.push(key);
         self.mark(key);
     }
@@ -152,7 +152,7 @@ impl<R: Ring> Shard<R> {
         if conn.life != Life::Open || !matches!(conn.session.phase(), Phase::Deciding | Phase::FullFeature) {
             return Readiness::Never;
         }
-        let handled = self.happenings.is_empty() && self.backend.results.is_empty();
+        let handled = self.front.happenings.is_empty() && self.backend.results.is_empty();
         let quiet = conn.is_idle() || self.plants(Planted::MovesWithTask);
         let nexus = conn.nexus();
         let clones_quiet = conn
@@ -433,7 +433,7 @@ impl<R: Ring> Shard<R> {
             return;
         }
         if !closed {
-            conn.act(key, &mut front!(self), |session, _, sink| session.set_window(window, sink));
+            conn.act(key, &mut self.front, |session, _, sink| session.set_window(window, sink));
         }
         self.tamper(key);
         if self.draining.is_some() {
@@ -441,7 +441,7 @@ impl<R: Ring> Shard<R> {
         }
         let Some(conn) = self.conns.get_mut(key) else { return };
         self.counters.leftover_bytes += conn.receiver.kept_mut().len() as u64;
-        let fed = conn.resume(key, &mut front!(self));
+        let fed = conn.resume(key, &mut self.front);
         self.fed(key, fed);
         self.arm_receive(key);
         self.mark(key);
