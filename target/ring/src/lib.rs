@@ -27,11 +27,13 @@ pub mod probe;
 #[allow(clippy::panic, reason = "scripts are tests that other crates run too")]
 pub mod script;
 pub mod seam;
+mod send_list;
 pub mod uring;
 
 pub use loose::LooseSocket;
 pub use memory::{Buffer, IoMemory, Pool, PoolConfig};
 pub use seam::{
-    Accepted, Chunk, Completion, Errno, Event, FileId, Operation, PeerId, Received, Ring, Segment, SendList,
-    SocketId, Token, Wait,
+    Accepted, Chunk, Completion, Errno, Event, FileId, Operation, PeerId, Received, Ring, SocketId, Token,
+    Wait,
 };
+pub use send_list::{Segment, SendList};

@@ -2,7 +2,8 @@
 
 use crate::clock;
 use crate::memory::{IoMemory, Pool};
-use crate::seam::{Event, Operation, PeerId, Received, Ring, SendList, SocketId, Token, Wait};
+use crate::seam::{Event, Operation, PeerId, Received, Ring, SocketId, Token, Wait};
+use crate::send_list::SendList;
 use crate::uring::{SetupError, UringConfig, UringRing};
 use std::fmt;
 use std::io::{self, Read, Write};

@@ -3,7 +3,8 @@
 use super::send_state::SendState;
 use super::table::Target;
 use crate::memory::Buffer;
-use crate::seam::{SendList, Token};
+use crate::seam::Token;
+use crate::send_list::SendList;
 use slab::Slab;
 use std::collections::BTreeSet;
 

@@ -8,7 +8,8 @@ use super::table::Target;
 use super::{UringRing, internal};
 use crate::file::OpenedFile;
 use crate::memory::Buffer;
-use crate::seam::{Errno, Event, FileId, Operation, PeerId, SendList, SocketId, Token};
+use crate::seam::{Errno, Event, FileId, Operation, PeerId, SocketId, Token};
+use crate::send_list::SendList;
 use io_uring::{opcode, squeue, types};
 
 /// Builds an operation on a descriptor however it is named.

@@ -1,6 +1,6 @@
 //! What the kernel reads to start a vectored send: the message header and the list of pieces.
 
-use crate::seam::SendList;
+use crate::send_list::SendList;
 use smallvec::SmallVec;
 use std::ptr::NonNull;
 
