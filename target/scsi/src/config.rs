@@ -70,6 +70,8 @@ pub struct DeviceConfig {
     /// There is a volatile write cache: WCE starts as one and may be switched by MODE SELECT. When false, WCE is
     /// zero, cannot be changed, and every write is started with `fua`.
     pub write_cache: bool,
+    /// There is a store behind the unit that outlives the process: APTPL and SP are taken, PTPL_C and PS are one.
+    pub durable: bool,
 }
 
 impl DeviceConfig {
@@ -91,6 +93,7 @@ impl DeviceConfig {
             max_write_same_blocks: 0x8000,
             max_compare_write_blocks: 255,
             write_cache: true,
+            durable: false,
         }
     }
 }

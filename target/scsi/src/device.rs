@@ -1,8 +1,11 @@
 //! The device server of one logical unit: mutable state with one owner.
 
+use crate::alua::AccessState;
 use crate::cdb::{self, Access, Command, Needs};
+use crate::draft::Pending;
 use crate::mode::ModeState;
 use crate::reservations::{Reservations, TransportId};
+use crate::saved::SavedState;
 use crate::sense::{self, Sense, SenseFormat};
 use crate::unit_attention::{Attentions, UnitAttention};
 use crate::{DeviceConfig, Media, MediaError, NexusId, Reply, Status, Step};
@@ -42,15 +45,36 @@ pub(crate) struct Nexus {
 pub struct Device {
     pub(crate) config: DeviceConfig,
     pub(crate) mode: ModeState,
+    pub(crate) saved_mode: ModeState,
+    pub(crate) access: AccessState,
     pub(crate) nexuses: BTreeMap<NexusId, Nexus>,
     pub(crate) reservations: Reservations,
+    /// A change on its way to the store.
+    pub(crate) pending: Option<Box<Pending>>,
+    /// What the store has.
+    pub(crate) durable_state: Vec<u8>,
 }
 
 impl Device {
     /// A logical unit that has just been powered on, with no nexus attached.
     pub fn new(config: DeviceConfig) -> Self {
-        let mode = ModeState::new(&config);
-        Self { config, mode, nexuses: BTreeMap::new(), reservations: Reservations::default() }
+        Self::restored(config, SavedState::default())
+    }
+
+    /// A logical unit that has just been powered on, with what it had saved before: registrations and reservation
+    /// with APTPL, mode pages, the asymmetric access state.
+    pub fn restored(config: DeviceConfig, saved: SavedState) -> Self {
+        let mode = saved.pages.state(&config);
+        Self {
+            config,
+            mode,
+            saved_mode: mode,
+            access: saved.access.unwrap_or_default(),
+            nexuses: BTreeMap::new(),
+            reservations: Reservations::restored(saved.persistent),
+            pending: None,
+            durable_state: saved.bytes,
+        }
     }
 
     /// What the unit was made from; `blocks` follows [`Device::resize`].
@@ -167,9 +191,7 @@ impl Device {
 
     /// The reply of medium work that failed, in the sense data format that D_SENSE selects.
     pub fn media_failed(&self, error: &MediaError, media: &Media) -> Reply {
-        let mut reply = crate::media_failed(error, media);
-        reply.sense = reply.sense.map(|sense| sense.with_format(self.sense_format()));
-        reply
+        self.formatted(crate::media_failed(error, media))
     }
 
     /// The sense data format that D_SENSE selects.
@@ -187,7 +209,7 @@ impl Device {
         self.check_writable().is_err()
     }
 
-    /// Power on, hard reset or target reset (SAM-5 6.3.2): mode parameters return to their defaults, RESERVE is
+    /// Hard reset or target reset (SAM-5 6.3.2): mode parameters return to their saved values, RESERVE is
     /// released, every nexus gets 29h/02h.
     pub fn reset(&mut self) {
         self.reset_with(UnitAttention::BusReset);
@@ -201,7 +223,7 @@ impl Device {
     }
 
     fn reset_with(&mut self, attention: UnitAttention) {
-        self.mode = ModeState::new(&self.config);
+        self.mode = self.saved_mode;
         self.reservations.reset();
         for nexus in self.nexuses.values_mut() {
             nexus.attentions.raise(attention);

@@ -4,7 +4,10 @@
 //!             CDB, nexus                     Step::Done(Reply)   status, sense, data-in
 //!  engine ───────────────▶ Device::start ──▶ Step::Media(Media)  engine does it, then
 //!                                            │                   media_done / media_failed ──▶ Reply
-//!                                            Step::Abort(Abort)  engine aborts tasks, then sends its Reply
+//!                                            Step::Save(bytes)   engine stores them, then
+//!                                            │                   saved ──▶ Step
+//!                                            Step::Fence(Fence)  engine ends tasks, then sends its Reply
+//!                                            Step::Wait          engine starts the command again after saved
 //! ```
 //!
 //! The engine owns the medium. It asks [`cdb::data_direction_and_len`] how much data a CDB moves, gathers
@@ -16,20 +19,24 @@
 
 #![forbid(unsafe_code)]
 
+mod alua;
 mod block;
 pub mod cdb;
 mod config;
 mod device;
+mod draft;
 mod inquiry;
 mod media;
 mod mode;
 mod report;
 mod reservations;
+mod saved;
 pub mod sense;
 mod status;
 mod step;
 mod unit_attention;
 
+pub use alua::AccessState;
 pub use config::{DeviceConfig, Identity};
 pub use device::Device;
 pub use media::{
@@ -38,9 +45,10 @@ pub use media::{
 };
 pub use report::{no_such_lun, report_luns};
 pub use reservations::{REGISTRATIONS_MAX, TransportId};
+pub use saved::{SavedState, SavedStateError};
 pub use sense::{Sense, SenseFormat, SenseKey};
 pub use status::Status;
-pub use step::{Abort, Reply, Step};
+pub use step::{Fence, Reply, Step};
 pub use unit_attention::UnitAttention;
 
 /// An I_T nexus: one initiator port's session with this target port, as the engine numbers them (SAM-5 4.7).

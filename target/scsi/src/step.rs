@@ -1,4 +1,4 @@
-//! What [`Device::start`](crate::Device::start) answers: a reply, medium work, or tasks to abort first.
+//! What [`Device::start`](crate::Device::start) answers: a reply, medium work, or what must happen before it.
 
 use crate::{Media, NexusId, Sense, Status};
 use smallvec::SmallVec;
@@ -11,17 +11,26 @@ pub enum Step {
     /// The engine does this on the medium, then answers with [`media_done`](crate::media_done),
     /// [`lba_status_reply`](crate::lba_status_reply) or [`Device::media_failed`](crate::Device::media_failed).
     Media(Media),
-    /// PERSISTENT RESERVE OUT with PREEMPT AND ABORT: the engine aborts, waits until the tasks' I/O has completed,
-    /// then sends the reply (SPC-4 5.13.11.3).
-    Abort(Abort),
+    /// The unit's lasting state changes: the engine makes these bytes durable in place of those before, then goes on
+    /// with [`Device::saved`](crate::Device::saved). Nothing has changed until then. No bytes: there is nothing to keep.
+    Save(Vec<u8>),
+    /// A change of the unit's lasting state is on its way to the store: the engine starts this command again after
+    /// [`Device::saved`](crate::Device::saved).
+    Wait,
+    /// PERSISTENT RESERVE OUT that took access away: the engine ends tasks first, then sends the reply (SPC-4
+    /// 5.13.11.3).
+    Fence(Fence),
 }
 
-/// Tasks to abort before a reply may go out.
+/// Tasks that must be over before a reply may go out.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Abort {
-    /// All tasks of these nexuses on this logical unit end without a response, except the command being answered.
-    pub nexuses: SmallVec<[NexusId; 4]>,
-    /// What to send when they are gone.
+pub struct Fence {
+    /// PREEMPT AND ABORT: all tasks of these nexuses on this logical unit end without a response, wherever they are,
+    /// and those whose tasks did are told by [`Device::tasks_cleared_by`](crate::Device::tasks_cleared_by).
+    pub aborted: SmallVec<[NexusId; 4]>,
+    /// These nexuses lost access: what they have under way on the medium comes to its end.
+    pub awaited: SmallVec<[NexusId; 4]>,
+    /// What to send when that is so.
     pub reply: Reply,
 }
 

@@ -16,7 +16,7 @@ fn check(device: &Device, cdb: &[u8; 16], data_out_len: u32, step: &Step) {
     let block_size = u64::from(device.config().block_size);
     let transfer = data_direction_and_len(cdb, device.config().block_size);
     match step {
-        Step::Done(reply) | Step::Abort(stampede_scsi::Abort { reply, .. }) => {
+        Step::Done(reply) | Step::Fence(stampede_scsi::Fence { reply, .. }) => {
             assert_eq!(reply.sense.is_some(), reply.status == Status::CheckCondition);
             match transfer {
                 Transfer::In(bytes) => assert!(reply.data.len() as u64 <= bytes),
@@ -26,6 +26,7 @@ fn check(device: &Device, cdb: &[u8; 16], data_out_len: u32, step: &Step) {
                 assert!(sense.encode_fixed().len() == 18 && sense.encode_descriptor().len() <= 40);
             }
         }
+        Step::Save(_) | Step::Wait => assert!(device.config().durable),
         Step::Media(Media::Unmap { ranges }) => {
             assert!(!ranges.is_empty() && ranges.iter().all(|range| inside(device, *range)));
         }

@@ -55,7 +55,7 @@ fn may_read(device: &mut Device, nexus: NexusId) -> bool {
             assert_eq!(reply.status, CONFLICT);
             false
         }
-        Step::Abort(_) => panic!("abort"),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -66,7 +66,7 @@ fn may_write(device: &mut Device, nexus: NexusId) -> bool {
             assert_eq!(reply.status, CONFLICT);
             false
         }
-        Step::Abort(_) => panic!("abort"),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -239,14 +239,15 @@ fn preempt_and_abort_names_the_nexuses() {
     let mut device = registered();
     let list = list(0xB, 0xA, 0);
     let step = device.start(B, &padded(&prout_cdb(5, 1, 24)), 24, &list);
-    let Step::Abort(abort) = step else { panic!("no abort: {step:?}") };
-    assert_eq!((&abort.nexuses[..], abort.reply.status), (&[A][..], GOOD));
+    let Step::Fence(fence) = step else { panic!("no fence: {step:?}") };
+    assert_eq!((&fence.aborted[..], fence.reply.status), (&[A][..], GOOD));
+    assert!(fence.awaited.is_empty(), "nobody holds a reservation: {fence:?}");
 }
 
 #[test]
 fn capabilities_and_full_status() {
     let mut device = registered();
-    assert_eq!(prin(&mut device, 2), [0, 8, 0x1C, 0x80, 0xEA, 0x01, 0, 0]);
+    assert_eq!(prin(&mut device, 2), [0, 8, 0x1C, 0x90, 0xEA, 0x01, 0, 0]);
     assert_eq!(prout(&mut device, A, 1, 5, 0xA, 0).status, GOOD);
     let data = prin(&mut device, 3);
     let first = &data[8..];

@@ -163,14 +163,14 @@ pub(crate) static COMMANDS: &[Command] = &[
         reservations::read_full_status,
     )
     .service(),
-    row(prout!(0x00, 0), "REGISTER", Data::Parameters(Long(5)), Access::Free, reservations::register)
+    row(prout!(0x00, 0), "REGISTER", Data::Parameters(Long(5)), Access::Free, reservations::persistent_reserve_out)
         .service(),
     row(
         prout!(0x01, F),
         "RESERVE",
         Data::Parameters(Long(5)),
         Access::Free,
-        reservations::persistent_reserve,
+        reservations::persistent_reserve_out,
     )
     .service(),
     row(
@@ -178,19 +178,19 @@ pub(crate) static COMMANDS: &[Command] = &[
         "RELEASE",
         Data::Parameters(Long(5)),
         Access::Free,
-        reservations::persistent_release,
+        reservations::persistent_reserve_out,
     )
     .service(),
-    row(prout!(0x03, 0), "CLEAR", Data::Parameters(Long(5)), Access::Free, reservations::clear).service(),
-    row(prout!(0x04, F), "PREEMPT", Data::Parameters(Long(5)), Access::Free, reservations::preempt).service(),
-    row(prout!(0x05, F), "PREEMPT AND ABORT", Data::Parameters(Long(5)), Access::Free, reservations::preempt)
+    row(prout!(0x03, 0), "CLEAR", Data::Parameters(Long(5)), Access::Free, reservations::persistent_reserve_out).service(),
+    row(prout!(0x04, F), "PREEMPT", Data::Parameters(Long(5)), Access::Free, reservations::persistent_reserve_out).service(),
+    row(prout!(0x05, F), "PREEMPT AND ABORT", Data::Parameters(Long(5)), Access::Free, reservations::persistent_reserve_out)
         .service(),
     row(
         prout!(0x06, 0),
         "REGISTER AND IGNORE EXISTING KEY",
         Data::Parameters(Long(5)),
         Access::Free,
-        reservations::register,
+        reservations::persistent_reserve_out,
     )
     .service(),
     row(
@@ -198,7 +198,7 @@ pub(crate) static COMMANDS: &[Command] = &[
         "REGISTER AND MOVE",
         Data::Parameters(Long(5)),
         Access::Free,
-        reservations::register_and_move,
+        reservations::persistent_reserve_out,
     )
     .service(),
     row(usage16!(0x88, 0xF8), "READ(16)", READ.0, READ.1, block::read),

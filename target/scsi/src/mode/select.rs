@@ -5,6 +5,7 @@ use super::pages::{self, Page};
 use super::state::ModeState;
 use crate::cdb::{be16, be32, be64};
 use crate::device::{Device, Request};
+use crate::draft::{Audience, Draft};
 use crate::sense::{PARAMETER_LIST_LENGTH_ERROR, Sense};
 use crate::unit_attention::UnitAttention;
 use crate::{Media, Reply, Step};
@@ -20,35 +21,44 @@ pub(crate) fn select10(device: &mut Device, request: &Request<'_>) -> Result<Ste
 }
 
 fn select(device: &mut Device, request: &Request<'_>, form: Form, length: usize) -> Result<Step, Sense> {
-    check_flags(request.cdb[1])?;
-    if length == 0 {
-        return Ok(Step::Done(Reply::good()));
+    let save = check_flags(device, request.cdb[1])?;
+    if device.is_saving() {
+        return Ok(Step::Wait);
     }
-    let list = request.param.get(..length).ok_or(PARAMETER_LIST_LENGTH_ERROR)?;
-    let wanted = parse(device, form, list)?;
-    let before = std::mem::replace(&mut device.mode, wanted);
-    if before != wanted {
-        device.raise_others(request.nexus, UnitAttention::ModeParametersChanged);
+    let before = device.mode;
+    let mut draft = Draft::new(device);
+    if length > 0 {
+        let list = request.param.get(..length).ok_or(PARAMETER_LIST_LENGTH_ERROR)?;
+        draft.mode = parse(device, form, list)?;
     }
-    if before.wce && !wanted.wce {
+    if save {
+        draft.saved_mode = draft.mode;
+    }
+    if (draft.mode, draft.saved_mode) != (before, device.saved_mode) {
+        draft.tell(Audience::All, UnitAttention::ModeParametersChanged);
+    }
+    let then = if before.wce && !draft.mode.wce {
         // What the cache still holds must not outlive the promise that there is none (SBC-3 6.4.5).
-        return Ok(Step::Media(Media::Flush { range: None, immediate: false }));
-    }
-    Ok(Step::Done(Reply::good()))
+        Step::Media(Media::Flush { range: None, immediate: false })
+    } else {
+        Step::Done(Reply::good())
+    };
+    Ok(device.commit(draft, request.nexus, then))
 }
 
-/// PF must be one, SP and RTD zero: nothing is saved.
-fn check_flags(flags: u8) -> Result<(), Sense> {
+/// PF must be one, RTD zero, SP zero where there is no store. Whether SP is one: all pages are saved as they are then.
+fn check_flags(device: &Device, flags: u8) -> Result<bool, Sense> {
     if flags & 0x10 == 0 {
         return Err(Sense::invalid_cdb(1, Some(4)));
     }
     if flags & 0x02 != 0 {
         return Err(Sense::invalid_cdb(1, Some(1)));
     }
-    if flags & 0x01 != 0 {
+    let save = flags & 0x01 != 0;
+    if save && !device.config.durable {
         return Err(Sense::invalid_cdb(1, Some(0)));
     }
-    Ok(())
+    Ok(save)
 }
 
 /// The mode parameters that `list` asks for.

@@ -11,6 +11,8 @@ use crate::{Reply, Step};
 /// All pages; all subpages.
 const ALL_PAGES: u8 = 0x3F;
 const ALL_SUBPAGES: u8 = 0xFF;
+/// Parameters saveable (SPC-4 7.5.7): MODE SELECT with SP saves the page.
+const PS: u8 = 0x80;
 
 /// MODE SENSE(6).
 pub(crate) fn sense6(device: &mut Device, request: &Request<'_>) -> Result<Step, Sense> {
@@ -37,11 +39,16 @@ fn sense(
     }
     let descriptor_bytes = data.len() - form.header();
     for page in pages {
+        let at = data.len();
         match cdb[2] >> 6 {
             0b00 => data.extend_from_slice(&page.current(&device.mode)),
             0b01 => data.extend_from_slice(&page.mask(&device.config)),
             0b10 => data.extend_from_slice(&page.current(&ModeState::new(&device.config))),
-            _ => return Err(SAVING_NOT_SUPPORTED),
+            _ if !device.config.durable => return Err(SAVING_NOT_SUPPORTED),
+            _ => data.extend_from_slice(&page.current(&device.saved_mode)),
+        }
+        if device.config.durable {
+            data[at] |= PS;
         }
     }
     fill_header(&mut data, form, device_specific(device), descriptor_bytes, long_lba);

@@ -14,7 +14,7 @@ pub(crate) struct ModeState {
 }
 
 impl ModeState {
-    /// The defaults of a unit: they hold after power on and reset, since nothing is saved.
+    /// The defaults of a unit: they hold after power on and reset, where nothing else is saved.
     pub(crate) fn new(config: &DeviceConfig) -> Self {
         Self { wce: config.write_cache, d_sense: false, swp: false }
     }

@@ -1,6 +1,6 @@
 //! Who may do what under a reservation (SPC-4 tables 65 and 66).
 
-use super::Reservations;
+use super::{Persistent, Reservations};
 use super::transport_id::TransportId;
 use crate::NexusId;
 use crate::cdb::Access;
@@ -61,8 +61,16 @@ impl Reservations {
         if self.legacy.is_some_and(|owner| owner != nexus) {
             return true;
         }
+        self.persistent.conflict(port, access)
+    }
+}
+
+impl Persistent {
+    /// Whether a command of `port` with this access gets RESERVATION CONFLICT.
+    pub(crate) fn conflict(&self, port: Option<&TransportId>, access: Access) -> bool {
         let Some(holder) = &self.holder else { return false };
-        if access == Access::Free || (access == Access::Read && holder.kind.lets_others_read()) {
+        let free = matches!(access, Access::Always | Access::Free);
+        if free || (access == Access::Read && holder.kind.lets_others_read()) {
             return false;
         }
         let Some(port) = port else { return true };

@@ -9,15 +9,15 @@ use crate::{Reply, Step};
 /// READ KEYS.
 pub(crate) fn read_keys(device: &mut Device, request: &Request<'_>) -> Result<Step, Sense> {
     let body =
-        device.reservations.registrations.iter().flat_map(|registration| registration.key.to_be_bytes());
+        device.reservations.persistent.registrations.iter().flat_map(|registration| registration.key.to_be_bytes());
     Ok(done(listing(device, body.collect()), request))
 }
 
 /// READ RESERVATION.
 pub(crate) fn read_reservation(device: &mut Device, request: &Request<'_>) -> Result<Step, Sense> {
     let mut body = Vec::new();
-    if let Some(holder) = &device.reservations.holder {
-        let own = device.reservations.registration(&holder.port).map_or(0, |registration| registration.key);
+    if let Some(holder) = &device.reservations.persistent.holder {
+        let own = device.reservations.persistent.registration(&holder.port).map_or(0, |registration| registration.key);
         // An all registrants reservation has no key of its own (SPC-4 6.15.3.2).
         let key = if holder.kind.all_registrants() { 0 } else { own };
         body.extend_from_slice(&key.to_be_bytes());
@@ -27,15 +27,18 @@ pub(crate) fn read_reservation(device: &mut Device, request: &Request<'_>) -> Re
 }
 
 /// REPORT CAPABILITIES.
-pub(crate) fn report_capabilities(_: &mut Device, request: &Request<'_>) -> Result<Step, Sense> {
-    // CRH, SIP_C and ATP_C; TMV.
+pub(crate) fn report_capabilities(device: &mut Device, request: &Request<'_>) -> Result<Step, Sense> {
+    // CRH, SIP_C, ATP_C, and PTPL_C where there is a store.
+    let capable = 0x1C | u8::from(device.config.durable);
+    // TMV; ALLOW COMMANDS 001b: TEST UNIT READY is always allowed, of other commands nothing is said; PTPL_A.
+    let active = 0x90 | u8::from(device.reservations.persistent.aptpl);
     let [high, low] = Type::MASK;
-    Ok(done(vec![0, 8, 0x1C, 0x80, high, low, 0, 0], request))
+    Ok(done(vec![0, 8, capable, active, high, low, 0, 0], request))
 }
 
 /// READ FULL STATUS.
 pub(crate) fn read_full_status(device: &mut Device, request: &Request<'_>) -> Result<Step, Sense> {
-    let reservations = &device.reservations;
+    let reservations = &device.reservations.persistent;
     let mut body = Vec::new();
     for registration in &reservations.registrations {
         let holds = reservations.holds(&registration.port);
@@ -52,7 +55,7 @@ pub(crate) fn read_full_status(device: &mut Device, request: &Request<'_>) -> Re
 
 /// PRGENERATION, ADDITIONAL LENGTH and `body`.
 fn listing(device: &Device, body: Vec<u8>) -> Vec<u8> {
-    let mut data = device.reservations.generation.to_be_bytes().to_vec();
+    let mut data = device.reservations.persistent.generation.to_be_bytes().to_vec();
     data.extend_from_slice(&(body.len() as u32).to_be_bytes());
     data.extend_from_slice(&body);
     data

@@ -8,6 +8,9 @@ use crate::{Reply, Status, Step};
 /// RESERVE of the whole unit. (A RESERVE of another nexus is a conflict that the dispatcher already told.)
 pub(crate) fn reserve(device: &mut Device, request: &Request<'_>) -> Result<Step, Sense> {
     check_whole_unit(request)?;
+    if device.is_saving() {
+        return Ok(Step::Wait);
+    }
     match registrants_answer(device, request) {
         Some(reply) => Ok(Step::Done(reply)),
         None => {
@@ -40,7 +43,7 @@ fn check_whole_unit(request: &Request<'_>) -> Result<(), Sense> {
 
 /// While persistent registrations exist, a registrant's command does nothing and succeeds, another's conflicts.
 fn registrants_answer(device: &Device, request: &Request<'_>) -> Option<Reply> {
-    let reservations = &device.reservations;
+    let reservations = &device.reservations.persistent;
     if reservations.registrations.is_empty() {
         return None;
     }

@@ -4,13 +4,12 @@ mod access;
 mod inquire;
 mod legacy;
 mod persistent;
+mod saved;
 mod transport_id;
 
 pub(crate) use inquire::{read_full_status, read_keys, read_reservation, report_capabilities};
 pub(crate) use legacy::{release, reserve};
-pub(crate) use persistent::{
-    clear, persistent_release, persistent_reserve, preempt, register, register_and_move,
-};
+pub(crate) use persistent::persistent_reserve_out;
 pub use transport_id::TransportId;
 
 use crate::NexusId;
@@ -34,23 +33,37 @@ struct Holder {
     port: TransportId,
 }
 
-/// The reservations of one unit. Persistent ones survive resets and lost nexuses, not power loss (PTPL_C is zero).
+/// The reservations of one unit. Persistent ones survive resets and lost nexuses; with APTPL also power loss.
 #[derive(Debug, Default)]
 pub(crate) struct Reservations {
     /// Who has it by RESERVE.
     legacy: Option<NexusId>,
+    /// What PERSISTENT RESERVE OUT made.
+    pub(crate) persistent: Persistent,
+}
+
+/// Registrations and the reservation among them (SPC-4 5.13.5).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Persistent {
     /// Registrants, in order of registration.
     registrations: Vec<Registration>,
     holder: Option<Holder>,
-    /// PRGENERATION.
+    /// PRGENERATION; it starts anew at power on whatever APTPL is.
     generation: u32,
+    /// The last APTPL bit taken: registrations and reservation survive power loss (SPC-4 5.13.5.2).
+    aptpl: bool,
 }
 
 impl Reservations {
+    /// After power on, with what survived it.
+    pub(crate) fn restored(persistent: Persistent) -> Self {
+        Self { legacy: None, persistent }
+    }
+
     /// Whether no reservation of any kind stands: the usual case, kept quick.
     #[inline]
     pub(crate) fn are_none(&self) -> bool {
-        self.legacy.is_none() && self.holder.is_none()
+        self.legacy.is_none() && self.persistent.holder.is_none()
     }
 
     /// A nexus is gone or was lost: its RESERVE ends.
@@ -64,7 +77,9 @@ impl Reservations {
     pub(crate) fn reset(&mut self) {
         self.legacy = None;
     }
+}
 
+impl Persistent {
     fn registration(&self, port: &TransportId) -> Option<&Registration> {
         self.registrations.iter().find(|registration| registration.port == *port)
     }

@@ -61,9 +61,11 @@ pub(crate) fn start(device: &mut Device, cdb: &[u8]) -> Step {
     device.start(A, &cdb, out, &[])
 }
 
+/// The reply of a command that needs neither medium nor store.
 pub(crate) fn done(step: Step) -> Reply {
     match step {
         Step::Done(reply) => reply,
+        Step::Fence(fence) => fence.reply,
         other => panic!("not done: {other:?}"),
     }
 }

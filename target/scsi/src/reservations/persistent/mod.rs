@@ -7,25 +7,53 @@
 //!      └───────────────────────┘  └────────────────────────┘
 //!   key 0, CLEAR, PREEMPT by another     PREEMPT by another: unregistered
 //! ```
+//!
+//! Each service action works on a [`Draft`]: with APTPL it takes effect once it is durable, else at once.
 
 mod parameters;
 mod preempt;
 mod register;
 
-pub(crate) use preempt::{clear, preempt};
-pub(crate) use register::{register, register_and_move};
-
 use super::access::Type;
 use super::transport_id::TransportId;
-use super::{Holder, Reservations};
+use super::{Holder, Persistent};
 use crate::device::{Device, Request};
+use crate::draft::{Audience, Draft};
 use crate::sense::{self, Sense};
 use crate::unit_attention::UnitAttention;
 use crate::{Reply, Status, Step};
 use parameters::Parameters;
 
-const GOOD: Step = Step::Done(Reply::good());
-const CONFLICT: Step = Step::Done(Reply::status(Status::ReservationConflict));
+/// What came of a service action.
+enum Verdict {
+    /// The draft is to take effect.
+    Good,
+    /// RESERVATION CONFLICT: nothing changes.
+    Conflict,
+}
+
+type Outcome = Result<Verdict, Sense>;
+
+/// PERSISTENT RESERVE OUT, all service actions.
+pub(crate) fn persistent_reserve_out(device: &mut Device, request: &Request<'_>) -> Result<Step, Sense> {
+    if device.is_saving() {
+        return Ok(Step::Wait);
+    }
+    let mut draft = Draft::new(device);
+    let verdict = match request.cdb[1] & 0x1F {
+        0x00 | 0x06 => register::register(device, &mut draft, request),
+        0x01 => persistent_reserve(device, &mut draft, request),
+        0x02 => persistent_release(device, &mut draft, request),
+        0x03 => preempt::clear(device, &mut draft, request),
+        0x04 | 0x05 => preempt::preempt(device, &mut draft, request),
+        0x07 => register::register_and_move(device, &mut draft, request),
+        _ => Err(Sense::invalid_cdb(1, Some(4))),
+    }?;
+    Ok(match verdict {
+        Verdict::Conflict => Step::Done(Reply::status(Status::ReservationConflict)),
+        Verdict::Good => device.commit(draft, request.nexus, Step::Done(Reply::good())),
+    })
+}
 
 /// The initiator port of the nexus that sent the command. The engine attaches a nexus before it starts commands;
 /// one that is not attached cannot be told from others, so it gets no reservations.
@@ -45,53 +73,53 @@ fn type_of(request: &Request<'_>) -> Result<Type, Sense> {
     Type::from_code(request.cdb[2] & 0x0F).ok_or(Sense::invalid_cdb(2, Some(3)))
 }
 
+/// Whether `port` is registered with `key` and no RESERVE stands in the way: what every service action but the
+/// registering ones asks for (SPC-4 5.13.7).
+fn may_change(device: &Device, port: &TransportId, key: u64) -> bool {
+    let registration = device.reservations.persistent.registration(port);
+    device.reservations.legacy.is_none() && registration.is_some_and(|registration| registration.key == key)
+}
+
 /// RESERVE (SPC-4 5.13.9).
-pub(crate) fn persistent_reserve(device: &mut Device, request: &Request<'_>) -> Result<Step, Sense> {
+fn persistent_reserve(device: &Device, draft: &mut Draft, request: &Request<'_>) -> Outcome {
     let kind = type_of(request)?;
     let parameters = Parameters::basic(request)?;
     let port = port_of(device, request)?;
-    let reservations = &mut device.reservations;
-    if !reservations.may_change(&port, parameters.key) {
-        return Ok(CONFLICT);
+    if !may_change(device, &port, parameters.key) {
+        return Ok(Verdict::Conflict);
     }
-    match &reservations.holder {
+    let persistent = &mut draft.persistent;
+    Ok(match &persistent.holder {
         None => {
-            reservations.holder = Some(Holder { kind, port });
-            Ok(GOOD)
+            persistent.holder = Some(Holder { kind, port });
+            Verdict::Good
         }
-        Some(holder) if holder.kind == kind && reservations.holds(&port) => Ok(GOOD),
-        Some(_) => Ok(CONFLICT),
-    }
+        Some(holder) if holder.kind == kind && persistent.holds(&port) => Verdict::Good,
+        Some(_) => Verdict::Conflict,
+    })
 }
 
 /// RELEASE (SPC-4 5.13.11.2): without a reservation of one's own it is no error.
-pub(crate) fn persistent_release(device: &mut Device, request: &Request<'_>) -> Result<Step, Sense> {
+fn persistent_release(device: &Device, draft: &mut Draft, request: &Request<'_>) -> Outcome {
     let kind = type_of(request)?;
     let parameters = Parameters::basic(request)?;
     let port = port_of(device, request)?;
-    if !device.reservations.may_change(&port, parameters.key) {
-        return Ok(CONFLICT);
+    if !may_change(device, &port, parameters.key) {
+        return Ok(Verdict::Conflict);
     }
-    if !device.reservations.holds(&port) {
-        return Ok(GOOD);
+    if !draft.persistent.holds(&port) {
+        return Ok(Verdict::Good);
     }
-    let Some(holder) = device.reservations.holder.take_if(|holder| holder.kind == kind) else {
+    let Some(holder) = draft.persistent.holder.take_if(|holder| holder.kind == kind) else {
         return Err(sense::INVALID_RELEASE);
     };
     if holder.kind.shared_by_registrants() {
-        let ports = device.reservations.ports();
-        device.raise_ports(&ports, request.nexus, UnitAttention::ReservationsReleased);
+        draft.tell(Audience::Ports(draft.persistent.ports()), UnitAttention::ReservationsReleased);
     }
-    Ok(GOOD)
+    Ok(Verdict::Good)
 }
 
-impl Reservations {
-    /// Whether `port` is registered with `key` and no RESERVE stands in the way: what every service action but the
-    /// registering ones asks for (SPC-4 5.13.7).
-    fn may_change(&self, port: &TransportId, key: u64) -> bool {
-        self.legacy.is_none() && self.registration(port).is_some_and(|registration| registration.key == key)
-    }
-
+impl Persistent {
     fn ports(&self) -> Vec<TransportId> {
         self.registrations.iter().map(|registration| registration.port.clone()).collect()
     }

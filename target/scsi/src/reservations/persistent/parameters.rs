@@ -15,8 +15,10 @@ pub(super) struct Parameters {
     pub(super) key: u64,
     /// SERVICE ACTION RESERVATION KEY.
     pub(super) service_key: u64,
-    /// Further initiator ports to register (SPEC_I_PT).
-    pub(super) ports: Vec<TransportId>,
+    /// APTPL: keep registrations and reservation through power loss.
+    pub(super) aptpl: bool,
+    /// Further initiator ports to register, if SPEC_I_PT is one.
+    pub(super) ports: Option<Vec<TransportId>>,
 }
 
 impl Parameters {
@@ -26,18 +28,19 @@ impl Parameters {
         if list.len() != BASIC {
             return Err(PARAMETER_LIST_LENGTH_ERROR);
         }
-        Ok(Self { key: be64(list, 0), service_key: be64(list, 8), ports: Vec::new() })
+        Ok(Self { key: be64(list, 0), service_key: be64(list, 8), aptpl: false, ports: None })
     }
 
     /// The list of REGISTER and REGISTER AND IGNORE EXISTING KEY: basic, or with TransportIDs behind it. ALL_TG_PT
-    /// asks for what is always so (there is one target port); APTPL is refused (PTPL_C is zero).
-    pub(super) fn registering(request: &Request<'_>) -> Result<Self, Sense> {
+    /// asks for what is always so (there is one target port); APTPL is refused where PTPL_C is zero.
+    pub(super) fn registering(request: &Request<'_>, ptpl_capable: bool) -> Result<Self, Sense> {
         let list = list(request)?;
         if list.len() < BASIC {
             return Err(PARAMETER_LIST_LENGTH_ERROR);
         }
         let flags = list[20];
-        if flags & 0x01 != 0 {
+        let aptpl = flags & 0x01 != 0;
+        if aptpl && !ptpl_capable {
             return Err(Sense::invalid_parameter(20, Some(0)));
         }
         let spec_i_pt = flags & 0x08 != 0;
@@ -48,8 +51,8 @@ impl Parameters {
             // Only REGISTER takes them.
             return Err(Sense::invalid_parameter(20, Some(3)));
         }
-        let ports = if spec_i_pt { transport_ids(list)? } else { Vec::new() };
-        Ok(Self { key: be64(list, 0), service_key: be64(list, 8), ports })
+        let ports = if spec_i_pt { Some(transport_ids(list)?) } else { None };
+        Ok(Self { key: be64(list, 0), service_key: be64(list, 8), aptpl, ports })
     }
 }
 
@@ -59,6 +62,8 @@ pub(super) struct MoveParameters {
     pub(super) key: u64,
     /// SERVICE ACTION RESERVATION KEY: the new holder's.
     pub(super) service_key: u64,
+    /// APTPL: keep registrations and reservation through power loss.
+    pub(super) aptpl: bool,
     /// The mover's registration ends.
     pub(super) unregister: bool,
     /// RELATIVE TARGET PORT IDENTIFIER of the new holder's nexus.
@@ -68,12 +73,13 @@ pub(super) struct MoveParameters {
 }
 
 impl MoveParameters {
-    pub(super) fn read(request: &Request<'_>) -> Result<Self, Sense> {
+    pub(super) fn read(request: &Request<'_>, ptpl_capable: bool) -> Result<Self, Sense> {
         let list = list(request)?;
         if list.len() < BASIC {
             return Err(PARAMETER_LIST_LENGTH_ERROR);
         }
-        if list[17] & 0x01 != 0 {
+        let aptpl = list[17] & 0x01 != 0;
+        if aptpl && !ptpl_capable {
             return Err(Sense::invalid_parameter(17, Some(0)));
         }
         let length = be32(list, 20) as usize;
@@ -82,6 +88,7 @@ impl MoveParameters {
         Ok(Self {
             key: be64(list, 0),
             service_key: be64(list, 8),
+            aptpl,
             unregister: list[17] & 0x02 != 0,
             relative_port: be16(list, 18),
             port,

@@ -1,81 +1,67 @@
 //! CLEAR, PREEMPT and PREEMPT AND ABORT (SPC-4 5.13.11.4 to 5.13.11.6).
 
 use super::parameters::Parameters;
-use super::{CONFLICT, GOOD, port_of, type_of};
+use super::{Outcome, Verdict, may_change, port_of, type_of};
 use crate::device::{Device, Request};
-use crate::reservations::access::Type;
+use crate::draft::{Audience, Draft};
 use crate::reservations::transport_id::TransportId;
-use crate::reservations::{Holder, Reservations};
+use crate::reservations::{Holder, Persistent};
 use crate::sense::Sense;
 use crate::unit_attention::UnitAttention;
-use crate::{Abort, Reply, Step};
+
+/// The service action that also ends tasks.
+const PREEMPT_AND_ABORT: u8 = 0x05;
 
 /// CLEAR: every registration and the reservation end.
-pub(crate) fn clear(device: &mut Device, request: &Request<'_>) -> Result<Step, Sense> {
+pub(super) fn clear(device: &Device, draft: &mut Draft, request: &Request<'_>) -> Outcome {
     let parameters = Parameters::basic(request)?;
     let port = port_of(device, request)?;
-    if !device.reservations.may_change(&port, parameters.key) {
-        return Ok(CONFLICT);
+    if !may_change(device, &port, parameters.key) {
+        return Ok(Verdict::Conflict);
     }
-    let ports = device.reservations.ports();
-    device.reservations.registrations.clear();
-    device.reservations.holder = None;
-    device.reservations.count_change();
-    device.raise_ports(&ports, request.nexus, UnitAttention::ReservationsPreempted);
-    Ok(GOOD)
+    draft.tell(Audience::Ports(draft.persistent.ports()), UnitAttention::ReservationsPreempted);
+    draft.persistent.registrations.clear();
+    draft.persistent.holder = None;
+    draft.persistent.count_change();
+    Ok(Verdict::Good)
 }
 
 /// PREEMPT (service action 04h) and PREEMPT AND ABORT (05h).
-pub(crate) fn preempt(device: &mut Device, request: &Request<'_>) -> Result<Step, Sense> {
+///
+/// The preempted hear 2Ah/05h; if a reservation's type changed, the remaining registrants hear 2Ah/04h. With PREEMPT
+/// AND ABORT the tasks of the preempted nexuses end first.
+pub(super) fn preempt(device: &Device, draft: &mut Draft, request: &Request<'_>) -> Outcome {
     let kind = type_of(request)?;
     let parameters = Parameters::basic(request)?;
     let port = port_of(device, request)?;
-    if !device.reservations.may_change(&port, parameters.key) {
-        return Ok(CONFLICT);
+    if !may_change(device, &port, parameters.key) {
+        return Ok(Verdict::Conflict);
     }
     let victim_key = parameters.service_key;
-    let takes_over = device.reservations.taken_over_by(victim_key)?;
-    let removed = device.reservations.remove(&port, victim_key);
+    let persistent = &mut draft.persistent;
+    let takes_over = persistent.taken_over_by(victim_key)?;
+    let removed = persistent.remove(&port, victim_key);
     if removed.is_empty() && !takes_over {
-        return Ok(CONFLICT);
+        return Ok(Verdict::Conflict);
     }
-    let old = device.reservations.holder.as_ref().map(|holder| holder.kind);
+    if request.cdb[1] & 0x1F == PREEMPT_AND_ABORT {
+        let victims = device.nexuses.iter().filter(|(_, nexus)| removed.contains(&nexus.transport));
+        draft.abort(victims.map(|(id, _)| *id).filter(|id| *id != request.nexus));
+    }
+    let persistent = &mut draft.persistent;
+    let old = persistent.holder.as_ref().map(|holder| holder.kind);
     if takes_over {
-        device.reservations.holder = Some(Holder { kind, port });
+        persistent.holder = Some(Holder { kind, port });
     }
-    device.reservations.count_change();
-    tell(device, request, &removed, takes_over && old.is_some_and(|old| old != kind), old);
-    Ok(finish(device, request, &removed))
+    persistent.count_change();
+    draft.tell(Audience::Ports(removed), UnitAttention::RegistrationsPreempted);
+    if takes_over && old.is_some_and(|old| old != kind) {
+        draft.tell(Audience::Ports(draft.persistent.ports()), UnitAttention::ReservationsReleased);
+    }
+    Ok(Verdict::Good)
 }
 
-/// Unit attentions: the preempted hear 2Ah/05h; the remaining registrants 2Ah/04h if the type changed.
-fn tell(
-    device: &mut Device,
-    request: &Request<'_>,
-    removed: &[TransportId],
-    changed: bool,
-    old: Option<Type>,
-) {
-    device.raise_ports(removed, request.nexus, UnitAttention::RegistrationsPreempted);
-    if changed && old.is_some_and(Type::shared_by_registrants) {
-        let ports = device.reservations.ports();
-        device.raise_ports(&ports, request.nexus, UnitAttention::ReservationsReleased);
-    }
-}
-
-/// PREEMPT ends here; PREEMPT AND ABORT has the tasks of the preempted nexuses ended first.
-fn finish(device: &Device, request: &Request<'_>, removed: &[TransportId]) -> Step {
-    if request.cdb[1] & 0x1F != 0x05 {
-        return GOOD;
-    }
-    let victims = device
-        .nexuses
-        .iter()
-        .filter(|(id, nexus)| **id != request.nexus && removed.contains(&nexus.transport));
-    Step::Abort(Abort { nexuses: victims.map(|(id, _)| *id).collect(), reply: Reply::good() })
-}
-
-impl Reservations {
+impl Persistent {
     /// Whether preempting `key` takes the reservation over: it is the holder's key, or it is zero and all
     /// registrants hold it. Zero is an error otherwise (SPC-4 5.13.11.4.3).
     fn taken_over_by(&self, key: u64) -> Result<bool, Sense> {
