@@ -9,7 +9,7 @@ use stampede_engine::setup::{DiskSetup, GoldenSetup, ShardConfig};
 use stampede_engine::{ControlLink, MeshEnd, Shard};
 use stampede_image::align::Alignment;
 use stampede_ring::{FileId, IoMemory, Pool, PoolConfig, Wait};
-use stampede_scsi::{DeviceConfig, Identity};
+use stampede_scsi::{DeviceConfig, Identity, SavedState};
 use stampede_session::Admission;
 use stampede_wire::encode::{Digests, append_pdu};
 use stampede_wire::pdu::{InitiatorSns, ScsiCommand, TaskAttribute};
@@ -118,7 +118,13 @@ impl OneShard {
         let device = DeviceConfig::new(Identity::default(), DISK_BYTES / u64::from(BLOCK));
         let (file, alignment) = (FileId(0), Alignment { memory: 512, offset: 512 });
         match self.unit {
-            Unit::Disk => self.shard.add_disk(DiskSetup { lun: LUN, file, alignment, device }),
+            Unit::Disk => self.shard.add_disk(DiskSetup {
+                lun: LUN,
+                file,
+                alignment,
+                device,
+                saved: SavedState::default(),
+            }),
             Unit::Clone => {
                 self.shard.add_golden(GoldenSetup { golden: GOLDEN, file, alignment });
                 let device = Box::new(device);

@@ -9,7 +9,7 @@ use crate::store::{Store, StoreError};
 use stampede_engine::messages::{GoldenId, LunAddress, LunId, ShardId};
 use stampede_image::epoch::{OnLost, TargetPolicy};
 use stampede_ring::file::FileTraits;
-use stampede_scsi::DeviceConfig;
+use stampede_scsi::{DeviceConfig, SavedState};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Bytes of a logical block.
@@ -41,6 +41,10 @@ pub struct DiskPlan {
     pub file: usize,
     /// Its identity and geometry.
     pub device: DeviceConfig,
+    /// IQN and LUN number, by which the store knows it.
+    pub name: (String, u16),
+    /// What it had saved when the target last ran.
+    pub saved: SavedState,
 }
 
 impl Plan {
@@ -76,7 +80,11 @@ impl Plan {
                         let device = Box::new(clone_device(iqn, &identity, opened.traits()));
                         Backing::Clone { golden, device, identity }
                     }
-                    CloneKind::None => plan.add_disk(entry, iqn, &identity, (file, opened.traits()), shards),
+                    CloneKind::None => {
+                        let saved = store.unit_state(iqn, *number)?;
+                        let name = (iqn.to_owned(), *number);
+                        plan.add_disk(entry, name, &identity, saved, (file, opened.traits()), shards)
+                    }
                 };
                 plan.images.insert(entry.name.clone(), image_facts(entry, opened.traits()));
                 luns.push(TargetLun { number: *number, name: entry.name.clone(), backing });
@@ -90,8 +98,9 @@ impl Plan {
     fn add_disk(
         &mut self,
         entry: &TargetConfig,
-        iqn: &str,
+        name: (String, u16),
         identity: &LunIdentity,
+        saved: SavedState,
         (file, traits): (usize, &FileTraits),
         shards: u16,
     ) -> Backing {
@@ -99,12 +108,13 @@ impl Plan {
         self.first_clone = LunId(lun.0.saturating_add(1));
         let owner = ShardId(u16::try_from(lun.0 % u32::from(shards.max(1))).unwrap_or(0));
         let mut device =
-            DeviceConfig::new(identity.to_scsi(iqn, false), traits.len_bytes / u64::from(BLOCK_SIZE));
+            DeviceConfig::new(identity.to_scsi(&name.0, false), traits.len_bytes / u64::from(BLOCK_SIZE));
         device.read_only = entry.ro;
         // A device's discard need not zero, so it is not offered as thin provisioning.
         device.thin = !entry.ro && !traits.device;
+        device.durable = true;
         let address = LunAddress { lun, owner, block_size: device.block_size, is_clone: false };
-        self.disks.push(DiskPlan { lun, owner, file, device });
+        self.disks.push(DiskPlan { lun, owner, file, device, name, saved });
         Backing::Plain(address)
     }
 }

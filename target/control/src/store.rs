@@ -1,10 +1,11 @@
-//! What outlives the process: boot epochs and identities, in one small database file.
+//! What outlives the process: boot epochs, identities and units' states, in one small database file.
 //!
 //! ```text
 //!   STATE_DIR/state.redb
 //!     meta        name               -> number      format version, number of runs
 //!     epochs      target, initiator  -> JSON        one record per initiator's current boot epoch
 //!     identities  target, LUN number -> JSON        NAA designator and serial number
+//!     units       target, LUN number -> bytes       a logical unit's lasting state (APTPL, saved mode pages, ...)
 //! ```
 //!
 //! A change is durable when [`Store::apply`] returns. The database's own lock keeps a second instance out.
@@ -14,11 +15,14 @@ use redb::backends::InMemoryBackend;
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition};
 use serde::{Deserialize, Serialize};
 use stampede_image::epoch::{EpochRecord, LoginStage, RecordKey};
+use stampede_scsi::SavedState;
 use std::io;
 use std::path::{Path, PathBuf};
 
 /// The layout that this code reads and writes.
-const FORMAT: u64 = 1;
+const FORMAT: u64 = 2;
+/// The oldest layout that becomes ours by adding what it lacks: format 1 had no units.
+const FORMAT_OLDEST: u64 = 1;
 /// Memory that the database may use for caching, in bytes.
 const CACHE_BYTES: usize = 4 << 20;
 /// The database's name in the state directory.
@@ -27,6 +31,7 @@ const FILE_NAME: &str = "state.redb";
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const EPOCHS: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("epochs");
 const IDENTITIES: TableDefinition<'_, (&str, u16), &[u8]> = TableDefinition::new("identities");
+const UNITS: TableDefinition<'_, (&str, u16), &[u8]> = TableDefinition::new("units");
 
 /// Why the store cannot be used, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +89,17 @@ pub enum Change {
     PutEpoch(EpochRecord),
     /// Deletes an epoch's record.
     DeleteEpoch(RecordKey),
+}
+
+/// The lasting state of one logical unit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnitState {
+    /// IQN of its target.
+    pub target: String,
+    /// LUN number.
+    pub lun: u16,
+    /// What it saved; nothing when it has nothing to keep.
+    pub state: Vec<u8>,
 }
 
 /// An epoch's record as it is stored; its key holds the names.
@@ -247,6 +263,40 @@ impl Store {
         transaction.commit().map_err(failed)
     }
 
+    /// What a target's LUN saved last.
+    ///
+    /// # Errors
+    /// Reading fails, or the state is damaged: then whom its reservation keeps out is not known.
+    pub fn unit_state(&self, target: &str, lun: u16) -> Result<SavedState, StoreError> {
+        let transaction = self.database.begin_read().map_err(failed)?;
+        let table = transaction.open_table(UNITS).map_err(failed)?;
+        let Some(bytes) = table.get((target, lun)).map_err(failed)? else { return Ok(SavedState::default()) };
+        SavedState::decode(bytes.value()).map_err(|error| StoreError::Corrupted {
+            path: self.path.clone().unwrap_or_default(),
+            why: format!("{target} LUN {lun}: {error}"),
+        })
+    }
+
+    /// Makes units' states durable, all or none.
+    ///
+    /// # Errors
+    /// Writing fails; nothing has changed then.
+    pub fn put_units(&self, units: &[UnitState]) -> Result<(), StoreError> {
+        let transaction = self.database.begin_write().map_err(failed)?;
+        {
+            let mut table = transaction.open_table(UNITS).map_err(failed)?;
+            for UnitState { target, lun, state } in units {
+                let key = (target.as_str(), *lun);
+                if state.is_empty() {
+                    table.remove(key).map_err(failed)?;
+                } else {
+                    table.insert(key, state.as_slice()).map_err(failed)?;
+                }
+            }
+        }
+        transaction.commit().map_err(failed)
+    }
+
     fn decode<'a, T: Deserialize<'a>>(&self, bytes: &'a [u8]) -> Result<T, StoreError> {
         serde_json::from_slice(bytes).map_err(|error| StoreError::Corrupted {
             path: self.path.clone().unwrap_or_default(),
@@ -275,7 +325,7 @@ fn count_run(database: &Database) -> Result<u64, BeginError> {
     let run = {
         let mut meta = transaction.open_table(META)?;
         let format = meta.get("format")?.map(|value| value.value());
-        if let Some(found) = format.filter(|found| *found != FORMAT) {
+        if let Some(found) = format.filter(|found| !(FORMAT_OLDEST..=FORMAT).contains(found)) {
             return Err(BeginError::Format(found));
         }
         let run = meta.get("runs")?.map_or(0, |value| value.value()).saturating_add(1);
@@ -285,6 +335,7 @@ fn count_run(database: &Database) -> Result<u64, BeginError> {
     };
     transaction.open_table(EPOCHS)?;
     transaction.open_table(IDENTITIES)?;
+    transaction.open_table(UNITS)?;
     transaction.commit()?;
     Ok(run)
 }

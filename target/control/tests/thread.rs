@@ -60,6 +60,7 @@ impl World {
             goldens: goldens.collect(),
             registrar: Registrar::new(plan.targets, store.epochs().unwrap(), plan.first_clone, SHARDS),
             store,
+            units: plan.disks.into_iter().map(|disk| (disk.lun, disk.name)).collect(),
             from_shards,
             shards: vec![ShardLink::new(
                 Arc::clone(&queue),

@@ -98,6 +98,18 @@ pub enum ToControl {
         /// Which.
         lun: LunId,
     },
+    /// A logical unit's lasting state has changed: make it durable and answer with [`FromControl::Saved`]. Its
+    /// initiator is told nothing before.
+    Save {
+        /// Who owns the unit.
+        shard: ShardId,
+        /// Which unit.
+        lun: LunId,
+        /// Comes back with the answer.
+        number: u64,
+        /// What replaces its stored state ([`SavedState`](stampede_scsi::SavedState)); nothing for none.
+        state: Vec<u8>,
+    },
     /// The answer to [`FromControl::Report`].
     Report(Box<ShardReport>),
     /// The answer to [`FromControl::Drain`]: all sessions have ended and all files are flushed.
@@ -195,6 +207,15 @@ pub enum FromControl {
     DropClone {
         /// Which.
         lun: LunId,
+    },
+    /// The answer to [`ToControl::Save`].
+    Saved {
+        /// Which unit.
+        lun: LunId,
+        /// Of the question.
+        number: u64,
+        /// Whether the state is durable now; if not, the stored state is what it was.
+        durable: bool,
     },
     /// Send a [`ToControl::Report`].
     Report {

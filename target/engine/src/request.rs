@@ -8,6 +8,7 @@ use crate::token::Key;
 use stampede_scsi::sense::SenseBytes;
 use stampede_scsi::{NexusId, Reply, Status, TransportId};
 use stampede_session::{ManagementId, SessionId, TaskAttribute, TaskKey};
+use std::sync::Arc;
 
 /// Whose task it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,17 +117,21 @@ pub(crate) struct Manager {
     pub(crate) id: ManagementId,
 }
 
-/// All sessions but one shall kill their tasks of a unit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Sessions shall kill their tasks of a unit.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Kill {
     /// The unit.
     pub(crate) lun: LunId,
     /// Its owner, who wants to know when it is done.
     pub(crate) owner: ShardId,
-    /// Who asked, and has done so itself.
+    /// Which of its kills.
+    pub(crate) number: u32,
+    /// Who asked, whose tasks are not meant.
     pub(crate) nexus: NexusId,
-    /// What for.
-    pub(crate) clearing: Clearing,
+    /// Whose tasks are meant; `None` for those of all others.
+    pub(crate) only: Option<Arc<[NexusId]>>,
+    /// Whoever loses tasks hears 2Fh/00h.
+    pub(crate) tells: bool,
 }
 
 /// From one shard to another.
@@ -176,7 +181,7 @@ pub(crate) enum Message {
         /// What to do.
         clearing: Clearing,
     },
-    /// Sessions other than `nexus` kill their tasks of a unit that have not come to its owner yet.
+    /// Sessions kill tasks of a unit that have not come to its owner yet.
     Kill(Kill),
     /// The shard has done so. What it sent before is not to be executed.
     Killed {
@@ -204,10 +209,4 @@ pub(crate) enum Message {
     CloneOver(LunId),
     /// The shard is stopping and sends no session away any more.
     Settled(ShardId),
-}
-
-impl Manager {
-    /// Stands in while the real one is moved out.
-    pub(crate) const NOBODY: Self =
-        Self { shard: ShardId(0), connection: Key { index: 0, generation: u32::MAX }, id: ManagementId(0) };
 }

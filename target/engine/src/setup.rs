@@ -3,7 +3,7 @@
 use crate::messages::{GoldenId, LunId, ShardId};
 use stampede_image::align::Alignment;
 use stampede_ring::{FileId, IoMemory, Pool};
-use stampede_scsi::DeviceConfig;
+use stampede_scsi::{DeviceConfig, SavedState};
 use stampede_session::Settings;
 use std::sync::Arc;
 
@@ -50,4 +50,6 @@ pub struct DiskSetup {
     pub alignment: Alignment,
     /// Identity and geometry. The capacity in bytes is at most the file's length.
     pub device: DeviceConfig,
+    /// What it had saved when the target last ran.
+    pub saved: SavedState,
 }

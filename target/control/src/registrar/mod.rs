@@ -176,7 +176,7 @@ impl Registrar {
             ToControl::CloneDropped { lun } => self.clones.dropped(lun),
             ToControl::Moved { session, to, luns, .. } => self.moved(session, to, &luns, out),
             ToControl::MoveFailed { session, why, .. } => self.move_failed(session, why, out),
-            ToControl::Report(_) | ToControl::Drained { .. } => {}
+            ToControl::Report(_) | ToControl::Drained { .. } | ToControl::Save { .. } => {}
         }
     }
 

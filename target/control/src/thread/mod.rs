@@ -14,6 +14,7 @@ mod links;
 mod moves;
 mod notices;
 mod reports;
+mod saves;
 
 pub use links::{ShardLink, Wake};
 
@@ -28,7 +29,8 @@ use drain::Drain;
 use moves::Askers;
 use notices::Notices;
 use reports::Reports;
-use stampede_engine::messages::{FromControl, GoldenId, LunMap, ShardId, ToControl};
+use saves::Saves;
+use stampede_engine::messages::{FromControl, GoldenId, LunId, LunMap, ShardId, ToControl};
 use stampede_image::epoch::{RecordKey, ResetOutcome};
 use stampede_ring::Pool;
 use stampede_ring::file::OpenedFile;
@@ -80,6 +82,8 @@ pub struct Setup {
     pub registrar: Registrar,
     /// What outlives the process.
     pub store: Store,
+    /// The units whose lasting state is kept: IQN and LUN number.
+    pub units: BTreeMap<LunId, (String, u16)>,
     /// From all shards.
     pub from_shards: Receiver<ToControl>,
     /// To each shard, by number.
@@ -106,6 +110,7 @@ pub struct ControlThread {
     notices: Notices,
     reports: Reports,
     askers: Askers,
+    saves: Saves,
     drain: Option<Drain>,
     /// Goldens whose path leads to another file now, which was said already.
     replaced: BTreeSet<GoldenId>,
@@ -123,6 +128,7 @@ impl ControlThread {
             notices: Notices::default(),
             reports: Reports::default(),
             askers: Askers::default(),
+            saves: Saves::default(),
             drain: None,
             replaced: BTreeSet::new(),
             arena_checked_ns: 0,
@@ -194,6 +200,7 @@ impl ControlThread {
     fn receive(&mut self, message: ToControl, now: u64, out: &mut Outbox) {
         match message {
             ToControl::Report(report) => self.reports.take(*report),
+            ToControl::Save { shard, lun, number, state } => self.saves.push(shard, lun, number, state),
             ToControl::Drained { shard } => {
                 if let Some(drain) = &mut self.drain {
                     drain.shard_done(shard);
@@ -295,6 +302,7 @@ impl ControlThread {
     /// Makes the changes durable, then sends, then logs.
     fn deliver(&mut self, out: Outbox, now: u64) {
         let durable = self.save(out.changes);
+        self.save_units();
         for (shard, mut message) in out.messages {
             if !durable {
                 hold_back(&mut message);

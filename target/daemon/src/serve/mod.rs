@@ -273,6 +273,7 @@ fn start_control(
     let setup = Setup {
         registrar: Registrar::new(plan.targets, records, plan.first_clone, shard_count),
         store,
+        units: plan.disks.into_iter().map(|disk| (disk.lun, disk.name)).collect(),
         from_shards,
         shards: shards.links(),
         commands,

@@ -259,10 +259,10 @@ fn set_up(
         let file = shard.ring_mut().add_file(file)?;
         shard.add_golden(GoldenSetup { golden, file, alignment });
     }
-    for (DiskPlan { lun, device, .. }, file) in parts.disks {
+    for (DiskPlan { lun, device, saved, .. }, file) in parts.disks {
         let alignment = alignment(file.traits());
         let file = shard.ring_mut().add_file(file)?;
-        shard.add_disk(DiskSetup { lun, file, alignment, device });
+        shard.add_disk(DiskSetup { lun, file, alignment, device, saved });
     }
     for listener in parts.listeners {
         let socket = shard.ring_mut().add_listener(listener)?;

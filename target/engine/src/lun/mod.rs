@@ -9,10 +9,12 @@
 //! (an overlay is memory) or waits for transfers. All of a unit's commands run here, on its one owner, so ordering
 //! and atomicity need no lock but the unit's own range locks.
 
+mod clearing;
 mod clone;
 mod disk;
 mod job;
 mod read_plan;
+mod save;
 mod step;
 mod task_set;
 mod travel;
@@ -22,11 +24,13 @@ pub(crate) use travel::TravellingLun;
 use crate::messages::{GoldenId, LunId, LunReport, ShardId};
 use crate::payload::Payload;
 use crate::pusher::Pusher;
-use crate::request::{Answer, Clearing, Data, Kill, Manager, Outcome, Request};
+use crate::request::{Answer, Data, Kill, Manager, Outcome, Request};
 use crate::setup::{DiskSetup, GoldenSetup};
 use crate::stats::Counters;
 use crate::token::{Key, Table};
+use clearing::{Killing, Waiting};
 use job::Job;
+use save::Saving;
 use stampede_image::overlay::{Overlay, OverlayLimits};
 use stampede_image::range_lock::RangeLocks;
 use stampede_ring::{Buffer, Event, IoMemory, Pool, Ring};
@@ -66,26 +70,14 @@ pub(crate) struct Lun {
     locks: RangeLocks,
     tasks: TaskSet,
     clearings: Vec<Waiting>,
-    /// Shards that were told to kill tasks and have not said that they did. What they send until then was sent
-    /// before: executing it would spend the unit attention that its initiator is to get on a dead task.
-    killing: Vec<(ShardId, NexusId)>,
+    /// Kills that shards have not answered.
+    killing: Vec<Killing>,
+    /// The command whose change of state is on its way to the store, and those that wait for it.
+    saving: Option<Saving>,
+    behind_save: VecDeque<Request>,
     /// Another shard owned it before.
     travelled: bool,
     report: LunReport,
-}
-
-/// Somebody waits until the jobs that were running when it asked are over.
-struct Waiting {
-    jobs: Vec<Key>,
-    then: Then,
-}
-
-/// What follows.
-enum Then {
-    /// A task-management request is answered.
-    Manager(Manager),
-    /// A command is answered (PREEMPT AND ABORT).
-    Answer(Answer),
 }
 
 /// What the back hands to the front, in order.
@@ -96,6 +88,15 @@ pub(crate) enum Result {
     Cleared(Manager),
     /// All sessions but one shall kill their tasks of a unit that have not come here yet.
     Kill(Kill),
+    /// A unit's lasting state is to be made durable; [`Backend::saved`] follows.
+    Save {
+        /// Whose.
+        lun: LunId,
+        /// Comes back with the answer.
+        number: u64,
+        /// What the store is to keep.
+        state: Vec<u8>,
+    },
 }
 
 /// The logical units of one shard.
@@ -119,6 +120,8 @@ pub(crate) struct Backend {
     shard: ShardId,
     /// All shards.
     shards: Vec<ShardId>,
+    next_kill: u32,
+    next_save: u64,
 }
 
 impl Backend {
@@ -127,6 +130,8 @@ impl Backend {
         Self {
             shard,
             shards,
+            next_kill: 0,
+            next_save: 0,
             luns: Table::default(),
             places: BTreeMap::new(),
             found: None,
@@ -148,7 +153,8 @@ impl Backend {
     /// Adds a plain logical unit.
     pub(crate) fn add_disk(&mut self, setup: DiskSetup) {
         let medium = Medium::Disk(disk::Disk { file: setup.file, alignment: setup.alignment });
-        self.add(setup.lun, Lun::new(setup.lun, setup.device, medium));
+        let device = Device::restored(setup.device, setup.saved);
+        self.add(setup.lun, Lun::new(setup.lun, device, medium));
     }
 
     fn add(&mut self, name: LunId, lun: Lun) {
@@ -193,7 +199,7 @@ impl Backend {
             alignment: setup.alignment,
             overlay: Overlay::new(limits),
         });
-        self.add(lun, Lun::new(lun, device, medium));
+        self.add(lun, Lun::new(lun, Device::new(device), medium));
         true
     }
 
@@ -262,8 +268,15 @@ impl Backend {
     fn start<R: Ring>(&mut self, place: Key, request: Request, io: &mut Io<'_, R>) {
         let Some(lun) = self.luns.get_mut(place) else { return };
         let param = if cdb::takes_parameter_list(&request.cdb) { request.data.to_vec() } else { Vec::new() };
+        let step = lun.device.start(request.nexus, &request.cdb, request.expected_out, &param);
+        self.go(place, request, step, io);
+    }
+
+    /// A command goes on as its device server says.
+    fn go<R: Ring>(&mut self, place: Key, request: Request, step: DeviceStep, io: &mut Io<'_, R>) {
+        let Some(lun) = self.luns.get_mut(place) else { return };
         let (origin, name) = (request.origin, request.lun);
-        match lun.device.start(request.nexus, &request.cdb, request.expected_out, &param) {
+        match step {
             DeviceStep::Done(reply) => {
                 self.finish(place, Answer { origin, lun: name, outcome: reply.into() })
             }
@@ -283,99 +296,9 @@ impl Backend {
                     }
                 }
             }
-            DeviceStep::Abort(abort) => {
-                let victims = |job: &Job| job.lun() == name && abort.nexuses.contains(&job.nexus());
-                let jobs = Self::abort_jobs(&mut self.jobs, victims);
-                let held = lun.tasks.abort(|held| abort.nexuses.contains(&held.nexus));
-                self.drop_held(held);
-                let answer = Answer { origin, lun: name, outcome: abort.reply.into() };
-                self.wait_for(name, Waiting { jobs, then: Then::Answer(answer) });
-            }
-        }
-    }
-
-    fn abort_jobs(jobs: &mut Table<Job>, victim: impl Fn(&Job) -> bool) -> Vec<Key> {
-        let keys: Vec<Key> = jobs.iter().filter(|(_, job)| victim(job)).map(|(key, _)| key).collect();
-        for key in &keys {
-            if let Some(job) = jobs.get_mut(*key) {
-                job.abort();
-            }
-        }
-        keys
-    }
-
-    fn drop_held(&mut self, held: Vec<Request>) {
-        for request in held {
-            self.results.push_back(Result::Answer(Answer {
-                origin: request.origin,
-                lun: request.lun,
-                outcome: Outcome::Aborted,
-            }));
-        }
-    }
-
-    fn wait_for(&mut self, lun: LunId, waiting: Waiting) {
-        if waiting.jobs.is_empty() {
-            self.waited(waiting.then);
-        } else if let Some(lun) = self.lun_mut(lun) {
-            lun.clearings.push(waiting);
-        }
-    }
-
-    fn waited(&mut self, then: Then) {
-        match then {
-            Then::Manager(manager) => self.results.push_back(Result::Cleared(manager)),
-            Then::Answer(answer) => {
-                if let Some(place) = self.place(answer.lun) {
-                    self.finish(place, answer);
-                } else {
-                    self.results.push_back(Result::Answer(answer));
-                }
-            }
-        }
-    }
-
-    /// Ends all tasks of a unit without status, and answers the manager when their I/O is over.
-    pub(crate) fn clear<R: Ring>(
-        &mut self,
-        manager: Manager,
-        lun: LunId,
-        nexus: NexusId,
-        clearing: Clearing,
-        io: &mut Io<'_, R>,
-    ) {
-        let jobs = Self::abort_jobs(&mut self.jobs, |job| job.lun() == lun);
-        let Some(unit) = self.places.get(&lun).and_then(|place| self.luns.get_mut(*place)) else {
-            self.results.push_back(Result::Cleared(manager));
-            return;
-        };
-        let held = unit.tasks.abort(|_| true);
-        match clearing {
-            Clearing::Reset => unit.device.reset_by(nexus),
-            Clearing::ClearTaskSet => {
-                let mut victims: Vec<NexusId> = held.iter().map(|request| request.nexus).collect();
-                victims.extend(jobs.iter().filter_map(|key| self.jobs.get(*key)).map(Job::nexus));
-                victims.sort_unstable();
-                victims.dedup();
-                unit.device.tasks_cleared_by(nexus, &victims);
-            }
-        }
-        // Sessions mark their tasks killed before they learn that those are over.
-        unit.killing.extend(self.shards.iter().map(|shard| (*shard, nexus)));
-        self.results.push_back(Result::Kill(Kill { lun, owner: self.shard, nexus, clearing }));
-        self.drop_held(held);
-        self.wait_for(lun, Waiting { jobs, then: Then::Manager(manager) });
-        self.settle(io);
-    }
-
-    /// A shard has killed what it was told to.
-    pub(crate) fn killed(&mut self, kill: Kill, shard: ShardId, victims: &[NexusId]) {
-        let Some(lun) = self.lun_mut(kill.lun) else { return };
-        if let Some(at) = lun.killing.iter().position(|entry| *entry == (shard, kill.nexus)) {
-            lun.killing.remove(at);
-        }
-        if kill.clearing == Clearing::ClearTaskSet {
-            lun.device.tasks_cleared_by(kill.nexus, victims);
+            DeviceStep::Save(state) => self.save(place, request, state),
+            DeviceStep::Wait => lun.behind_save.push_back(request),
+            DeviceStep::Fence(fence) => self.fence(place, &request, fence),
         }
     }
 
@@ -428,19 +351,8 @@ impl Backend {
         if lun.clearings.is_empty() {
             return self.finish(place, answer);
         }
-        let mut over = Vec::new();
-        lun.clearings.retain_mut(|waiting| {
-            waiting.jobs.retain(|job| *job != key);
-            let done = waiting.jobs.is_empty();
-            if done {
-                over.push(std::mem::replace(&mut waiting.then, Then::Manager(Manager::NOBODY)));
-            }
-            !done
-        });
         self.finish(place, answer);
-        for then in over {
-            self.waited(then);
-        }
+        self.job_over(place, key);
     }
 
     /// Goes on with jobs that waited for buffers, oldest first, until one has to wait again.
@@ -497,14 +409,16 @@ impl Lun {
     /// Commands of a unit that may wait for range locks: more than all sessions' windows of a big host together.
     const LOCKS_MAX: usize = 1 << 20;
 
-    fn new(lun: LunId, config: DeviceConfig, medium: Medium) -> Self {
+    fn new(lun: LunId, device: Device, medium: Medium) -> Self {
         Self {
-            device: Device::new(config),
+            device,
             medium,
             locks: RangeLocks::new(Self::LOCKS_MAX),
             tasks: TaskSet::default(),
             clearings: Vec::new(),
             killing: Vec::new(),
+            saving: None,
+            behind_save: VecDeque::new(),
             travelled: false,
             report: LunReport {
                 lun,
@@ -516,11 +430,6 @@ impl Lun {
                 failed: 0,
             },
         }
-    }
-
-    /// Whether the command's session was told to kill it, or is about to be.
-    fn is_killed(&self, request: &Request) -> bool {
-        self.killing.iter().any(|(shard, by)| *shard == request.origin.shard && *by != request.nexus)
     }
 
     fn count(&mut self, job: &Job, outcome: &Outcome) {

@@ -56,6 +56,7 @@ impl Backend {
 impl Lun {
     /// Whether no command runs or waits, and nobody waits for what ran.
     fn is_quiet(&self) -> bool {
-        self.tasks.is_empty() && self.locks.is_empty() && self.clearings.is_empty() && self.killing.is_empty()
+        let waits = !self.clearings.is_empty() || !self.killing.is_empty() || !self.is_saved();
+        self.tasks.is_empty() && self.locks.is_empty() && !waits
     }
 }

@@ -198,8 +198,11 @@ impl<R: Ring> Shard<R> {
             }
             BackResult::Kill(kill) => {
                 for shard in self.mesh.shards() {
-                    self.post(shard, Message::Kill(kill));
+                    self.post(shard, Message::Kill(kill.clone()));
                 }
+            }
+            BackResult::Save { lun, number, state } => {
+                self.control.send(ToControl::Save { shard: self.config.shard, lun, number, state });
             }
         }
     }

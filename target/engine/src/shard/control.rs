@@ -1,6 +1,6 @@
 //! What the control thread asks for.
 
-use super::Shard;
+use super::{Shard, io};
 use crate::messages::{FromControl, MoveRefusal, SessionEnd, ToControl};
 use crate::request::Message;
 use crate::token::{Key, Kind, token};
@@ -72,6 +72,9 @@ impl<R: Ring> Shard<R> {
                     self.tell_all(|| Message::CloneOver(lun));
                 }
                 self.control.send(ToControl::CloneDropped { lun });
+            }
+            FromControl::Saved { lun, number, durable } => {
+                self.backend.saved(lun, number, durable, &mut io!(self));
             }
             FromControl::Report { request } => {
                 let report = self.report(request);

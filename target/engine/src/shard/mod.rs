@@ -412,7 +412,9 @@ impl<R: Ring> Shard<R> {
                 self.backend.clear(manager, lun, nexus, clearing, &mut io!(self));
             }
             Message::Kill(kill) => self.kill(kill),
-            Message::Killed { kill, shard, victims } => self.backend.killed(kill, shard, &victims),
+            Message::Killed { kill, shard, victims } => {
+                self.backend.killed(&kill, shard, &victims, &mut io!(self));
+            }
             Message::Relieve => self.drop_idle(),
             Message::Cleared { manager } => {
                 if let Some(conn) = self.conns.get_mut(manager.connection) {
@@ -428,13 +430,13 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    /// Sessions of this shard that use a unit, other than the one that asked, kill their tasks of it.
+    /// Sessions of this shard that use a unit and are meant kill their tasks of it.
     fn kill(&mut self, kill: Kill) {
         let mut victims = Vec::new();
         for key in self.conns.keys().collect::<Vec<Key>>() {
             let Some(conn) = self.conns.get_mut(key) else { continue };
             // What waits for a unit to know its session has not come to any unit yet.
-            if conn.nexus() == kill.nexus || conn.attaching > 0 {
+            if !kill.concerns(conn.nexus()) || conn.attaching > 0 {
                 continue;
             }
             let number = conn.luns().0.iter().find(|(_, address)| address.lun == kill.lun).map(|(n, _)| *n);

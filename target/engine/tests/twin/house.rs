@@ -11,7 +11,7 @@ use stampede_engine::stats::Counters;
 use stampede_engine::{ControlLink, MeshEnd, Planted, Shard};
 use stampede_image::align::Alignment;
 use stampede_ring::{FileId, IoMemory, Pool, PoolConfig, Ring, SocketId};
-use stampede_scsi::{DeviceConfig, Identity};
+use stampede_scsi::{DeviceConfig, Identity, SavedState};
 use stampede_session::{Admission, Directory, LoginStage, LoginStatus, SessionId, Settings};
 use stampede_sim::{DiskId, SimRing, SimWorld};
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,6 +43,17 @@ impl Directory for OneTarget {
     fn stage_override(&self, _: &str) -> Option<LoginStage> {
         None
     }
+}
+
+/// What the store does with what comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StoreMood {
+    /// It keeps it.
+    Works,
+    /// It keeps nothing, and says so.
+    Fails,
+    /// It lets it wait.
+    Waits,
 }
 
 /// What the control thread keeps of one session.
@@ -109,6 +120,12 @@ pub(crate) struct House<R> {
     /// Moves that were asked for and done, and sessions and why they stayed where they were.
     pub(crate) moved: Vec<(SessionId, ShardId, ShardId, Vec<LunId>)>,
     pub(crate) stayed: Vec<(SessionId, MoveRefusal)>,
+    /// What the store has of the unit.
+    pub(crate) stored: Vec<u8>,
+    /// States on their way there: from which shard, whose, their numbers, their bytes.
+    pub(crate) saves: Vec<(ShardId, LunId, u64, Vec<u8>)>,
+    /// What becomes of them.
+    pub(crate) store: StoreMood,
     /// A planted bug: a login does not wait for the session it replaces.
     pub(crate) hasty: bool,
     rng: fastrand::Rng,
@@ -142,6 +159,8 @@ pub(crate) struct Plan {
     pub(crate) two_owners: bool,
     /// A planted bug in how sessions move.
     pub(crate) planted: Option<Planted>,
+    /// What the disk had saved before.
+    pub(crate) saved: Vec<u8>,
 }
 
 impl Plan {
@@ -161,6 +180,7 @@ impl Plan {
             connections: 64,
             two_owners: false,
             planted: None,
+            saved: Vec::new(),
         }
     }
 }
@@ -177,7 +197,8 @@ impl<R: Ring> House<R> {
         let mut to_shards = Vec::new();
         let (mut shards, mut memory) = (Vec::new(), Vec::new());
         let blocks = world.disk_len(plan.disk) / 512;
-        let device = DeviceConfig::new(Identity::default(), blocks);
+        let mut device = DeviceConfig::new(Identity::default(), blocks);
+        device.durable = !plan.clone;
         let alignment = Alignment { memory: plan.alignment, offset: plan.alignment };
         for (number, mesh) in (0..plan.shards).zip(MeshEnd::mesh(plan.shards, plan.queue)) {
             let mut ring = world.ring(number);
@@ -205,7 +226,13 @@ impl<R: Ring> House<R> {
             if plan.clone {
                 shard.add_golden(GoldenSetup { golden: GOLDEN, file, alignment });
             } else if number == plan.owner || plan.two_owners {
-                shard.add_disk(DiskSetup { lun: LunId(1), file, alignment, device: device.clone() });
+                shard.add_disk(DiskSetup {
+                    lun: LunId(1),
+                    file,
+                    alignment,
+                    device: device.clone(),
+                    saved: SavedState::decode(&plan.saved).unwrap(),
+                });
             }
             if plan.clone && number == plan.owner {
                 let device = Box::new(device.clone());
@@ -222,6 +249,9 @@ impl<R: Ring> House<R> {
             memory,
             arena,
             device,
+            stored: plan.saved.clone(),
+            saves: Vec::new(),
+            store: StoreMood::Works,
             two_owners: plan.two_owners,
             to_shards,
             from_shards,
@@ -269,6 +299,9 @@ impl<R: Ring> House<R> {
                 }
                 ToControl::Drained { .. } => self.drained += 1,
                 ToControl::Report(report) => self.reports.push(*report),
+                ToControl::Save { shard, lun, number, state } => {
+                    self.saves.push((shard, lun, number, state));
+                }
                 ToControl::Probed { alive, .. } => {
                     self.probed += 1;
                     self.alive += u64::from(alive);
@@ -281,8 +314,22 @@ impl<R: Ring> House<R> {
                 }
             }
         }
+        if self.store != StoreMood::Waits {
+            self.store_saves();
+        }
         self.go_on_resetting();
         self.let_in();
+    }
+
+    /// Stores what waits, or says that it cannot be stored.
+    pub(crate) fn store_saves(&mut self) {
+        for (shard, lun, number, state) in std::mem::take(&mut self.saves) {
+            let durable = self.store != StoreMood::Fails;
+            if durable {
+                self.stored = state;
+            }
+            self.tell(shard, FromControl::Saved { lun, number, durable });
+        }
     }
 
     fn login(&mut self, session: SessionId, shard: ShardId, nexus: (String, [u8; 6])) {

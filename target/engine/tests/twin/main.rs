@@ -3,10 +3,12 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod basics;
+mod fences;
 mod house;
 mod life;
 mod moves;
 mod regressions;
+mod saving;
 mod scaling;
 mod storm;
 mod variation;

@@ -5,16 +5,16 @@ use crate::house::{House, Plan};
 use stampede_sim::initiator::{Command, Done, Initiator, Report, Tag, Transfer, cdb};
 use stampede_sim::{DiskConfig, SimConfig, SimRing, SimWorld};
 
-fn build(world: &SimWorld, plan: &Plan) -> House<SimRing> {
+pub(crate) fn build(world: &SimWorld, plan: &Plan) -> House<SimRing> {
     House::build(world, portal(), plan, &mut |ring| ring)
 }
 
-fn ready() -> Command {
+pub(crate) fn ready() -> Command {
     Command::new(0, cdb::test_unit_ready(), Transfer::None)
 }
 
 /// What of an initiator's commands has ended.
-fn done(initiator: &mut Initiator) -> Vec<Done> {
+pub(crate) fn done(initiator: &mut Initiator) -> Vec<Done> {
     let reports = initiator.poll();
     assert_eq!(initiator.take_violations(), [], "the target broke the protocol");
     let done = |report| if let Report::Done(done) = report { Some(done) } else { None };
@@ -22,7 +22,7 @@ fn done(initiator: &mut Initiator) -> Vec<Done> {
 }
 
 /// Steps the world until this command has ended; what ended meanwhile.
-fn until(house: &mut House<SimRing>, initiator: &mut Initiator, last: Tag) -> Vec<Done> {
+pub(crate) fn until(house: &mut House<SimRing>, initiator: &mut Initiator, last: Tag) -> Vec<Done> {
     let mut ended = Vec::new();
     for _ in 0..200_000 {
         ended.extend(done(initiator));

@@ -163,8 +163,14 @@ pub(crate) static COMMANDS: &[Command] = &[
         reservations::read_full_status,
     )
     .service(),
-    row(prout!(0x00, 0), "REGISTER", Data::Parameters(Long(5)), Access::Free, reservations::persistent_reserve_out)
-        .service(),
+    row(
+        prout!(0x00, 0),
+        "REGISTER",
+        Data::Parameters(Long(5)),
+        Access::Free,
+        reservations::persistent_reserve_out,
+    )
+    .service(),
     row(
         prout!(0x01, F),
         "RESERVE",
@@ -181,10 +187,30 @@ pub(crate) static COMMANDS: &[Command] = &[
         reservations::persistent_reserve_out,
     )
     .service(),
-    row(prout!(0x03, 0), "CLEAR", Data::Parameters(Long(5)), Access::Free, reservations::persistent_reserve_out).service(),
-    row(prout!(0x04, F), "PREEMPT", Data::Parameters(Long(5)), Access::Free, reservations::persistent_reserve_out).service(),
-    row(prout!(0x05, F), "PREEMPT AND ABORT", Data::Parameters(Long(5)), Access::Free, reservations::persistent_reserve_out)
-        .service(),
+    row(
+        prout!(0x03, 0),
+        "CLEAR",
+        Data::Parameters(Long(5)),
+        Access::Free,
+        reservations::persistent_reserve_out,
+    )
+    .service(),
+    row(
+        prout!(0x04, F),
+        "PREEMPT",
+        Data::Parameters(Long(5)),
+        Access::Free,
+        reservations::persistent_reserve_out,
+    )
+    .service(),
+    row(
+        prout!(0x05, F),
+        "PREEMPT AND ABORT",
+        Data::Parameters(Long(5)),
+        Access::Free,
+        reservations::persistent_reserve_out,
+    )
+    .service(),
     row(
         prout!(0x06, 0),
         "REGISTER AND IGNORE EXISTING KEY",

@@ -1,7 +1,7 @@
 //! Who may do what under a reservation (SPC-4 tables 65 and 66).
 
-use super::{Persistent, Reservations};
 use super::transport_id::TransportId;
+use super::{Persistent, Reservations};
 use crate::NexusId;
 use crate::cdb::Access;
 

@@ -8,8 +8,12 @@ use crate::{Reply, Step};
 
 /// READ KEYS.
 pub(crate) fn read_keys(device: &mut Device, request: &Request<'_>) -> Result<Step, Sense> {
-    let body =
-        device.reservations.persistent.registrations.iter().flat_map(|registration| registration.key.to_be_bytes());
+    let body = device
+        .reservations
+        .persistent
+        .registrations
+        .iter()
+        .flat_map(|registration| registration.key.to_be_bytes());
     Ok(done(listing(device, body.collect()), request))
 }
 
@@ -17,7 +21,11 @@ pub(crate) fn read_keys(device: &mut Device, request: &Request<'_>) -> Result<St
 pub(crate) fn read_reservation(device: &mut Device, request: &Request<'_>) -> Result<Step, Sense> {
     let mut body = Vec::new();
     if let Some(holder) = &device.reservations.persistent.holder {
-        let own = device.reservations.persistent.registration(&holder.port).map_or(0, |registration| registration.key);
+        let own = device
+            .reservations
+            .persistent
+            .registration(&holder.port)
+            .map_or(0, |registration| registration.key);
         // An all registrants reservation has no key of its own (SPC-4 6.15.3.2).
         let key = if holder.kind.all_registrants() { 0 } else { own };
         body.extend_from_slice(&key.to_be_bytes());
