@@ -15,11 +15,12 @@ use stampede_control::status::{Facts, render};
 use stampede_control::store::Store;
 use stampede_control::thread::{Command, ControlThread, Ended, Setup, ShardLink};
 use stampede_engine::messages::{
-    FromControl, LunReport, MoveRefusal, SessionEnd, SessionReport, ShardId, ShardReport, ToControl,
+    FromControl, LunId, LunReport, MoveRefusal, SessionEnd, SessionReport, ShardId, ShardReport, ToControl,
 };
 use stampede_engine::stats::Counters;
 use stampede_ring::clock::monotonic_ns;
 use stampede_ring::{Pool, PoolConfig};
+use stampede_scsi::SavedState;
 use stampede_session::{Admission, LoginRequest, LoginStage, LoginStatus, SessionId};
 use stampede_wire::Isid;
 use std::io::Write;
@@ -30,6 +31,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 const IQN: &str = "iqn.2026-11.io.stampede:os";
+/// The plain disk, and its target.
+const DISK: LunId = LunId(0);
+const DISK_IQN: &str = "iqn.2026-11.io.stampede:data";
 /// Only the first of them has a queue, which the test reads.
 const SHARDS: u16 = 2;
 
@@ -45,8 +49,12 @@ struct World {
 impl World {
     fn new(folder: tempfile::TempDir) -> Self {
         std::fs::write(folder.path().join("golden.img"), vec![0; 1 << 20]).unwrap();
-        let target = format!("os={},clone=ephemeral", folder.path().join("golden.img").display());
-        let targets = vec![(Origin::Flag("--target"), target.parse().unwrap())];
+        std::fs::write(folder.path().join("disk.img"), vec![0; 1 << 20]).unwrap();
+        let target = |name: &str, rest: &str| {
+            let text = format!("{name}={}/{rest}", folder.path().display());
+            (Origin::Flag("--target"), text.parse().unwrap())
+        };
+        let targets = vec![target("os", "golden.img,clone=ephemeral"), target("data", "disk.img")];
         let config = Partial { targets, ..Partial::default() }.finish().unwrap();
         let images = Images::open(&config).unwrap();
         let store = Store::open(&folder.path().join("state")).unwrap();
@@ -336,4 +344,23 @@ fn who_asked_for_a_move_that_hangs_is_told() {
     let Response::Error(text) = answer.recv_timeout(Duration::from_secs(8)).unwrap() else { panic!() };
     assert!(text.contains("still on its way to shard 1 after 4 s"), "{text}");
     world.kill();
+}
+
+#[test]
+fn a_units_state_is_stored_before_it_is_said_to_be() {
+    let world = World::new(tempfile::tempdir().unwrap());
+    let state = vec![1, 3, 0, 0, 0, 1, 2];
+    let save = |lun, number| {
+        let state = state.clone();
+        world.to_control.send(ToControl::Save { shard: ShardId(0), lun, number, state }).unwrap();
+        let FromControl::Saved { lun: of, number: which, durable } = world.next() else { panic!() };
+        assert_eq!((of, which), (lun, number));
+        durable
+    };
+    assert!(save(DISK, 7));
+    // A clone has no place in the store: it is not offered APTPL.
+    assert!(!save(LunId(77), 8));
+    let folder = world.kill();
+    let store = Store::open(&folder.path().join("state")).unwrap();
+    assert_eq!(store.unit_state(DISK_IQN, 0).unwrap(), SavedState::decode(&state).unwrap());
 }
