@@ -119,7 +119,7 @@ impl World {
     }
 
     /// Answers a request for a report as a shard with one session and one clone would.
-    fn report(&self, request: u64, lun: stampede_engine::messages::LunId) {
+    fn report(&self, request: u64, lun: LunId) {
         let mut latency = Histogram::new_with_bounds(100, 60_000_000_000, 3).unwrap();
         latency.record(250_000).unwrap();
         let session = SessionReport {
