@@ -14,7 +14,7 @@ use stampede_engine::{ControlLink, MeshEnd, Shard};
 use stampede_image::align::Alignment;
 use stampede_image::epoch::TargetPolicy;
 use stampede_ring::{IoMemory, Pool, PoolConfig, Ring};
-use stampede_scsi::DeviceConfig;
+use stampede_scsi::{DeviceConfig, SavedState};
 use stampede_session::{Directory, LoginStage, Settings};
 use stampede_sim::{ClientId, ClientStatus, DiskConfig, SimConfig, SimRing, SimWorld};
 use std::cell::RefCell;
@@ -187,7 +187,13 @@ impl House {
             for unit in units(site.shards).iter().filter(|unit| unit.owner == ShardId(number)) {
                 let file = files[unit.lun.0 as usize];
                 let device = device(unit.iqn, unit.number, false);
-                shard.add_disk(DiskSetup { lun: unit.lun, file, alignment, device });
+                shard.add_disk(DiskSetup {
+                    lun: unit.lun,
+                    file,
+                    alignment,
+                    device,
+                    saved: SavedState::default(),
+                });
             }
             shard.add_golden(GoldenSetup { golden: GoldenId(0), file: files[2], alignment });
             shards.push(shard);
@@ -230,6 +236,10 @@ impl House {
         while let Ok(message) = self.from_shards.try_recv() {
             match message {
                 ToControl::Report(_) | ToControl::Drained { .. } => {}
+                // A target lives once here, so its store need not keep anything.
+                ToControl::Save { shard, lun, number, .. } => {
+                    self.tell(shard, FromControl::Saved { lun, number, durable: true });
+                }
                 message => self.registrar.receive(message, now, &mut out),
             }
         }
@@ -277,6 +287,7 @@ fn units(shards: u16) -> [Unit; 2] {
 fn device(iqn: &str, number: u16, clone: bool) -> DeviceConfig {
     let mut device = DeviceConfig::new(LunIdentity::derive(iqn, number).to_scsi(iqn, clone), BLOCKS);
     device.thin = true;
+    device.durable = !clone;
     device
 }
 
