@@ -164,6 +164,7 @@ impl World {
             initiator: format!("iqn.i{initiator}"),
             alias: None,
             target: IQN.to_owned(),
+            user: None,
             isid: Isid([0, 0, 0, 0, 0, isid]),
             tsih: 0,
             cid: 0,

@@ -107,6 +107,7 @@ impl World {
             initiator: "iqn.2026-11.test:i".to_owned(),
             alias: None,
             target: IQN.to_owned(),
+            user: None,
             isid: Isid([0, 0, 0, 0, 0, 1]),
             tsih: 0,
             cid: 0,

@@ -1,5 +1,9 @@
 //! What must hold for any bytes. The fuzz targets run these, and so do the property tests of the normal suite.
 
+mod chap;
+
+pub(crate) use chap::chap;
+
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use stampede_session::{
@@ -60,12 +64,17 @@ struct Engine {
     digests: Option<(bool, bool)>,
     stat_sn: Option<Sn>,
     max_cmd_sn: Option<Sn>,
+    /// The last data segment sent.
+    last_text: Vec<u8>,
 }
 
 impl Output for Engine {
     fn send(&mut self, header: &Bhs, data: OutData<'_>) {
         assert!(self.closed.is_none(), "nothing follows the last PDU");
         assert_eq!(header.data_segment_len() as usize, data.len());
+        if let OutData::Bytes(bytes) = data {
+            self.last_text = bytes.to_vec();
+        }
         let response = header.response().expect("a PDU that targets send");
         if matches!(response, pdu::Response::LoginResponse(login) if login.status() != Ok(pdu::LoginStatus::Success))
         {
@@ -146,7 +155,10 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let mut settings = Settings::new(Arc::new(One));
+        Self::with(Settings::new(Arc::new(One)))
+    }
+
+    fn with(mut settings: Settings) -> Self {
         settings.window = 6;
         settings.ping_interval_ns = 1000;
         settings.ping_timeout_ns = 1000;

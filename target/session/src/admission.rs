@@ -5,7 +5,7 @@ use std::{fmt, net::SocketAddr};
 use stampede_wire::Isid;
 pub use stampede_wire::pdu::LoginStatus;
 
-use crate::LoginStage;
+use crate::{LoginStage, Redirection};
 
 /// The engine's number of a connection, which is also that of its session (MaxConnections = 1).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -33,6 +33,8 @@ pub struct LoginRequest {
     pub alias: Option<String>,
     /// TargetName, ASCII letters lowered; the directory has it.
     pub target: String,
+    /// The CHAP name that the initiator proved, if it had to prove one.
+    pub user: Option<String>,
     /// The initiator's half of the session identifier.
     pub isid: Isid,
     /// The target's half: 0 asks for a new session.
@@ -63,12 +65,7 @@ pub enum Admission {
         status: LoginStatus,
     },
     /// Send it elsewhere (RFC 7143 11.13.5, class 1).
-    Redirect {
-        /// TargetAddress without a portal group tag: `192.0.2.1:3260`, `[2001:db8::1]:3260` or a DNS name.
-        address: String,
-        /// Whether the move is permanent (0102) or temporary (0101).
-        permanent: bool,
-    },
+    Redirect(Redirection),
 }
 
 /// What kind of session it is (RFC 7143 13.21).
@@ -93,6 +90,8 @@ pub struct SessionInfo {
     pub alias: Option<String>,
     /// TargetName, ASCII letters lowered; `None` in a discovery session.
     pub target: Option<String>,
+    /// The CHAP name that the initiator proved, if it had to prove one.
+    pub user: Option<String>,
     /// The initiator's half of the session identifier.
     pub isid: Isid,
     /// The target's half.

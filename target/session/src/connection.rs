@@ -10,7 +10,7 @@ use stampede_wire::{
 
 use crate::{
     Admission, Close, CommandResult, LoginRequest, LoginStatus, ManagementId, ManagementResponse, Output,
-    SessionId, SessionInfo, SessionKind, Settings, Task, TaskKey, Violation, ViolationKind,
+    SessionId, SessionInfo, Settings, Task, TaskKey, Violation, ViolationKind,
     full_feature::{FullFeature, Life},
     login::{Login, Progress},
 };
@@ -159,6 +159,10 @@ impl Connection {
                 self.state = State::Closed;
                 out.close(Close::LoginRefused(status));
             }
+            Progress::Redirected => {
+                self.state = State::Closed;
+                out.close(Close::Redirected);
+            }
             Progress::Ready => {
                 let login = std::mem::take(&mut **login);
                 self.decide(login, out);
@@ -169,8 +173,7 @@ impl Connection {
     /// A discovery session is admitted at once; it gets a TSIH of its own making, which nobody can join.
     fn decide(&mut self, login: Login, out: &mut impl Output) {
         let (isid, tsih, cid) = login.identity();
-        let Some(target) = login.names().target().filter(|_| login.names().kind() == SessionKind::Normal)
-        else {
+        let Some(target) = login.names().wanted() else {
             if tsih != 0 {
                 return self.refuse(&login, LoginStatus::SessionDoesNotExist, out);
             }
@@ -184,6 +187,7 @@ impl Connection {
             initiator: login.names().initiator().to_owned(),
             alias: login.names().alias().map(str::to_owned),
             target: target.to_owned(),
+            user: login.user().map(str::to_owned),
             isid,
             tsih,
             cid,
@@ -205,8 +209,8 @@ impl Connection {
             Admission::Allow { tsih } if tsih != 0 => self.enter(login, tsih, out),
             Admission::Allow { .. } => self.refuse(&login, LoginStatus::TargetError, out),
             Admission::Refuse { status } => self.refuse(&login, status, out),
-            Admission::Redirect { address, permanent } => {
-                login.redirect(&address, permanent, out);
+            Admission::Redirect(to) => {
+                login.redirect(&to, out);
                 self.state = State::Closed;
                 out.close(Close::Redirected);
             }
@@ -229,7 +233,8 @@ impl Connection {
             kind: names.kind(),
             initiator: names.initiator().to_owned(),
             alias: names.alias().map(str::to_owned),
-            target: names.target().filter(|_| names.kind() == SessionKind::Normal).map(str::to_owned),
+            target: names.wanted().map(str::to_owned),
+            user: login.user().map(str::to_owned),
             isid,
             tsih,
             cid,

@@ -38,9 +38,13 @@ mod violation;
 
 pub use admission::{Admission, LoginRequest, LoginStatus, Parameters, SessionId, SessionInfo, SessionKind};
 pub use connection::{Connection, DataGrant, Disposition, Phase};
+pub use login::chap::{
+    CHAP_NAME_MAX, ChapAlgorithm, ChapPolicy, ChapPolicyError, ChapResponse, ChapSelf, ChapUser, Entropy,
+    NoEntropy, SECRET_MAX, SECRET_MIN, Secret, SecretError, is_chap_name,
+};
 pub use management::{ManagementId, ManagementRequest, ManagementResponse};
 pub use output::{Close, OutData, Output};
-pub use settings::{AuthPolicy, DigestPolicy, Directory, Settings};
+pub use settings::{Applicant, Authentication, DigestPolicy, Directory, Redirection, Settings};
 pub use stage::LoginStage;
 pub use task::{CommandResult, Task, TaskAttribute, TaskKey, Transfer};
 pub use violation::{Violation, ViolationKind};

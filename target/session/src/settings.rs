@@ -2,7 +2,7 @@
 
 use std::{fmt, net::SocketAddr, sync::Arc};
 
-use crate::LoginStage;
+use crate::{ChapPolicy, LoginStage};
 
 /// One second in the unit of every time here.
 pub(crate) const SECOND_NS: u64 = 1_000_000_000;
@@ -43,8 +43,6 @@ pub struct Settings {
     pub header_digest: DigestPolicy,
     /// Which DataDigest to agree to.
     pub data_digest: DigestPolicy,
-    /// How an initiator proves its name.
-    pub authentication: AuthPolicy,
     /// The targets that exist.
     pub directory: Arc<dyn Directory + Send + Sync>,
 }
@@ -67,7 +65,6 @@ impl Settings {
             ping_timeout_ns: 30 * SECOND_NS,
             header_digest: DigestPolicy::Initiator,
             data_digest: DigestPolicy::Initiator,
-            authentication: AuthPolicy::None,
             directory,
         }
     }
@@ -111,10 +108,30 @@ pub enum DigestPolicy {
 }
 
 /// How an initiator proves its name (RFC 7143 12.1).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum AuthPolicy {
+#[derive(Clone, Debug)]
+pub enum Authentication {
     /// AuthMethod=None: the name is believed.
     None,
+    /// AuthMethod=CHAP, by one of these credentials.
+    Chap(Arc<ChapPolicy>),
+}
+
+/// Who wants in, as far as it has said before it has proven anything.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Applicant<'a> {
+    /// InitiatorName, ASCII letters lowered.
+    pub initiator: &'a str,
+    /// TargetName, ASCII letters lowered; `None` asks for a discovery session.
+    pub target: Option<&'a str>,
+}
+
+/// Where a target is to be looked for (RFC 7143 11.13.5, class 1).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Redirection {
+    /// TargetAddress without a portal group tag: `192.0.2.1:3260`, `[2001:db8::1]:3260` or a DNS name with a port.
+    pub address: String,
+    /// Whether the move is permanent (0102) or temporary (0101).
+    pub permanent: bool,
 }
 
 /// The targets of this host, as logins and SendTargets see them.
@@ -136,4 +153,18 @@ pub trait Directory {
 
     /// The login stage that the operator set for this target, if any: it beats the fingerprint.
     fn stage_override(&self, target: &str) -> Option<LoginStage>;
+
+    /// What an initiator must prove before it is let in. Asked once for each login, before any key but the
+    /// declarations is judged.
+    fn authentication(&self, applicant: &Applicant<'_>) -> Authentication {
+        let _ = applicant;
+        Authentication::None
+    }
+
+    /// Where a target is that initiators are sent away from here for, whether or not the directory
+    /// [contains](Directory::contains) it.
+    fn redirection(&self, target: &str) -> Option<Redirection> {
+        let _ = target;
+        None
+    }
 }

@@ -19,4 +19,9 @@ proptest! {
     fn login(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         bodies::login(&bytes);
     }
+
+    #[test]
+    fn chap(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
+        bodies::chap(&bytes);
+    }
 }

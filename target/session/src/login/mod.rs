@@ -8,12 +8,14 @@
 //!   CSG=1 ────────────────────────────────► begins here where no authentication is wanted
 //! ```
 //!
-//! Text may be cut anywhere into PDUs with the C bit, in both directions: it is judged when it is whole. The security
-//! stage agrees on AuthMethod=None; a method with an exchange of its own would be a state of that stage.
+//! Text may be cut anywhere into PDUs with the C bit, in both directions: it is judged when it is whole. What must be
+//! proven in the security stage is known as soon as the initiator has said who it is and what it wants; see [`chap`].
 
+pub(crate) mod chap;
 mod names;
 mod negotiation;
 mod reply;
+mod security;
 
 use stampede_wire::{
     Isid, Tsih,
@@ -24,10 +26,11 @@ use stampede_wire::{
 pub(crate) use self::reply::Reply;
 use self::{
     names::Names,
-    negotiation::{Answer, Negotiation, list_has},
+    negotiation::{Answer, Negotiation},
+    security::Security,
 };
 use crate::{
-    AuthPolicy, LoginStage, LoginStatus, OutData, Output, Parameters, SessionKind, Settings,
+    Applicant, LoginStage, LoginStatus, OutData, Output, Parameters, Redirection, SessionKind, Settings,
     full_feature::Numbers,
     stage::{self, Traits},
 };
@@ -44,6 +47,20 @@ pub(crate) enum Progress {
     Ready,
     /// It was refused and answered so.
     Refused(LoginStatus),
+    /// It was answered with another portal.
+    Redirected,
+}
+
+/// Why a login ends here.
+enum Stop {
+    Refuse(LoginStatus),
+    Redirect(Redirection),
+}
+
+impl From<LoginStatus> for Stop {
+    fn from(status: LoginStatus) -> Self {
+        Self::Refuse(status)
+    }
 }
 
 /// A connection in the login phase.
@@ -63,7 +80,7 @@ pub(crate) struct Login {
     introduced: bool,
     /// Our own declarations are made.
     declared: bool,
-    auth_method_seen: bool,
+    security: Security,
 }
 
 impl Login {
@@ -78,10 +95,14 @@ impl Login {
         match self.take(request, text, settings, out) {
             Ok(true) => Progress::Ready,
             Ok(false) => Progress::Answered,
-            Err(status) => {
+            Err(Stop::Refuse(status)) => {
                 self.request = Some(*request);
                 self.refuse(status, out);
                 Progress::Refused(status)
+            }
+            Err(Stop::Redirect(to)) => {
+                self.redirect(&to, out);
+                Progress::Redirected
             }
         }
     }
@@ -93,18 +114,18 @@ impl Login {
         text: &[u8],
         settings: &Settings,
         out: &mut impl Output,
-    ) -> Result<bool, LoginStatus> {
+    ) -> Result<bool, Stop> {
         self.check_header(request, settings)?;
         self.request = Some(*request);
         if self.reply.is_under_way() {
             // RFC 7143 6.2: until the answer is complete, the initiator sends empty requests.
             if !text.is_empty() || request.continues() {
-                return Err(LoginStatus::InitiatorError);
+                return Err(LoginStatus::InitiatorError.into());
             }
             return Ok(self.answer(out));
         }
         if self.text.len().saturating_add(text.len()) > settings.text_bytes_max as usize {
-            return Err(LoginStatus::InitiatorError);
+            return Err(LoginStatus::InitiatorError.into());
         }
         self.text.extend_from_slice(text);
         self.reply = Reply::default();
@@ -149,21 +170,30 @@ impl Login {
     }
 
     /// Judges a whole text and writes the answer.
-    fn negotiate(&mut self, text: &[u8], settings: &Settings) -> Result<Vec<u8>, LoginStatus> {
+    fn negotiate(&mut self, text: &[u8], settings: &Settings) -> Result<Vec<u8>, Stop> {
         let pairs = Pairs::parse(text).map_err(|_| LoginStatus::InitiatorError)?;
         let mut reply = Builder::new();
         self.negotiation.prepare(pairs.clone(), settings);
+        let mut chap = chap::Keys::default();
+        for (key, value) in pairs.clone() {
+            let _ = self.names.take(key, value)? || chap.take(key, value)?;
+        }
+        let first = !std::mem::replace(&mut self.introduced, true);
+        if first {
+            self.introduce(settings)?;
+        }
+        let in_security = self.stage == Some(Stage::Security);
+        self.security.step(in_security, &chap, self.names.initiator(), &mut reply)?;
         for (key, value) in pairs {
-            if !self.names.take(key, value)? {
+            if !Names::declares(key) && !chap::Keys::has(key) {
                 self.answer_key(key, value, settings, &mut reply)?;
             }
         }
-        if !self.introduced {
-            self.introduced = true;
-            self.names.check(&*settings.directory)?;
-            if self.names.kind() == SessionKind::Normal {
-                reply.push("TargetPortalGroupTag", settings.portal_group_tag);
-            }
+        if first && self.names.kind() == SessionKind::Normal {
+            reply.push("TargetPortalGroupTag", settings.portal_group_tag);
+        }
+        if in_security && self.request.is_some_and(|request| request.transit()) {
+            self.security.check_transit()?;
         }
         if self.stage == Some(Stage::Operational) && !self.declared {
             self.declared = true;
@@ -174,6 +204,24 @@ impl Login {
         Ok(reply.into_bytes())
     }
 
+    /// The first text is whole: the initiator has said who it is and what it wants. A target that is elsewhere says so
+    /// before anything is proven (RFC 7143 11.13.5); what must be proven is proven in the security stage.
+    fn introduce(&mut self, settings: &Settings) -> Result<(), Stop> {
+        let directory = &*settings.directory;
+        self.names.check_said()?;
+        let target = self.names.wanted();
+        if let Some(elsewhere) = target.and_then(|target| directory.redirection(target)) {
+            return Err(Stop::Redirect(elsewhere));
+        }
+        self.names.check(directory)?;
+        let applicant = Applicant { initiator: self.names.initiator(), target };
+        self.security = Security::new(directory.authentication(&applicant));
+        if self.stage != Some(Stage::Security) {
+            self.security.check_skipped()?;
+        }
+        Ok(())
+    }
+
     fn answer_key(
         &mut self,
         key: &str,
@@ -182,7 +230,10 @@ impl Login {
         reply: &mut Builder,
     ) -> Result<(), LoginStatus> {
         if key == "AuthMethod" {
-            return self.answer_auth_method(value, settings, reply);
+            if self.stage != Some(Stage::Security) {
+                return Err(LoginStatus::InitiatorError);
+            }
+            return self.security.agree(value, reply);
         }
         match self.negotiation.answer(key, value, settings).map_err(|_| LoginStatus::InitiatorError)? {
             Answer::Silence => {}
@@ -194,30 +245,14 @@ impl Login {
         Ok(())
     }
 
-    /// RFC 7143 12.1: belongs to the security stage; a list without a method that we take ends the login.
-    fn answer_auth_method(
-        &mut self,
-        offer: &str,
-        settings: &Settings,
-        reply: &mut Builder,
-    ) -> Result<(), LoginStatus> {
-        if std::mem::replace(&mut self.auth_method_seen, true) || self.stage != Some(Stage::Security) {
-            return Err(LoginStatus::InitiatorError);
-        }
-        match settings.authentication {
-            AuthPolicy::None if list_has(offer, "None") => drop(reply.push("AuthMethod", "None")),
-            AuthPolicy::None => return Err(LoginStatus::AuthenticationFailure),
-        }
-        Ok(())
-    }
-
     /// Sends the next part of the answer; `true`, without sending, when it would be the last of the login.
     fn answer(&mut self, out: &mut impl Output) -> bool {
         let (Some(request), Some(stage)) = (self.request, self.stage) else { return false };
         let continues = !self.reply.fits(self.segment());
         let step = match request.next_stage() {
             _ if continues => LoginStep::Continue,
-            Ok(next) if request.transit() => LoginStep::Transit(next),
+            // RFC 7143 6.3: the stage is left when both are ready, and we are once the proof is given.
+            Ok(next) if request.transit() && self.security.is_over() => LoginStep::Transit(next),
             _ => LoginStep::Stay,
         };
         if step == LoginStep::Transit(Stage::FullFeature) {
@@ -259,21 +294,29 @@ impl Login {
     }
 
     /// Sends the response that ends the login here and points to another portal.
-    pub(crate) fn redirect(&self, address: &str, permanent: bool, out: &mut impl Output) {
+    pub(crate) fn redirect(&self, to: &Redirection, out: &mut impl Output) {
         let Some(request) = self.request else { return };
-        if address.is_empty() || !is_value(address) {
+        if to.address.is_empty() || !is_value(&to.address) {
             return self.refuse(LoginStatus::TargetError, out);
         }
-        let status =
-            if permanent { LoginStatus::TargetMovedPermanently } else { LoginStatus::TargetMovedTemporarily };
+        let status = if to.permanent {
+            LoginStatus::TargetMovedPermanently
+        } else {
+            LoginStatus::TargetMovedTemporarily
+        };
         let mut text = Builder::new();
-        text.push("TargetAddress", address);
+        text.push("TargetAddress", &to.address);
         let pdu = LoginResponse::refused(&request, status).with_data_segment_len(text.len() as u32);
         out.send(pdu.bhs(), OutData::Bytes(text.as_bytes()));
     }
 
     pub(crate) fn names(&self) -> &Names {
         &self.names
+    }
+
+    /// The CHAP name that the initiator proved.
+    pub(crate) fn user(&self) -> Option<&str> {
+        self.security.user()
     }
 
     /// What was agreed.

@@ -37,17 +37,27 @@ impl Names {
         Ok(true)
     }
 
+    /// Whether this key is a declaration.
+    pub(super) fn declares(key: &str) -> bool {
+        matches!(key, "InitiatorName" | "TargetName" | "InitiatorAlias" | "SessionType")
+    }
+
     /// Judges the first text of a login: it must say who, and to what (RFC 7143 6.3.1).
+    pub(super) fn check_said(&self) -> Result<(), LoginStatus> {
+        let said =
+            self.initiator.is_some() && (self.kind() == SessionKind::Discovery || self.target.is_some());
+        if said { Ok(()) } else { Err(LoginStatus::MissingParameter) }
+    }
+
+    /// Judges whether what is wanted is here.
     pub(super) fn check(&self, directory: &dyn Directory) -> Result<(), LoginStatus> {
-        if self.initiator.is_none() {
-            return Err(LoginStatus::MissingParameter);
-        }
-        match (self.kind(), &self.target) {
-            (SessionKind::Discovery, _) => Ok(()),
-            (SessionKind::Normal, None) => Err(LoginStatus::MissingParameter),
-            (SessionKind::Normal, Some(target)) if directory.contains(target) => Ok(()),
-            (SessionKind::Normal, Some(_)) => Err(LoginStatus::NotFound),
-        }
+        let here = self.wanted().is_none_or(|target| directory.contains(target));
+        if here { Ok(()) } else { Err(LoginStatus::NotFound) }
+    }
+
+    /// The target of a normal session.
+    pub(crate) fn wanted(&self) -> Option<&str> {
+        self.target().filter(|_| self.kind() == SessionKind::Normal)
     }
 
     pub(crate) fn kind(&self) -> SessionKind {

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use crate::support::{Event, Harness, INITIATOR, SECOND, Sent, TARGET, Targets, text};
 use stampede_session::{
-    Admission, Close, DigestPolicy, LoginStage, LoginStatus, Phase, SessionKind, Settings, ViolationKind,
+    Admission, Close, DigestPolicy, LoginStage, LoginStatus, Phase, Redirection, SessionKind, Settings,
+    ViolationKind,
 };
 use stampede_wire::{
     Isid, Sn, Tsih,
@@ -452,7 +453,8 @@ fn decisions_other_than_yes() {
     assert_eq!(refusal(&busy), LoginStatus::ServiceUnavailable);
 
     let mut moved = ready();
-    let elsewhere = Admission::Redirect { address: "192.0.2.9:3260".to_owned(), permanent: false };
+    let elsewhere =
+        Admission::Redirect(Redirection { address: "192.0.2.9:3260".to_owned(), permanent: false });
     moved.connection.admitted(elsewhere, 0, &mut moved.out);
     assert_eq!(moved.login_responses()[0].status(), Ok(LoginStatus::TargetMovedTemporarily));
     assert_eq!(moved.sent_text(), "TargetAddress=192.0.2.9:3260");
@@ -465,6 +467,31 @@ fn decisions_other_than_yes() {
     nonsense.take();
     nonsense.admit(1);
     assert!(nonsense.take().is_empty());
+}
+
+/// RFC 7143 11.13.5: in the first response, before anything is proven or agreed on, and without a portal group tag.
+#[test]
+fn a_target_that_is_elsewhere_says_so_first() {
+    for (permanent, status) in
+        [(false, LoginStatus::TargetMovedTemporarily), (true, LoginStatus::TargetMovedPermanently)]
+    {
+        let elsewhere = Redirection { address: "[2001:db8::9]:3260".to_owned(), permanent };
+        let targets = || Targets { elsewhere: Some(elsewhere.clone()), ..Targets::default() };
+        for stage in [Stage::Security, Stage::Operational] {
+            let mut harness = Harness::with(Settings::new(Arc::new(targets())));
+            harness.login(stage, FULL, &format!("{NAMES} AuthMethod=CHAP InitialR2T=No")).unwrap();
+            assert_eq!(harness.login_responses()[0].status(), Ok(status));
+            assert_eq!(harness.sent_text(), "TargetAddress=[2001:db8::9]:3260");
+            assert_eq!(
+                (harness.closed(), harness.connection.phase()),
+                (Some(Close::Redirected), Phase::Closed)
+            );
+        }
+        let mut discovery = Harness::with(Settings::new(Arc::new(targets())));
+        let keys = format!("InitiatorName={INITIATOR} SessionType=Discovery TargetName={TARGET}");
+        discovery.login(Stage::Operational, FULL, &keys).unwrap();
+        assert_eq!(discovery.connection.phase(), Phase::FullFeature, "discovery is not of that target");
+    }
 }
 
 #[test]

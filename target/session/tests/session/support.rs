@@ -6,8 +6,9 @@ use std::{
 };
 
 use stampede_session::{
-    Admission, Close, CommandResult, Connection, DataGrant, Directory, Disposition, LoginRequest, LoginStage,
-    ManagementRequest, OutData, Output, SessionId, SessionInfo, Settings, TaskKey, Transfer, Violation,
+    Admission, Applicant, Authentication, ChapPolicy, Close, CommandResult, Connection, DataGrant, Directory,
+    Disposition, LoginRequest, LoginStage, ManagementRequest, OutData, Output, Redirection, SessionId,
+    SessionInfo, Settings, TaskKey, Transfer, Violation,
 };
 use stampede_wire::{
     Bhs, Isid, Lun, Sn, Tsih,
@@ -87,10 +88,12 @@ impl Output for Recorder {
     }
 }
 
-/// Two targets on two portals; a stage that a test may set.
+/// Two targets on two portals; a stage, credentials and another place for the first, which a test may set.
 #[derive(Default)]
 pub(crate) struct Targets {
     pub(crate) stage: Mutex<Option<LoginStage>>,
+    pub(crate) chap: Option<Arc<ChapPolicy>>,
+    pub(crate) elsewhere: Option<Redirection>,
 }
 
 impl Directory for Targets {
@@ -114,6 +117,20 @@ impl Directory for Targets {
 
     fn stage_override(&self, _target: &str) -> Option<LoginStage> {
         *self.stage.lock().unwrap()
+    }
+
+    fn authentication(&self, applicant: &Applicant<'_>) -> Authentication {
+        match &self.chap {
+            Some(chap) if applicant.target != Some("iqn.2026-01.example.boot:disk2") => {
+                assert_eq!(applicant.initiator, INITIATOR, "said before it is asked for");
+                Authentication::Chap(Arc::clone(chap))
+            }
+            _ => Authentication::None,
+        }
+    }
+
+    fn redirection(&self, target: &str) -> Option<Redirection> {
+        self.elsewhere.clone().filter(|_| target == TARGET)
     }
 }
 

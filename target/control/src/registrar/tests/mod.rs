@@ -81,6 +81,7 @@ impl World {
             initiator: login.initiator.to_owned(),
             alias: None,
             target: login.target.to_owned(),
+            user: None,
             isid: Isid([0, 0, 0, 0, 0, login.isid]),
             tsih: login.tsih,
             cid: login.cid,
@@ -125,7 +126,7 @@ impl World {
                         Ok((*tsih, luns.0.iter().map(|(n, a)| (*n, a.lun)).collect()))
                     }
                     Admission::Refuse { status } => Err(*status),
-                    Admission::Redirect { .. } => panic!("redirected"),
+                    Admission::Redirect(_) => panic!("redirected"),
                 });
                 false
             }

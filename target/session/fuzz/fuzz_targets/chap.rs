@@ -1,0 +1,8 @@
+//! See `bodies::chap`; run with `cargo fuzz run chap` in `target/session`.
+#![no_main]
+
+#[path = "../bodies.rs"]
+#[allow(dead_code, reason = "each target runs one body")]
+mod bodies;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| bodies::chap(bytes));
