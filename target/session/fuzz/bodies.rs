@@ -66,16 +66,21 @@ struct Engine {
     max_cmd_sn: Option<Sn>,
     /// The last data segment sent.
     last_text: Vec<u8>,
+    /// A Login Response granted a next stage.
+    transited: bool,
 }
 
 impl Output for Engine {
     fn send(&mut self, header: &Bhs, data: OutData<'_>) {
         assert!(self.closed.is_none(), "nothing follows the last PDU");
         assert_eq!(header.data_segment_len() as usize, data.len());
+        let response = header.response().expect("a PDU that targets send");
+        if let pdu::Response::LoginResponse(login) = response {
+            self.transited |= login.transit();
+        }
         if let OutData::Bytes(bytes) = data {
             self.last_text = bytes.to_vec();
         }
-        let response = header.response().expect("a PDU that targets send");
         if matches!(response, pdu::Response::LoginResponse(login) if login.status() != Ok(pdu::LoginStatus::Success))
         {
             return;
