@@ -5,6 +5,7 @@
 
 pub mod config;
 pub mod directory;
+pub mod entropy;
 pub mod identity;
 pub mod images;
 pub mod logging;

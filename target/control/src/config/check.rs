@@ -1,10 +1,11 @@
 //! Checks across the entries of a configuration, and how entries of one IQN come together.
 
-use super::Config;
+use super::auth::{self, Guarded};
 use super::error::{ConfigError, Origin};
 use super::name::IscsiName;
 use super::target::{GRACE_DEFAULT, HOLD_DEFAULT, TargetConfig};
-use super::values::{CloneKind, IrqAffinity, OnLost, Period, StageRule};
+use super::values::{AuthMethod, CloneKind, IrqAffinity, OnLost, Period, StageRule};
+use super::{Config, Partial};
 use std::collections::BTreeMap;
 
 /// The most LUNs beneath one IQN.
@@ -25,6 +26,8 @@ pub struct IscsiTarget {
     pub iqn: IscsiName,
     /// Its entries' places in [`Config::targets`], by LUN number.
     pub luns: BTreeMap<u16, usize>,
+    /// What an initiator must prove; `None` for what the configuration says for all targets.
+    pub auth: Option<AuthMethod>,
     /// How the stage of a login is told.
     pub stage: StageRule,
     /// What an operating system gets whose clone was lost.
@@ -45,6 +48,7 @@ pub fn iscsi_targets(targets: &[TargetConfig]) -> Vec<IscsiTarget> {
             found.push(IscsiTarget {
                 iqn,
                 luns: BTreeMap::new(),
+                auth: None,
                 stage: StageRule::Auto,
                 on_lost: OnLost::Refuse,
                 grace: GRACE_DEFAULT,
@@ -54,6 +58,7 @@ pub fn iscsi_targets(targets: &[TargetConfig]) -> Vec<IscsiTarget> {
         });
         let entry = &mut found[at];
         entry.luns.insert(target.lun, index);
+        entry.auth = target.auth.or(entry.auth);
         entry.stage = target.stage.unwrap_or(entry.stage);
         entry.on_lost = target.on_lost.unwrap_or(entry.on_lost);
         entry.grace = target.grace.unwrap_or(entry.grace);
@@ -88,6 +93,21 @@ pub(super) fn targets(targets: &[(Origin, TargetConfig)]) -> Result<(), ConfigEr
         }
     }
     Ok(())
+}
+
+/// Checks who may log in, with the default for targets that do not say.
+pub(super) fn authentication(partial: &Partial, auth: AuthMethod) -> Result<(), ConfigError> {
+    let configs: Vec<TargetConfig> = partial.targets.iter().map(|(_, target)| target.clone()).collect();
+    let guarded: Vec<_> = iscsi_targets(&configs)
+        .into_iter()
+        .map(|target| Guarded {
+            names: target.luns.values().map(|at| configs[*at].name.as_str()).collect(),
+            auth: target.auth.unwrap_or(auth),
+            iqn: target.iqn,
+        })
+        .collect();
+    let discovery = partial.discovery_auth.unwrap_or(AuthMethod::None);
+    auth::check(&guarded, discovery, &partial.chap, &partial.chap_mutual, &partial.redirects)
 }
 
 fn check_pair(
@@ -127,6 +147,7 @@ fn contradiction(a: &TargetConfig, b: &TargetConfig) -> Option<&'static str> {
         a.is_some() && b.is_some() && a != b
     }
     [
+        ("auth", differ(a.auth, b.auth)),
         ("stage", differ(a.stage, b.stage)),
         ("on-lost", differ(a.on_lost, b.on_lost)),
         ("grace", differ(a.grace, b.grace)),
@@ -145,6 +166,13 @@ pub(super) fn values(config: &Config) -> Result<(), ConfigError> {
             "arena",
             format!("{} is too small", config.arena),
             "give the clones at least 1M, usually 1G or more",
+        );
+    }
+    if config.chap_algorithms.is_empty() {
+        return fail(
+            "chap-algorithms",
+            "there is none".to_owned(),
+            "name at least one, as in [\"sha256\", \"md5\"]",
         );
     }
     if config.buffers.0 < BUFFERS_MIN {
@@ -193,7 +221,6 @@ pub(super) fn values(config: &Config) -> Result<(), ConfigError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Partial;
     use super::*;
 
     fn flags(targets: &[&str]) -> Partial {
@@ -226,6 +253,7 @@ mod tests {
             (vec!["a=x".to_owned(), "a=y".to_owned()], "two targets of one name"),
             (vec![format!("a=x,{iqn}"), format!("b=y,{iqn}")], "are both LUN 0"),
             (vec!["a=x".to_owned(), "b=y,iqn=iqn.2026-11.io.stampede:a".to_owned()], "are both LUN 0"),
+            (vec![format!("a=x,auth=chap,{iqn}"), format!("b=y,lun=1,auth=none,{iqn}")], "differ in auth"),
             (
                 vec![
                     format!("a=x,clone=ephemeral,on-lost=fresh,{iqn}"),

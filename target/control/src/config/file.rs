@@ -1,14 +1,18 @@
 //! The TOML file.
 
+use super::auth::{Algorithm, RawChap, RedirectConfig};
 use super::error::{ConfigError, Origin};
 use super::target::TargetConfig;
-use super::values::{ByteSize, IrqAffinity, LogFormat, Period, SteeringMode};
+use super::values::{AuthMethod, ByteSize, IrqAffinity, LogFormat, Period, SteeringMode};
 use super::{Cores, Numa, Partial, PartialLimits};
 use serde::Deserialize;
+use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use toml::Spanned;
+use zeroize::Zeroizing;
 
 /// The longest configuration file, in bytes.
 const FILE_MAX: u64 = 4 << 20;
@@ -33,6 +37,12 @@ struct Raw {
     limits: PartialLimits,
     log: Option<String>,
     log_format: Option<LogFormat>,
+    auth: Option<AuthMethod>,
+    discovery_auth: Option<AuthMethod>,
+    chap_algorithms: Option<Vec<Algorithm>>,
+    chap: Vec<Spanned<RawChap>>,
+    chap_mutual: Vec<Spanned<RawChap>>,
+    redirect: Vec<Spanned<RedirectConfig>>,
     target: Vec<Spanned<TargetConfig>>,
 }
 
@@ -42,7 +52,7 @@ struct Raw {
 /// The file cannot be read, is not TOML, or has an unknown key or a bad value; the error names the line.
 pub fn read(path: &Path) -> Result<Partial, ConfigError> {
     let whole = || Origin::File { path: path.to_owned(), line: 0 };
-    let text = read_text(path).map_err(|error| {
+    let (text, metadata) = read_text(path).map_err(|error| {
         let help = match error.kind() {
             io::ErrorKind::NotFound => "give --config the path of an existing file",
             io::ErrorKind::PermissionDenied => "make it readable for the user that runs stampede",
@@ -56,15 +66,18 @@ pub fn read(path: &Path) -> Result<Partial, ConfigError> {
         ConfigError::new(Origin::File { path: path.to_owned(), line }, error.message().trim_end(), help)
     })?;
     let base = path.parent().unwrap_or(Path::new(""));
-    Ok(raw.into_partial(path, &text, base))
+    raw.into_partial(path, &text, base, &metadata)
 }
 
-fn read_text(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    std::fs::File::open(path)?.take(FILE_MAX + 1).read_to_string(&mut text)?;
+/// The file's text, which may have secrets in it, and its metadata.
+fn read_text(path: &Path) -> io::Result<(Zeroizing<String>, Metadata)> {
+    let file = File::open(path)?;
+    let metadata = file.metadata()?;
+    let mut text = Zeroizing::new(String::new());
+    file.take(FILE_MAX + 1).read_to_string(&mut text)?;
     match text.len() as u64 > FILE_MAX {
         true => Err(io::Error::other(format!("it is longer than {FILE_MAX} bytes"))),
-        false => Ok(text),
+        false => Ok((text, metadata)),
     }
 }
 
@@ -75,14 +88,29 @@ fn line_of(text: &str, offset: usize) -> usize {
 }
 
 impl Raw {
-    fn into_partial(self, path: &Path, text: &str, base: &Path) -> Partial {
+    fn into_partial(
+        self,
+        path: &Path,
+        text: &str,
+        base: &Path,
+        metadata: &Metadata,
+    ) -> Result<Partial, ConfigError> {
+        let origin =
+            |span: Range<usize>| Origin::File { path: path.to_owned(), line: line_of(text, span.start) };
+        let chap = |entries: Vec<Spanned<RawChap>>| {
+            let entry = |spanned: Spanned<RawChap>| {
+                let origin = origin(spanned.span());
+                Ok((origin.clone(), spanned.into_inner().finish(&origin, metadata, base)?))
+            };
+            entries.into_iter().map(entry).collect::<Result<Vec<_>, ConfigError>>()
+        };
         let targets = self.target.into_iter().map(|spanned| {
-            let origin = Origin::File { path: path.to_owned(), line: line_of(text, spanned.span().start) };
+            let origin = origin(spanned.span());
             let mut target = spanned.into_inner();
             target.path = base.join(&target.path);
             (origin, target)
         });
-        Partial {
+        Ok(Partial {
             listen: self.listen,
             cores: self.cores,
             control_core: self.control_core,
@@ -99,8 +127,18 @@ impl Raw {
             limits: self.limits,
             log: self.log,
             log_format: self.log_format,
+            auth: self.auth,
+            discovery_auth: self.discovery_auth,
+            chap_algorithms: self.chap_algorithms,
+            chap: chap(self.chap)?,
+            chap_mutual: chap(self.chap_mutual)?,
+            redirects: self
+                .redirect
+                .into_iter()
+                .map(|spanned| (origin(spanned.span()), spanned.into_inner()))
+                .collect(),
             targets: targets.collect(),
-        }
+        })
     }
 }
 

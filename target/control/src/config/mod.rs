@@ -6,6 +6,7 @@
 //!   flags ────────────► Partial ─┘
 //! ```
 
+mod auth;
 mod check;
 mod cores;
 mod error;
@@ -15,6 +16,7 @@ mod print;
 mod target;
 mod values;
 
+pub use auth::{Algorithm, ChapConfig, PortalAddress, RedirectConfig};
 pub use check::{IscsiTarget, iscsi_targets};
 pub use cores::{Cores, Numa};
 pub use error::{ConfigError, Origin};
@@ -22,10 +24,12 @@ pub use file::read;
 pub use name::{IscsiName, NAMING_AUTHORITY};
 pub use target::{GRACE_DEFAULT, HOLD_DEFAULT, LUN_MAX, TargetConfig};
 pub use values::{
-    ByteSize, CloneKind, IrqAffinity, LogFormat, OnLost, Period, StageRule, SteeringMode, ValueError,
+    AuthMethod, ByteSize, CloneKind, IrqAffinity, LogFormat, OnLost, Period, StageRule, SteeringMode,
+    ValueError,
 };
 
 use serde::{Deserialize, Serialize};
+use stampede_session::ChapAlgorithm;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
@@ -67,6 +71,18 @@ pub struct Partial {
     pub log: Option<String>,
     /// Form of log lines.
     pub log_format: Option<LogFormat>,
+    /// What initiators must prove.
+    pub auth: Option<AuthMethod>,
+    /// What they must prove for discovery.
+    pub discovery_auth: Option<AuthMethod>,
+    /// Algorithms of CHAP.
+    pub chap_algorithms: Option<Vec<Algorithm>>,
+    /// Users, each with the place where it was written.
+    pub chap: Vec<(Origin, ChapConfig)>,
+    /// As whom targets prove themselves, each with its place.
+    pub chap_mutual: Vec<(Origin, ChapConfig)>,
+    /// Redirected targets, each with its place.
+    pub redirects: Vec<(Origin, RedirectConfig)>,
     /// Targets, each with the place where it was written.
     pub targets: Vec<(Origin, TargetConfig)>,
 }
@@ -131,6 +147,21 @@ pub struct Config {
     pub log: String,
     /// Form of log lines.
     pub log_format: LogFormat,
+    /// What initiators must prove, for targets that do not say.
+    pub auth: AuthMethod,
+    /// What they must prove for a discovery session.
+    pub discovery_auth: AuthMethod,
+    /// Algorithms of CHAP, the one that is preferred first.
+    pub chap_algorithms: Vec<Algorithm>,
+    /// Users that may log in by CHAP.
+    #[serde(skip)]
+    pub chap: Vec<ChapConfig>,
+    /// As whom targets prove themselves to initiators that ask.
+    #[serde(skip)]
+    pub chap_mutual: Vec<ChapConfig>,
+    /// Targets that initiators are sent elsewhere for.
+    #[serde(rename = "redirect")]
+    pub redirects: Vec<RedirectConfig>,
     /// Targets in the order written, the file's first.
     #[serde(rename = "target")]
     pub targets: Vec<TargetConfig>,
@@ -141,6 +172,9 @@ impl Partial {
     #[must_use]
     pub fn merge(mut self, over: Self) -> Self {
         self.targets.extend(over.targets);
+        self.chap.extend(over.chap);
+        self.chap_mutual.extend(over.chap_mutual);
+        self.redirects.extend(over.redirects);
         Self {
             listen: if over.listen.is_empty() { self.listen } else { over.listen },
             cores: over.cores.or(self.cores),
@@ -162,6 +196,12 @@ impl Partial {
             },
             log: over.log.or(self.log),
             log_format: over.log_format.or(self.log_format),
+            auth: over.auth.or(self.auth),
+            discovery_auth: over.discovery_auth.or(self.discovery_auth),
+            chap_algorithms: over.chap_algorithms.or(self.chap_algorithms),
+            chap: self.chap,
+            chap_mutual: self.chap_mutual,
+            redirects: self.redirects,
             targets: self.targets,
         }
     }
@@ -181,6 +221,10 @@ impl Partial {
     /// As [`Partial::finish`].
     pub fn effective(self) -> Result<Config, ConfigError> {
         check::targets(&self.targets)?;
+        // Whoever names users wants them to be asked for.
+        let by_users = if self.chap.is_empty() { AuthMethod::None } else { AuthMethod::Chap };
+        let auth = self.auth.unwrap_or(by_users);
+        check::authentication(&self, auth)?;
         let listen = match self.listen.is_empty() {
             true => vec![SocketAddr::from((Ipv4Addr::LOCALHOST, ISCSI_PORT))],
             false => self.listen,
@@ -207,6 +251,14 @@ impl Partial {
             },
             log: self.log.unwrap_or_else(|| "info".to_owned()),
             log_format: self.log_format.unwrap_or(LogFormat::Text),
+            auth,
+            discovery_auth: self.discovery_auth.unwrap_or(AuthMethod::None),
+            chap_algorithms: self
+                .chap_algorithms
+                .unwrap_or_else(|| ChapAlgorithm::ALL.into_iter().map(Algorithm).collect()),
+            chap: self.chap.into_iter().map(|(_, user)| user).collect(),
+            chap_mutual: self.chap_mutual.into_iter().map(|(_, own)| own).collect(),
+            redirects: self.redirects.into_iter().map(|(_, redirect)| redirect).collect(),
             targets: self.targets.into_iter().map(|(_, target)| target).collect(),
         };
         check::values(&config)?;

@@ -1,7 +1,7 @@
 //! The effective configuration as TOML that reads back equal, with a comment on every key.
 
 use super::values::{CloneKind, OnLost, StageRule};
-use super::{Config, GRACE_DEFAULT, HOLD_DEFAULT, TargetConfig};
+use super::{ChapConfig, Config, GRACE_DEFAULT, HOLD_DEFAULT, TargetConfig};
 use std::fmt::{Display, Write};
 
 /// What each key means; printed above it. The order is that of printing.
@@ -54,6 +54,16 @@ const COMMENTS: &[(&str, &str)] = &[
     ),
     ("log", "Which events are logged: a level, or a filter as in RUST_LOG. Default: \"info\"."),
     ("log-format", "\"text\" or \"json\". Default: \"text\"."),
+    (
+        "auth",
+        "What an initiator must prove: \"none\", or \"chap\": that it knows the secret of one of the [[chap]] users. Default: \
+         \"chap\" if there are any; targets may say otherwise.",
+    ),
+    ("discovery-auth", "The same for discovery sessions. Default: \"none\"."),
+    (
+        "chap-algorithms",
+        "Algorithms of CHAP; the first that the initiator offers too is used. Firmware has md5 only. Default: all.",
+    ),
     ("connections", "Connections of one shard at once. Default: 4096."),
     ("commands", "Commands of one session at once: its window. Default: 128."),
     ("clones", "Ephemeral clones of one target at once, in use or held. Default: 4096."),
@@ -69,6 +79,21 @@ const COMMENTS: &[(&str, &str)] = &[
         "iqn",
         "Default: iqn.2026-11.io.stampede:NAME. Targets of one IQN and different LUNs are one iSCSI target.",
     ),
+    ("user", "The name of CHAP: of a user, or what the target calls itself."),
+    (
+        "secret-file",
+        "A file with the secret, at least 12 bytes, as its only line; not readable for everybody.",
+    ),
+    ("secret", "Or the secret itself, if this file is not readable for everybody. It is never printed."),
+    (
+        "targets",
+        "For these targets only, by name or IQN. Default: without discovery = true, all that want CHAP, and discovery.",
+    ),
+    ("discovery", "For discovery sessions. Default: false."),
+    ("initiators", "By these initiator names only. Default: any."),
+    ("target", "The IQN of a target that initiators are sent elsewhere for."),
+    ("to", "Address and port to log in at instead."),
+    ("permanent", "Whether initiators may remember it. Default: false."),
     ("stage", "How the stage of a login is told: \"auto\" (by its fingerprint), \"firmware\" or \"os\"."),
     ("on-lost", "What an operating system gets whose clone was lost: \"refuse\" (default) or \"fresh\"."),
     ("grace", "How long a clone lives after a clean logout. Default: \"1m\"."),
@@ -101,6 +126,12 @@ impl Printer {
         }
     }
 
+    fn list(&mut self, key: &str, values: impl Iterator<Item = String>, example: &str) {
+        let values: Vec<_> = values.collect();
+        let value = (!values.is_empty()).then(|| values.into());
+        self.optional(key, value, &format!("[\"{example}\"]"));
+    }
+
     fn heading(&mut self, heading: &str) {
         let _ = write!(self.0, "\n{heading}\n");
     }
@@ -128,10 +159,35 @@ impl Config {
         p.text("drain-timeout", self.drain_timeout);
         p.value("log", self.log.clone());
         p.text("log-format", self.log_format);
+        p.text("auth", self.auth);
+        p.text("discovery-auth", self.discovery_auth);
+        p.value("chap-algorithms", self.chap_algorithms.iter().map(ToString::to_string).collect::<Vec<_>>());
         p.heading("[limits]");
         p.value("connections", i64::from(self.limits.connections));
         p.value("commands", i64::from(self.limits.commands));
         p.value("clones", i64::from(self.limits.clones));
+        for user in &self.chap {
+            p.heading("[[chap]]");
+            print_chap(&mut p, user);
+            p.list(
+                "initiators",
+                user.initiators.iter().map(ToString::to_string),
+                "iqn.2026-11.io.example:host",
+            );
+        }
+        for own in &self.chap_mutual {
+            p.heading("[[chap-mutual]]");
+            print_chap(&mut p, own);
+        }
+        if self.chap.is_empty() {
+            p.0.push_str(SAMPLE_USER);
+        }
+        for redirect in &self.redirects {
+            p.heading("[[redirect]]");
+            p.text("target", &redirect.target);
+            p.text("to", &redirect.to);
+            p.value("permanent", redirect.permanent);
+        }
         for target in &self.targets {
             p.heading("[[target]]");
             print_target(&mut p, target);
@@ -141,6 +197,24 @@ impl Config {
         }
         p.0
     }
+}
+
+/// A user, commented out.
+const SAMPLE_USER: &str = "
+# Users that may log in, and with [[chap-mutual]] as whom targets prove themselves:
+# [[chap]]
+# user = \"rack1\"
+# secret-file = \"/etc/stampede/rack1.secret\"
+";
+
+/// Name and place of a secret. The secret itself is never printed.
+fn print_chap(p: &mut Printer, chap: &ChapConfig) {
+    p.value("user", chap.user.clone());
+    let file = chap.secret_file.as_ref().map(|path| path.display().to_string().into());
+    p.optional("secret-file", file, "\"/etc/stampede/rack1.secret\"");
+    p.optional("secret", None, "(not shown)");
+    p.list("targets", chap.targets.iter().cloned(), "debian");
+    p.value("discovery", chap.discovery);
 }
 
 /// Every key of a target, commented out.
@@ -165,6 +239,7 @@ fn print_target(p: &mut Printer, target: &TargetConfig) {
     p.value("ro", target.ro);
     p.value("lun", i64::from(target.lun));
     p.text("iqn", target.target_iqn());
+    p.optional("auth", target.auth.map(|auth| auth.to_string().into()), "\"chap\"");
     if target.clone == CloneKind::Ephemeral {
         p.text("stage", target.stage.unwrap_or(StageRule::Auto));
         p.text("on-lost", target.on_lost.unwrap_or(OnLost::Refuse));
@@ -175,7 +250,7 @@ fn print_target(p: &mut Printer, target: &TargetConfig) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{IrqAffinity, Origin, Partial, read};
+    use super::super::{IrqAffinity, Origin, Partial, RedirectConfig, read};
     use super::*;
 
     #[test]
@@ -218,8 +293,24 @@ mod tests {
 
     #[test]
     fn every_key_has_a_comment() {
+        let flag = Origin::Flag("--target");
+        let user = ChapConfig {
+            user: "u".to_owned(),
+            secret: stampede_session::Secret::new(b"never to be seen").unwrap(),
+            secret_file: None,
+            targets: Vec::new(),
+            discovery: false,
+            initiators: Vec::new(),
+        };
+        let elsewhere = RedirectConfig {
+            target: "iqn.2026-11.io.example:gone".parse().unwrap(),
+            to: "192.0.2.2:3260".parse().unwrap(),
+            permanent: false,
+        };
         let partial = Partial {
-            targets: vec![(Origin::Flag("--target"), "a=/g,clone=ephemeral".parse().unwrap())],
+            targets: vec![(flag.clone(), "a=/g,clone=ephemeral".parse().unwrap())],
+            chap: vec![(flag.clone(), user)],
+            redirects: vec![(flag, elsewhere)],
             ..Partial::default()
         };
         let text = partial.finish().unwrap().to_toml();
@@ -231,6 +322,6 @@ mod tests {
                     || *key == "listen"
             );
         }
-        assert!(!text.contains("# \n"));
+        assert!(!text.contains("# \n") && !text.contains("never to be seen"), "{text}");
     }
 }

@@ -1,11 +1,11 @@
 //! Targets, and the little language of `--target`.
 //!
 //! `NAME=PATH[,OPTION]...`, where an option is `clone=none|ephemeral`, `ro`, `lun=N`, `iqn=NAME`,
-//! `stage=auto|firmware|os`, `on-lost=refuse|fresh`, `grace=PERIOD` or `hold=PERIOD`. A comma in a path is written
+//! `auth=none|chap`, `stage=auto|firmware|os`, `on-lost=refuse|fresh`, `grace=PERIOD` or `hold=PERIOD`. A comma in a path is written
 //! twice. In TOML the same words are the keys of a `[[target]]` table.
 
 use super::name::{IscsiName, check_target_name};
-use super::values::{CloneKind, OnLost, Period, StageRule, ValueError};
+use super::values::{AuthMethod, CloneKind, OnLost, Period, StageRule, ValueError};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -34,6 +34,9 @@ pub struct TargetConfig {
     /// The IQN; `None` makes it from the name. Entries of one IQN and different LUNs are one iSCSI target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub iqn: Option<IscsiName>,
+    /// What an initiator must prove; `None` for what the configuration says for all targets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth: Option<AuthMethod>,
     /// How the stage of a login is told; ephemeral clones only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stage: Option<StageRule>,
@@ -68,6 +71,7 @@ impl TargetConfig {
             ro: false,
             lun: 0,
             iqn: None,
+            auth: None,
             stage: None,
             on_lost: None,
             grace: None,
@@ -184,6 +188,7 @@ impl TargetConfig {
                 })?;
             }
             "iqn" => self.iqn = Some(wanted()?.parse()?),
+            "auth" => self.auth = Some(wanted()?.parse()?),
             "stage" => self.stage = Some(wanted()?.parse()?),
             "on-lost" => self.on_lost = Some(wanted()?.parse()?),
             "grace" => self.grace = Some(wanted()?.parse()?),
@@ -191,7 +196,7 @@ impl TargetConfig {
             _ => {
                 return Err(ValueError::new(
                     format!("`{key}` is not an option of a target"),
-                    "use clone=, ro, lun=, iqn=, stage=, on-lost=, grace= or hold=; write a comma in a path twice",
+                    "use clone=, ro, lun=, iqn=, auth=, stage=, on-lost=, grace= or hold=; write a comma in a path twice",
                 ));
             }
         }
@@ -205,7 +210,7 @@ mod tests {
 
     #[test]
     fn the_whole_language() {
-        let text = "debian=gold,,en.img,clone=ephemeral,lun=1,iqn=iqn.2026-11.io.example:d,stage=os,on-lost=fresh,\
+        let text = "debian=gold,,en.img,clone=ephemeral,lun=1,iqn=iqn.2026-11.io.example:d,auth=chap,stage=os,on-lost=fresh,\
                     grace=90s,hold=4h";
         let target: TargetConfig = text.parse().unwrap();
         assert_eq!(target.name, "debian");
@@ -213,6 +218,7 @@ mod tests {
         assert_eq!(target.clone, CloneKind::Ephemeral);
         assert_eq!(target.lun, 1);
         assert_eq!(target.target_iqn().as_str(), "iqn.2026-11.io.example:d");
+        assert_eq!(target.auth, Some(AuthMethod::Chap));
         assert_eq!(target.stage, Some(StageRule::Os));
         assert_eq!(target.on_lost, Some(OnLost::Fresh));
         assert_eq!(target.grace, Some(Period::seconds(90)));
@@ -241,6 +247,7 @@ mod tests {
             ("d=x,stage=os", "means nothing without clones"),
             ("d=x,hold=1h", "means nothing without clones"),
             ("d=x,clone=ephemeral,stage=bios", "is not a stage rule"),
+            ("d=x,auth=srp", "is not a way to prove who one is"),
             ("d=x,iqn=foo", "not an iSCSI name"),
             ("d=x,size=3", "is not an option of a target"),
             ("d=a,b.img", "write a comma in a path twice"),

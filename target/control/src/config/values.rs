@@ -76,6 +76,9 @@ text_value!(
     LogFormat,
     SteeringMode,
     IrqAffinity,
+    AuthMethod,
+    super::Algorithm,
+    super::PortalAddress,
     super::IscsiName
 );
 
@@ -239,6 +242,16 @@ choice! {
         Refuse = "refuse",
         /// A fresh clone. Only where the data is known to be worthless.
         Fresh = "fresh",
+    }
+}
+
+choice! {
+    /// What an initiator must prove.
+    AuthMethod, "a way to prove who one is" {
+        /// Nothing: its name is believed.
+        None = "none",
+        /// That it knows a user's secret.
+        Chap = "chap",
     }
 }
 

@@ -22,8 +22,9 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 use listen::Listeners;
 use sd_notify::NotifyState;
 use shards::{Blueprint, Running};
-use stampede_control::config::{CloneKind, Config, SteeringMode, iscsi_targets};
+use stampede_control::config::{CloneKind, Config, SteeringMode};
 use stampede_control::directory::TargetDirectory;
+use stampede_control::entropy::SystemEntropy;
 use stampede_control::images::Images;
 use stampede_control::plan::Plan;
 use stampede_control::registrar::Registrar;
@@ -104,7 +105,7 @@ fn run(config: &Config, placement: &Placement) -> Result<(), Failure> {
         config,
         plan: &plan,
         images: &images,
-        settings: Arc::new(settings(config)),
+        settings: Arc::new(settings(config)?),
         arena: &arena,
     };
     let addresses = listeners.addresses.clone();
@@ -226,13 +227,13 @@ fn open_store(config: &Config) -> Result<Store, Failure> {
     Store::in_memory().map_err(Failure::runtime)
 }
 
-fn settings(config: &Config) -> Settings {
-    let directory = Arc::new(TargetDirectory::new(&iscsi_targets(&config.targets)));
-    Settings {
+fn settings(config: &Config) -> Result<Settings, Failure> {
+    let directory = TargetDirectory::new(config, Arc::new(SystemEntropy)).map_err(Failure::usage)?;
+    Ok(Settings {
         login_timeout_ns: config.login_timeout.as_nanos(),
         window: config.limits.commands,
-        ..Settings::new(directory)
-    }
+        ..Settings::new(Arc::new(directory))
+    })
 }
 
 /// The overlays' memory; next to none when there are no clones.
