@@ -30,7 +30,15 @@ impl Payload {
     pub(crate) const NONE: Self = Self(Few::None);
 
     /// Takes buffers for `len` bytes, or `None` when not all of them are free.
+    #[inline]
     pub(crate) fn take(memory: &IoMemory, len: u32) -> Option<Self> {
+        if len > 0 && len <= IoMemory::BUFFER_MAX {
+            return Some(Self(Few::One(Piece { buffer: memory.take(len)?, start: 0, len })));
+        }
+        Self::take_many(memory, len)
+    }
+
+    fn take_many(memory: &IoMemory, len: u32) -> Option<Self> {
         let mut pieces = Few::None;
         let mut left = len;
         while left > 0 {
@@ -114,14 +122,14 @@ impl Payload {
                 skip -= u64::from(piece.len);
                 continue;
             }
-            let take = ((u64::from(piece.len) - skip) as usize).min(rest.len());
+            let (now, later) = rest.split_at(((u64::from(piece.len) - skip) as usize).min(rest.len()));
             let start = piece.start as usize + skip as usize;
-            if let Some(target) = piece.buffer.bytes_mut() {
-                target[start..start + take].copy_from_slice(&rest[..take]);
-            } else {
-                debug_assert!(false, "data was gathered into a shared buffer");
+            let target = piece.buffer.bytes_mut().and_then(|bytes| bytes.get_mut(start..start + now.len()));
+            match target {
+                Some(target) => target.copy_from_slice(now),
+                None => debug_assert!(false, "data was gathered into a shared buffer"),
             }
-            rest = &rest[take..];
+            rest = later;
             skip = 0;
         }
     }

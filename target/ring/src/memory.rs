@@ -352,6 +352,8 @@ impl std::fmt::Debug for Buffer {
 pub struct IoMemory {
     /// By ascending slot length.
     pools: Vec<Arc<Pool>>,
+    /// Bytes of all slots.
+    bytes: u64,
 }
 
 impl IoMemory {
@@ -365,14 +367,15 @@ impl IoMemory {
     pub fn new(bytes: u64) -> io::Result<Self> {
         // An eighth each to the small ones, a quarter to 64 KiB, the rest to 256 KiB.
         let shares = [(4096, 8), (16 * 1024, 8), (64 * 1024, 4), (Self::BUFFER_MAX, 2)];
-        let pools = shares
+        let pools: Vec<Arc<Pool>> = shares
             .into_iter()
             .map(|(slot_len, share)| {
                 let slots = u32::try_from((bytes / share / u64::from(slot_len)).max(4)).unwrap_or(NONE - 1);
                 Pool::new(PoolConfig { slot_len, slots })
             })
             .collect::<io::Result<_>>()?;
-        Ok(Self { pools })
+        let bytes = pools.iter().map(|pool| u64::from(pool.slot_len()) * u64::from(pool.slots())).sum();
+        Ok(Self { pools, bytes })
     }
 
     /// Takes the smallest free buffer with at least `len` bytes; `None` when none is free or `len` is beyond
@@ -382,8 +385,9 @@ impl IoMemory {
     }
 
     /// Bytes of all buffers.
+    #[inline]
     pub fn bytes(&self) -> u64 {
-        self.pools.iter().map(|pool| u64::from(pool.slot_len()) * u64::from(pool.slots())).sum()
+        self.bytes
     }
 
     /// The pools, by ascending slot length.

@@ -186,7 +186,7 @@ impl Outbox {
     }
 
     /// The same, where the length of `bytes` is known when this is compiled.
-    #[inline]
+    #[inline(always)]
     fn copy_in(&mut self, bytes: &[u8], pool: &Arc<Pool>) -> Result<(), Overload> {
         let len = bytes.len() as u32;
         self.filling.copied += u64::from(len);

@@ -204,7 +204,7 @@ impl Side {
     }
 
     /// What a task asks of its unit, where it runs from now on and brings so many bytes of data-in.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn request(
         &mut self,
         origin: Origin,

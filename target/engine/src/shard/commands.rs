@@ -150,7 +150,7 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn send_command(&mut self, key: Key, owner: ShardId, request: Request) {
         if owner == self.config.shard {
             self.backend.execute(request, &mut io!(self));
@@ -208,7 +208,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// A command has ended: its answer goes to its initiator.
-    #[inline]
+    #[inline(always)]
     pub(super) fn answer(&mut self, mut answer: Answer) {
         let Answer { origin, outcome, .. } = &mut answer;
         let key = origin.connection;
