@@ -97,7 +97,8 @@ impl Connection {
         Self { session, settings, local, peer, accepted_ns: now_ns, heard_ns: now_ns, state }
     }
 
-    /// A PDU's header has arrived, its header digest was right. Says where its payload goes.
+    /// A PDU's header has arrived, its header digest was right. Says where its payload goes. A PDU without payload acts
+    /// at once.
     ///
     /// # Errors
     /// The peer broke the protocol: drop the connection once what is queued is sent.
@@ -109,26 +110,35 @@ impl Connection {
         out: &mut impl Output,
     ) -> Result<Disposition, Violation> {
         self.heard_ns = self.heard_ns.max(now_ns);
-        let bhs = header.bhs();
         match &mut self.state {
             State::Session(session) => session.begin(header, grant, out),
-            State::Login(_) => {
-                let len = bhs.data_segment_len();
-                if bhs.try_view::<pdu::LoginRequest>().is_none() {
-                    return Err(Violation::by(ViolationKind::NotALogin, bhs));
-                }
-                if len > self.settings.text_bytes_max {
-                    return Err(Violation::by(ViolationKind::SegmentTooLong, bhs));
-                }
-                Ok(if len == 0 { Disposition::None } else { Disposition::Collect })
+            _ => self.begin_before(header.bhs(), out),
+        }
+    }
+
+    /// A PDU before the full-feature phase.
+    #[inline(never)]
+    fn begin_before(&mut self, bhs: &Bhs, out: &mut impl Output) -> Result<Disposition, Violation> {
+        let len = bhs.data_segment_len();
+        match &self.state {
+            State::Login(_) if bhs.try_view::<pdu::LoginRequest>().is_none() => {
+                Err(Violation::by(ViolationKind::NotALogin, bhs))
             }
+            State::Login(_) if len > self.settings.text_bytes_max => {
+                Err(Violation::by(ViolationKind::SegmentTooLong, bhs))
+            }
+            State::Login(_) if len == 0 => {
+                self.login_request(bhs, &[], out);
+                Ok(Disposition::None)
+            }
+            State::Login(_) => Ok(Disposition::Collect),
             State::Deciding(_) => Err(Violation::by(ViolationKind::Impatient, bhs)),
-            State::Closed => Ok(Disposition::Discard),
+            State::Session(_) | State::Closed => Ok(Disposition::Discard),
         }
     }
 
     /// The PDU just begun, by this `header`, is complete; only now it acts. `collected` is its payload if that was to
-    /// be collected.
+    /// be collected. Does nothing for a PDU without payload, which has acted.
     ///
     /// # Errors
     /// As [`Connection::begin_pdu`].
@@ -140,14 +150,16 @@ impl Connection {
         now_ns: u64,
         out: &mut impl Output,
     ) -> Result<(), Violation> {
+        if header.bhs().data_segment_len() == 0 {
+            return Ok(());
+        }
         self.heard_ns = self.heard_ns.max(now_ns);
         match &mut self.state {
             State::Session(session) => session.end(header, collected, data_digest_ok, out),
-            State::Login(_) => {
+            _ => {
                 self.login_request(header.bhs(), collected, out);
                 Ok(())
             }
-            State::Deciding(_) | State::Closed => Ok(()),
         }
     }
 

@@ -15,8 +15,8 @@
 //! ```
 //!
 //! How the engine drives a connection:
-//! 1. For each PDU header, [`Connection::begin_pdu`]; the payload goes where the [`Disposition`] says; after its
-//!    last byte [`Connection::end_pdu`]. A [`Violation`] from either: queued PDUs may still be sent, then drop it.
+//! 1. For each PDU header, [`Connection::begin_pdu`]; the payload, if there is one, goes where the [`Disposition`] says;
+//!    after its last byte [`Connection::end_pdu`]. A [`Violation`] from either: queued PDUs may still be sent, then drop it.
 //! 2. For a SCSI Command the engine decodes the CDB first and grants memory for its write data ([`DataGrant`]).
 //! 3. [`Output::command`] hands a task over; [`Connection::respond`] ends it.
 //! 4. When the TCP connection is gone or dropped, [`Connection::disconnect`]; each task still with the engine is

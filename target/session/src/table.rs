@@ -1,6 +1,12 @@
 //! The task table: a bounded slab, found by key or by Initiator Task Tag.
 
-use crate::{Task, TaskKey, full_feature::Collection, task::Facts};
+use stampede_wire::pdu::ScsiCommand;
+
+use crate::{
+    Task, TaskKey,
+    full_feature::Collection,
+    task::{Facts, State},
+};
 
 /// Slots beyond the command window, for commands marked for immediate delivery (RFC 7143 4.2.2.1 wants at least
 /// one).
@@ -73,29 +79,36 @@ impl TaskTable {
         }
     }
 
-    /// Adds a task.
+    /// Adds the task of a command. It runs: the caller says so if its data is still to come.
     ///
     /// # Errors
     /// See [`Refused`].
     #[inline]
-    pub(crate) fn insert(&mut self, task: Task) -> Result<TaskKey, Refused> {
-        if self.find(task.itt()).is_some() {
+    pub(crate) fn insert(
+        &mut self,
+        command: &ScsiCommand,
+        cdb_long: bool,
+    ) -> Result<(TaskKey, &mut Task), Refused> {
+        let itt = command.initiator_task_tag();
+        if self.find(itt).is_some() {
             return Err(Refused::TagInUse);
         }
         if self.vacant == NONE {
             self.grow();
         }
-        let (index, chain) = (self.vacant, self.chain(task.itt()));
+        let (index, chain) = (self.vacant, self.chain(itt));
         let Some((slot, first)) = self.slots.get_mut(usize::from(index)).zip(self.chains.get_mut(chain))
         else {
             return Err(Refused::Full);
         };
         self.generation = self.generation.wrapping_add(1);
         self.vacant = slot.next;
-        *slot = Slot { generation: self.generation, next: *first, task: Some(task) };
-        *first = index;
+        slot.generation = self.generation;
+        slot.next = std::mem::replace(first, index);
         self.len += 1;
-        Ok(TaskKey { index, generation: self.generation })
+        let task =
+            Task { command: *command, cdb_long, state: State::Running, collection: Collection::default() };
+        Ok((TaskKey { index, generation: self.generation }, slot.task.insert(task)))
     }
 
     /// Removes a task and says what its end needs to know.
@@ -206,35 +219,25 @@ impl TaskTable {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::task::State;
     use proptest::prelude::*;
     use stampede_wire::{
         Lun,
-        pdu::{InitiatorSns, ScsiCommand, TaskAttribute},
+        pdu::{InitiatorSns, TaskAttribute},
     };
     use std::collections::BTreeMap;
 
-    fn task(itt: u32) -> Task {
-        Task {
-            command: ScsiCommand::new(
-                itt,
-                Lun::ZERO,
-                TaskAttribute::Simple,
-                &[0; 16],
-                InitiatorSns::default(),
-            ),
-            cdb_long: false,
-            state: State::Collecting,
-            collection: Collection::new(0, 0, None, 0, 0),
-        }
+    fn insert(table: &mut TaskTable, itt: u32) -> Result<TaskKey, Refused> {
+        let sns = InitiatorSns::default();
+        let command = ScsiCommand::new(itt, Lun::ZERO, TaskAttribute::Simple, &[0; 16], sns);
+        table.insert(&command, false).map(|(key, _)| key)
     }
 
     #[test]
     fn a_table_takes_as_many_as_it_may_and_gives_its_memory_back() {
         let mut table = TaskTable::new(20);
         assert_eq!((table.capacity(), table.slots_len()), (28, 0));
-        let keys: Vec<_> = (0..28).map(|itt| table.insert(task(itt)).unwrap()).collect();
-        assert_eq!(table.insert(task(99)), Err(Refused::Full));
+        let keys: Vec<_> = (0..28).map(|itt| insert(&mut table, itt).unwrap()).collect();
+        assert_eq!(insert(&mut table, 99), Err(Refused::Full));
         table.shrink();
         assert_eq!(table.slots_len(), 28, "tasks keep their places");
         for key in &keys {
@@ -242,7 +245,7 @@ mod tests {
         }
         table.shrink();
         assert_eq!((table.len(), table.slots_len()), (0, 0));
-        let again = table.insert(task(5)).unwrap();
+        let again = insert(&mut table, 5).unwrap();
         assert_eq!(again.index, keys[0].index);
         assert!(table.at(keys[0]).is_none(), "a dead key stays dead");
     }
@@ -256,11 +259,11 @@ mod tests {
             for (what, number, spread) in steps {
                 let itt = if spread { number << 27 } else { number };
                 match (what, model.get(&itt).copied()) {
-                    (0 | 1, None) => match table.insert(task(itt)) {
+                    (0 | 1, None) => match insert(&mut table, itt) {
                         Ok(key) => { model.insert(itt, key); }
                         Err(why) => prop_assert_eq!((why, model.len()), (Refused::Full, table.capacity())),
                     },
-                    (0 | 1, Some(_)) => prop_assert_eq!(table.insert(task(itt)), Err(Refused::TagInUse)),
+                    (0 | 1, Some(_)) => prop_assert_eq!(insert(&mut table, itt), Err(Refused::TagInUse)),
                     (2, Some(key)) => {
                         prop_assert_eq!(table.remove(key).map(|facts| facts.itt), Some(itt));
                         prop_assert!(table.remove(key).is_none());

@@ -133,6 +133,8 @@ impl core::fmt::Debug for Header {
 
 #[derive(Clone, Copy, Debug)]
 enum State {
+    /// Nothing of a PDU is here.
+    Start,
     /// `filled` of the 48 bytes are here.
     Bhs { filled: u8 },
     /// `filled` of the AHS and header digest bytes are here.
@@ -171,7 +173,7 @@ impl Framer {
     pub fn new(config: FramerConfig) -> Self {
         let digests = Digests { header: config.header_digest, data: config.data_digest };
         Self {
-            state: State::Bhs { filled: 0 },
+            state: State::Start,
             digests,
             next_digests: digests,
             max_data_segment: config.max_data_segment,
@@ -204,7 +206,7 @@ impl Framer {
     #[must_use]
     #[inline]
     pub fn in_pdu(&self) -> bool {
-        !matches!(self.state, State::Bhs { filled: 0 })
+        !matches!(self.state, State::Start)
     }
 
     /// The next step, taken from the front of `input`, which is moved past what was used. `None`: all of `input`
@@ -216,7 +218,7 @@ impl Framer {
     #[inline]
     pub fn next<'i>(&mut self, input: &mut &'i [u8]) -> Result<Option<Frame<'i>>, FrameError> {
         match self.state {
-            State::Bhs { filled: 0 } => {
+            State::Start => {
                 self.digests = self.next_digests;
                 if let Some((bhs, rest)) = input.split_first_chunk() {
                     *input = rest;
@@ -230,7 +232,7 @@ impl Framer {
             State::Data { left } => Ok(self.data(left, input)),
             State::Tail { filled } => Ok(self.tail(filled, input)),
             State::Complete => {
-                self.state = State::Bhs { filled: 0 };
+                self.state = State::Start;
                 Ok(Some(Frame::End { data_digest_ok: true }))
             }
             State::Failed(error) => Err(error),
@@ -245,7 +247,7 @@ impl Framer {
     ) -> Result<Option<Frame<'i>>, FrameError> {
         let taken = fill(&mut self.header.bhs.0, usize::from(filled), input);
         if taken < BHS_LEN {
-            self.state = State::Bhs { filled: taken as u8 };
+            self.state = if taken == 0 { State::Start } else { State::Bhs { filled: taken as u8 } };
             return Ok(None);
         }
         self.bhs_complete(input)
@@ -337,7 +339,7 @@ impl Framer {
             self.crc.update(&self.tail[..padding]);
             data_digest_ok = self.crc.finish() == wire_digest(&self.tail[padding..needed]);
         }
-        self.state = State::Bhs { filled: 0 };
+        self.state = State::Start;
         Some(Frame::End { data_digest_ok })
     }
 

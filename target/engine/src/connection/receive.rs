@@ -132,6 +132,8 @@ impl Conn {
                     }
                 }
                 Some(Frame::Data(bytes)) => receiver.take_payload(bytes, side, front.now_ns),
+                // Without a payload, it acted when it began.
+                Some(Frame::End { .. }) if receiver.disposition == Disposition::None => {}
                 Some(Frame::End { data_digest_ok }) => {
                     receiver.end(key, data_digest_ok, session, side, front)?
                 }
@@ -170,6 +172,10 @@ impl Receiver {
         // A command that was dropped (a duplicate, say) has not taken its memory.
         side.granted.data.0.clear();
         self.disposition = begun.map_err(Broken::Session)?;
+        if self.disposition == Disposition::None {
+            // It has acted.
+            self.take_agreed(side);
+        }
         Ok(true)
     }
 

@@ -69,8 +69,8 @@ impl Arrived {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct WrongTag;
 
-/// The write data of one command.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// The write data of one command; by default there is none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Collection {
     /// Bytes the target wants.
     wanted: u32,

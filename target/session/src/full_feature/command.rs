@@ -13,8 +13,8 @@ use super::{
     dropped,
 };
 use crate::{
-    CommandResult, DataGrant, Disposition, OutData, Output, Task, TaskKey, Transfer, table::Refused,
-    task::State,
+    CommandResult, DataGrant, Disposition, OutData, Output, Parameters, Task, TaskKey, Transfer,
+    table::Refused, task::State,
 };
 
 /// Fixed-format sense data of ABORTED COMMAND, as RFC 7143 11.4.7.2 assigns it to transport faults.
@@ -65,43 +65,28 @@ impl FullFeature {
         let (Some(extra), false) = (extra, pdu.initiator_task_tag() == RESERVED_TAG) else {
             return self.begin_rejected(len, RejectReason::InvalidPduField);
         };
-        let task = self.task_of(pdu, extra, grant);
-        let keep = if task.collection.fault().is_none() { len.min(task.wanted_len()) } else { 0 };
-        let key = match self.tasks.insert(task) {
-            Ok(key) => key,
+        // Only immediate commands can find the table full: the window promises no more than there are slots.
+        let (key, task) = match self.tasks.insert(pdu, extra.long_cdb) {
+            Ok(inserted) => inserted,
             Err(Refused::TagInUse) => return self.begin_rejected(len, RejectReason::TaskInProgress),
-            // Only immediate commands can find the table full: the window promises no more than there are slots.
             Err(Refused::Full) => return self.begin_rejected(len, RejectReason::TooManyImmediateCommands),
         };
         if !pdu.immediate() {
             self.numbers.window.occupy();
         }
         self.killed.reuse(pdu.initiator_task_tag());
+        if len == 0 && !extra.bidirectional && !pdu.flags().contains(CommandFlags::WRITE) {
+            // It brings no data, and should not.
+            out.accept(key);
+            out.command(key);
+            return Disposition::None;
+        }
+        let collection = collection_of(pdu, extra, grant, &self.info.parameters, self.r2t_count);
+        let keep = if collection.fault().is_none() { len.min(collection.wanted()) } else { 0 };
+        (task.collection, task.state) = (collection, State::Collecting);
         self.current = Current::Command(key);
         out.accept(key);
         if keep == 0 { dropped(len) } else { Disposition::Task { task: key, offset: 0, len: keep } }
-    }
-
-    #[inline]
-    fn task_of(&self, pdu: &ScsiCommand, extra: Extra, grant: DataGrant) -> Task {
-        let parameters = &self.info.parameters;
-        let (flags, expected) = (pdu.flags(), pdu.expected_data_transfer_length());
-        let (read, write) = (flags.contains(CommandFlags::READ), flags.contains(CommandFlags::WRITE));
-        let immediate_data = pdu.data_segment_len();
-        let limit = if write { parameters.first_burst.min(expected) } else { 0 };
-        let more = write && !flags.contains(CommandFlags::FINAL);
-        let wanted = if write { grant.wanted.min(expected) } else { 0 };
-        let unsolicited = (more && !parameters.initial_r2t).then_some(limit);
-        let mut collection =
-            Collection::new(wanted, immediate_data, unsolicited, parameters.max_burst, self.r2t_count);
-        let unasked = immediate_data > limit || (immediate_data > 0 && !parameters.immediate_data);
-        if unasked || (more && parameters.initial_r2t) {
-            collection.fail(Fault::Unsolicited);
-        }
-        if extra.bidirectional || (read && write) {
-            collection.fail(Fault::Bidirectional);
-        }
-        Task { command: *pdu, cdb_long: extra.long_cdb, state: State::Collecting, collection }
     }
 
     /// Takes a collecting task as far as it goes: to the engine, to its failure, or to its next R2Ts.
@@ -120,6 +105,7 @@ impl FullFeature {
     }
 
     /// Sends the R2Ts that may be outstanding (RFC 7143 11.8).
+    #[inline(never)]
     fn solicit(&mut self, key: TaskKey, out: &mut impl Output) {
         let max = self.info.parameters.max_outstanding_r2t;
         loop {
@@ -146,6 +132,34 @@ impl FullFeature {
             self.send_status(key, &task, &result, out);
         }
     }
+}
+
+/// How the data comes of a command that brings some, or should.
+#[inline]
+fn collection_of(
+    pdu: &ScsiCommand,
+    extra: Extra,
+    grant: DataGrant,
+    parameters: &Parameters,
+    r2t_count: u16,
+) -> Collection {
+    let (flags, expected) = (pdu.flags(), pdu.expected_data_transfer_length());
+    let (read, write) = (flags.contains(CommandFlags::READ), flags.contains(CommandFlags::WRITE));
+    let immediate_data = pdu.data_segment_len();
+    let limit = if write { parameters.first_burst.min(expected) } else { 0 };
+    let more = write && !flags.contains(CommandFlags::FINAL);
+    let wanted = if write { grant.wanted.min(expected) } else { 0 };
+    let unsolicited = (more && !parameters.initial_r2t).then_some(limit);
+    let mut collection =
+        Collection::new(wanted, immediate_data, unsolicited, parameters.max_burst, r2t_count);
+    let unasked = immediate_data > limit || (immediate_data > 0 && !parameters.immediate_data);
+    if unasked || (more && parameters.initial_r2t) {
+        collection.fail(Fault::Unsolicited);
+    }
+    if extra.bidirectional || (read && write) {
+        collection.fail(Fault::Bidirectional);
+    }
+    collection
 }
 
 /// The Target Transfer Tag of an R2T: the task's slot, so that its Data-Out is found without a search, and a number,

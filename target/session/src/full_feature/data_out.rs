@@ -7,6 +7,7 @@ use crate::{Disposition, Output, TaskKey, Violation, ViolationKind};
 
 impl FullFeature {
     /// Finds the sequence that a Data-Out belongs to.
+    #[inline(never)]
     pub(super) fn begin_data_out(
         &mut self,
         pdu: &DataOut,
@@ -30,6 +31,7 @@ impl FullFeature {
     }
 
     /// A Data-Out of an open sequence is complete.
+    #[inline(never)]
     pub(super) fn end_data_out(&mut self, key: TaskKey, pdu: &DataOut, out: &mut impl Output) {
         if let Some(collection) = self.tasks.collecting(key) {
             collection.end(&Arrived::of(pdu));

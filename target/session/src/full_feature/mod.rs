@@ -1,7 +1,8 @@
 //! The full-feature phase: one module per kind of PDU over one state.
 //!
 //! A PDU acts in two steps. `begin` judges its header: CmdSN, limits, where its payload goes. `end` acts, when the
-//! payload is complete and its digest known. What `begin` found out waits in [`Current`] in between.
+//! payload is complete and its digest known; what `begin` found out waits in [`Current`] in between. Without a payload
+//! both are one step.
 //!
 //! SCSI Command and Data-Out go their own short way through both; everything else is rare.
 
@@ -134,18 +135,27 @@ impl FullFeature {
             self.reject(bhs, RejectReason::ProtocolError, out);
             return Err(Violation::by(ViolationKind::SegmentTooLong, bhs));
         }
-        if let Some(pdu) = bhs.try_view::<ScsiCommand>()
-            && self.is_normal()
-        {
+        let command = bhs.try_view::<ScsiCommand>().filter(|_| self.is_normal());
+        let disposition = if let Some(pdu) = command {
             if !self.arrives(bhs, pdu.cmd_sn())? {
                 return Ok(dropped(len));
             }
-            return Ok(self.begin_command(header, pdu, grant, out));
+            self.begin_command(header, pdu, grant, out)
+        } else if let Some(pdu) = bhs.try_view::<DataOut>() {
+            self.begin_data_out(pdu, out)?
+        } else {
+            self.begin_other(bhs, out)?
+        };
+        if len == 0 && !matches!(self.current, Current::Nothing) {
+            self.end_at_once(header, out)?;
         }
-        if let Some(pdu) = bhs.try_view::<DataOut>() {
-            return self.begin_data_out(pdu, out);
-        }
-        self.begin_other(bhs, out)
+        Ok(disposition)
+    }
+
+    /// The PDU just begun has no payload to wait for.
+    #[inline(never)]
+    fn end_at_once(&mut self, header: &Header, out: &mut impl Output) -> Result<(), Violation> {
+        self.end(header, &[], true, out)
     }
 
     /// Any PDU but those of a command and its data.
@@ -188,11 +198,11 @@ impl FullFeature {
     ) -> Result<(), Violation> {
         let current = std::mem::replace(&mut self.current, Current::Nothing);
         match current {
-            Current::Command(task) if data_digest_ok => self.proceed(task, out),
-            Current::DataOut(task) if data_digest_ok => self.end_data_out(task, header.bhs().view(), out),
             Current::Nothing => {}
-            _ if data_digest_ok => self.end_other(current, header.bhs(), collected, out),
-            _ => return self.end_damaged(current, header.bhs(), out),
+            _ if !data_digest_ok => return self.end_damaged(current, header.bhs(), out),
+            Current::Command(task) => self.proceed(task, out),
+            Current::DataOut(task) => self.end_data_out(task, header.bhs().view(), out),
+            Current::Whole | Current::Reject(_) => self.end_other(current, header.bhs(), collected, out),
         }
         Ok(())
     }

@@ -83,7 +83,7 @@ impl CommandWindow {
     /// A command that arrived entered the task table.
     #[inline]
     pub(crate) fn occupy(&mut self) {
-        self.busy = self.busy.saturating_add(1).min(self.limit);
+        self.busy += 1;
     }
 
     /// A command left the task table.

@@ -314,6 +314,30 @@ fn an_unknown_opcode_and_a_bad_header_segment_are_rejected() {
 }
 
 #[test]
+fn a_pdu_without_payload_acts_when_it_begins_and_not_again_at_its_end() {
+    let mut harness = Harness::with(Settings::new(Arc::new(Targets::default())));
+    let login = harness.login_request(pdu::Stage::Operational, pdu::LoginStep::Stay);
+    harness.feed(&login, b"InitiatorName=iqn.2026-01.example:a\0SessionType=Discovery\0").unwrap();
+    harness.take();
+    let step = pdu::LoginStep::Transit(pdu::Stage::FullFeature);
+    let empty = harness.login_request(pdu::Stage::Operational, step);
+    let began = harness.begin(&empty);
+    assert_eq!((began, harness.login_responses().len()), (Disposition::None, 1));
+    assert_eq!(harness.connection.phase(), Phase::FullFeature);
+    harness.end(&[]);
+    assert_eq!(harness.login_responses().len(), 1);
+
+    let mut harness = Harness::session("");
+    let (command, ping) = (read(4, harness.take_sns().cmd_sn), harness.take_sns());
+    assert_eq!(harness.begin(&command), Disposition::None);
+    assert_eq!(harness.commands().len(), 1);
+    harness.end(&[]);
+    assert_eq!(harness.begin(&pdu::NopOut::ping(5, ping)), Disposition::None);
+    harness.end(&[]);
+    assert_eq!((harness.commands().len(), harness.sent::<NopIn>().len()), (1, 1));
+}
+
+#[test]
 fn a_long_cdb_is_told() {
     let mut harness = Harness::session("");
     let sns = harness.take_sns();

@@ -243,6 +243,20 @@ impl Harness {
         Ok(disposition)
     }
 
+    /// Only the header of a PDU without data.
+    pub(crate) fn begin(&mut self, pdu: &impl Pdu) -> Disposition {
+        let mut input: &[u8] = &pdu.bhs().0;
+        assert_eq!(self.framer.next(&mut input), Ok(Some(Frame::Header)));
+        let header = self.framer.header();
+        self.connection.begin_pdu(header, DataGrant::default(), self.now_ns, &mut self.out).unwrap()
+    }
+
+    /// The end of the PDU begun.
+    pub(crate) fn end(&mut self, payload: &[u8]) {
+        assert_eq!(self.framer.next(&mut &[][..]), Ok(Some(Frame::End { data_digest_ok: true })));
+        self.connection.end_pdu(self.framer.header(), payload, true, self.now_ns, &mut self.out).unwrap();
+    }
+
     /// One Login Request with blank-separated keys.
     pub(crate) fn login(&mut self, current: Stage, step: LoginStep, keys: &str) -> Result<(), Violation> {
         let pdu = self.login_request(current, step);
