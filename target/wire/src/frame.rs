@@ -217,16 +217,16 @@ impl Framer {
     /// The stream is lost: see [`FrameError`]. Every later call returns the same error.
     #[inline]
     pub fn next<'i>(&mut self, input: &mut &'i [u8]) -> Result<Option<Frame<'i>>, FrameError> {
-        match self.state {
-            State::Start => {
-                self.digests = self.next_digests;
-                if let Some((bhs, rest)) = input.split_first_chunk() {
-                    *input = rest;
-                    self.header.bhs = Bhs(*bhs);
-                    return self.bhs_complete(input);
-                }
-                self.bhs_in_pieces(0, input)
+        if matches!(self.state, State::Start) {
+            self.digests = self.next_digests;
+            if let Some((bhs, rest)) = input.split_first_chunk() {
+                *input = rest;
+                self.header.bhs = Bhs(*bhs);
+                return self.bhs_complete(input);
             }
+        }
+        match self.state {
+            State::Start => self.bhs_in_pieces(0, input),
             State::Bhs { filled } => self.bhs_in_pieces(filled, input),
             State::Rest { filled } => self.rest_in_pieces(filled, input),
             State::Data { left } => Ok(self.data(left, input)),
