@@ -12,8 +12,8 @@ use stampede_ring::{FileId, IoMemory, Pool, PoolConfig, Wait};
 use stampede_scsi::{DeviceConfig, Identity, SavedState};
 use stampede_session::Admission;
 use stampede_wire::encode::{Digests, append_pdu};
-use stampede_wire::pdu::{InitiatorSns, ScsiCommand, TaskAttribute};
-use stampede_wire::{Lun, Sn};
+use stampede_wire::pdu::{DataOut, InitiatorSns, ReadyToTransfer, ScsiCommand, TaskAttribute};
+use stampede_wire::{BHS_LEN, Bhs, Lun, Sn};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -38,6 +38,8 @@ pub enum Work {
     Read,
     /// WRITE(10) with all of its data immediate.
     Write,
+    /// WRITE(10) that sends its data when it is asked for it, by R2T.
+    SolicitedWrite,
 }
 
 /// One kind of load: batches of `depth` commands of `bytes` each.
@@ -170,6 +172,10 @@ impl OneShard {
         for _ in 0..batches {
             self.offer(load);
             self.settle();
+            if load.work == Work::SolicitedWrite {
+                self.offer_solicited(load);
+                self.settle();
+            }
         }
     }
 
@@ -178,6 +184,10 @@ impl OneShard {
         for _ in 0..batches {
             self.offer(load);
             self.measured_settle();
+            if load.work == Work::SolicitedWrite {
+                self.offer_solicited(load);
+                self.measured_settle();
+            }
         }
     }
 
@@ -189,10 +199,33 @@ impl OneShard {
     /// A batch arrives.
     fn offer(&mut self, load: &Load) {
         self.fill(load);
+        self.feed();
+        // R2Ts are copied, to be answered: that is counted too, and is some 50 instructions of a command.
+        self.shard.ring_mut().keep_sent(load.work == Work::SolicitedWrite);
+        self.commands += u64::from(load.depth);
+    }
+
+    /// The data arrives that the shard asked for.
+    fn offer_solicited(&mut self, load: &Load) {
+        let sent = self.shard.ring_mut().take_sent();
+        self.shard.ring_mut().keep_sent(false);
+        let (r2ts, rest) = sent.as_chunks::<BHS_LEN>();
+        assert!(r2ts.len() == load.depth as usize && rest.is_empty(), "one R2T for each command");
+        self.batch.clear();
+        for r2t in r2ts.iter().map(|bytes| Bhs(*bytes)) {
+            let r2t = r2t.view::<ReadyToTransfer>();
+            let (tag, transfer) = (r2t.initiator_task_tag(), r2t.target_transfer_tag());
+            let pdu = DataOut::solicited(tag, r2t.lun(), transfer, Sn(0)).at(0, r2t.buffer_offset(), true);
+            let data = &self.data[..r2t.desired_data_transfer_length() as usize];
+            append_pdu(&mut self.batch, &pdu, data, Digests::default());
+        }
+        self.feed();
+    }
+
+    fn feed(&mut self) {
         let batch = std::mem::take(&mut self.batch);
         self.shard.ring_mut().feed(&batch);
         self.batch = batch;
-        self.commands += u64::from(load.depth);
     }
 
     /// Writes a batch's PDUs.
@@ -212,7 +245,8 @@ impl OneShard {
                 Work::Read => {
                     append_pdu(&mut self.batch, &command.reading(load.bytes), &[], Digests::default());
                 }
-                Work::Write => {
+                Work::Write | Work::SolicitedWrite => {
+                    let data = if load.work == Work::Write { data } else { &[] };
                     let command = command.writing(load.bytes, false);
                     append_pdu(&mut self.batch, &command, data, Digests::default());
                 }

@@ -67,10 +67,11 @@ struct Baseline {
     instructions: BTreeMap<String, u64>,
 }
 
-/// What a whole shard does: `shard-UNIT-WORK-SIZE`.
+/// What a whole shard does: `shard-UNIT-WORK-SIZE`, `-r2t` for data that was asked for.
 const SHARD: &[(&str, Unit, Work, u32)] = &[
     ("shard-disk-read-4k", Unit::Disk, Work::Read, 4096),
     ("shard-disk-write-4k", Unit::Disk, Work::Write, 4096),
+    ("shard-disk-write-4k-r2t", Unit::Disk, Work::SolicitedWrite, 4096),
     ("shard-disk-read-64k", Unit::Disk, Work::Read, 65_536),
     ("shard-clone-read-4k", Unit::Clone, Work::Read, 4096),
     ("shard-clone-write-4k", Unit::Clone, Work::Write, 4096),
