@@ -8,6 +8,9 @@ use std::net::SocketAddr;
 /// Operations that may wait to be reaped; the shard of a benchmark never has more under way.
 const COMPLETIONS_MAX: usize = 4096;
 
+/// Bytes of sent PDUs that are kept without taking more memory.
+const SENT_MAX: usize = 1 << 16;
+
 /// See the module. It has one listener, and one connection at most.
 #[derive(Debug)]
 pub struct ReplayRing {
@@ -64,7 +67,7 @@ impl ReplayRing {
 
     /// Keeps what is sent from now on, for [`ReplayRing::take_sent`], or stops keeping it.
     pub fn keep_sent(&mut self, keep: bool) {
-        self.sent = keep.then(Vec::new);
+        self.sent = keep.then(|| Vec::with_capacity(SENT_MAX));
     }
 
     /// What was sent since the last call, if it is kept.
