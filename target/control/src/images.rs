@@ -6,9 +6,6 @@ use stampede_ring::file::{self, Access, Identity, OpenFileError, OpenedFile};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-/// Bytes of a logical block.
-const BLOCK: u64 = 512;
-
 /// An image that cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
@@ -33,8 +30,8 @@ pub enum ImageError {
     },
     /// Its length is not a whole number of blocks.
     #[error(
-        "target `{target}`: {path} has {bytes} bytes, which is not a multiple of {BLOCK}. If it is a raw image, lengthen it with \
-         `truncate -s %{BLOCK} {path}`; other formats are not supported yet",
+        "target `{target}`: {path} has {bytes} bytes, which is not a multiple of {block}. If it is a raw image, lengthen it with \
+         `truncate -s %{block} {path}`; other formats are not supported yet",
         path = path.display()
     )]
     Length {
@@ -44,6 +41,8 @@ pub enum ImageError {
         path: PathBuf,
         /// Its length.
         bytes: u64,
+        /// The target's logical block length.
+        block: u32,
     },
 }
 
@@ -84,6 +83,9 @@ impl Images {
                 uses.open(key, wanted, &format!("target `{}`", target.name))?;
             }
             if let Some(at) = keys.iter().position(|other| key.is_some() && *other == key) {
+                if let Some(opened) = images.files.get(at) {
+                    check_length(target, opened.traits().len_bytes)?;
+                }
                 images.by_target.push(at);
                 continue;
             }
@@ -121,9 +123,12 @@ fn key_of(path: &Path) -> Option<FileKey> {
 
 fn check_length(target: &TargetConfig, bytes: u64) -> Result<(), ImageError> {
     let (name, path) = (target.name.clone(), target.path.clone());
+    let block = target.block_bytes();
     match bytes {
         0 => Err(ImageError::Empty { target: name, path }),
-        _ if !bytes.is_multiple_of(BLOCK) => Err(ImageError::Length { target: name, path, bytes }),
+        _ if !bytes.is_multiple_of(u64::from(block)) => {
+            Err(ImageError::Length { target: name, path, bytes, block })
+        }
         _ => Ok(()),
     }
 }
@@ -159,7 +164,9 @@ mod tests {
     impl Folder {
         fn new() -> Self {
             let folder = Self(tempfile::tempdir().unwrap());
-            for (name, bytes) in [("a.img", 4096), ("b.img", 8192), ("empty.img", 0), ("odd.img", 1000)] {
+            for (name, bytes) in
+                [("a.img", 4096), ("b.img", 8192), ("empty.img", 0), ("odd.img", 1000), ("half.img", 6144)]
+            {
                 fs::write(folder.0.path().join(name), vec![1; bytes]).unwrap();
             }
             folder
@@ -211,6 +218,7 @@ mod tests {
             ("d=missing.img", "no such file"),
             ("d=empty.img", "truncate -s 8G"),
             ("d=odd.img,ro", "not a multiple of 512"),
+            ("d=half.img,block-size=4K", "not a multiple of 4096"),
             ("d=folder", "a folder"),
         ] {
             let error = folder.open(&[target]).unwrap_err().to_string();

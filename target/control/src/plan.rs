@@ -9,11 +9,8 @@ use crate::store::{Store, StoreError};
 use stampede_engine::messages::{GoldenId, LunAddress, LunId, ShardId};
 use stampede_image::epoch::{OnLost, TargetPolicy};
 use stampede_ring::file::FileTraits;
-use stampede_scsi::{DeviceConfig, SavedState};
+use stampede_scsi::{DeviceConfig, Identity, SavedState};
 use std::collections::{BTreeMap, BTreeSet};
-
-/// Bytes of a logical block.
-const BLOCK_SIZE: u32 = 512;
 
 /// Who serves what.
 #[derive(Debug)]
@@ -77,7 +74,7 @@ impl Plan {
                         if goldens.insert(file) {
                             plan.goldens.push((golden, file));
                         }
-                        let device = Box::new(clone_device(iqn, &identity, opened.traits()));
+                        let device = Box::new(device(entry, opened.traits(), identity.to_scsi(iqn, true)));
                         Backing::Clone { golden, device, identity }
                     }
                     CloneKind::None => {
@@ -107,11 +104,7 @@ impl Plan {
         let lun = self.first_clone;
         self.first_clone = LunId(lun.0.saturating_add(1));
         let owner = ShardId(u16::try_from(lun.0 % u32::from(shards.max(1))).unwrap_or(0));
-        let mut device =
-            DeviceConfig::new(identity.to_scsi(&name.0, false), traits.len_bytes / u64::from(BLOCK_SIZE));
-        device.read_only = entry.ro;
-        // A device's discard need not zero, so it is not offered as thin provisioning.
-        device.thin = !entry.ro && !traits.device;
+        let mut device = device(entry, traits, identity.to_scsi(&name.0, false));
         device.durable = true;
         let address = LunAddress { lun, owner, block_size: device.block_size, is_clone: false };
         self.disks.push(DiskPlan { lun, owner, file, device, name, saved });
@@ -119,8 +112,15 @@ impl Plan {
     }
 }
 
-fn clone_device(iqn: &str, identity: &LunIdentity, traits: &FileTraits) -> DeviceConfig {
-    DeviceConfig::new(identity.to_scsi(iqn, true), traits.len_bytes / u64::from(BLOCK_SIZE))
+/// What a target's options make of its image.
+fn device(entry: &TargetConfig, traits: &FileTraits, identity: Identity) -> DeviceConfig {
+    let block_size = entry.block_bytes();
+    let blocks = traits.len_bytes / u64::from(block_size);
+    let mut device = DeviceConfig::with_block_size(identity, block_size, entry.physical_bytes(), blocks);
+    device.read_only = entry.ro;
+    device.removable = entry.removable;
+    device.thin = entry.thin || entry.clone == CloneKind::Ephemeral;
+    device
 }
 
 fn policy(target: &crate::config::IscsiTarget, max_clones: u32) -> TargetPolicy {
@@ -160,6 +160,7 @@ mod tests {
             ("os2", "golden,clone=ephemeral"),
             ("d1", "d1"),
             ("d2", "d2,ro"),
+            ("d4", "d4,removable,thin,block-size=4K"),
             ("d3", "d3,lun=4,iqn=iqn.2026-11.io.stampede:d1"),
         ] {
             std::fs::write(dir.path().join(options.split(',').next().unwrap()), vec![0; 1 << 20]).unwrap();
@@ -171,17 +172,25 @@ mod tests {
         let store = Store::in_memory().unwrap();
         let plan = Plan::new(&config, &images, &store, 2).unwrap();
         assert_eq!(plan.goldens.len(), 1, "one golden of two targets");
-        assert_eq!(plan.targets.len(), 4);
+        assert_eq!(plan.targets.len(), 5);
         assert_eq!(plan.targets[0].policy.on_lost, OnLost::Fresh);
         assert_eq!(plan.targets[0].policy.hold_after_unclean, 3_600_000_000_000);
         let owners: Vec<_> =
             plan.disks.iter().map(|disk| (disk.lun.0, disk.owner.0, disk.device.read_only)).collect();
-        assert_eq!(owners, [(0, 0, false), (1, 1, false), (2, 0, true)]);
-        assert_eq!(plan.first_clone, LunId(3));
+        assert_eq!(owners, [(0, 0, false), (1, 1, false), (2, 0, true), (3, 1, false)]);
+        assert_eq!(plan.first_clone, LunId(4));
         assert_eq!(plan.targets[2].luns.iter().map(|lun| lun.number).collect::<Vec<_>>(), [0, 4]);
         assert_eq!(plan.disks[0].device.blocks, 2048);
         let naas: BTreeSet<_> = plan.disks.iter().map(|disk| disk.device.identity.naa).collect();
-        assert_eq!(naas.len(), 3);
+        assert_eq!(naas.len(), 4);
+        let plain = &plan.disks[0].device;
+        assert_eq!(
+            (plain.thin, plain.removable, plain.block_size, plain.physical_exponent),
+            (false, false, 512, 3)
+        );
+        let odd = &plan.disks[3].device;
+        assert_eq!((odd.thin, odd.removable, odd.block_size, odd.physical_exponent), (true, true, 4096, 0));
+        assert_eq!(odd.blocks, 256);
         assert!(plan.images["d2"].read_only);
         let again = Plan::new(&config, &images, &store, 2).unwrap();
         assert_eq!(again.disks[0].device, plan.disks[0].device);

@@ -47,6 +47,8 @@ pub struct DeviceConfig {
     pub blocks: u64,
     /// LOGICAL BLOCKS PER PHYSICAL BLOCK EXPONENT: 3 means 8 logical blocks in a physical one (0 to 15).
     pub physical_exponent: u8,
+    /// The medium can be taken out: RMB is one, and START STOP UNIT loads and ejects it.
+    pub removable: bool,
     /// The medium may not be written: WP is one in mode sense and writes get DATA PROTECT 27h/00h.
     pub read_only: bool,
     /// Thin provisioned: LBPME and LBPRZ are one and UNMAP is offered.
@@ -75,22 +77,32 @@ pub struct DeviceConfig {
 }
 
 impl DeviceConfig {
-    /// A writable, thin, cached disk of `blocks` logical blocks of 512 bytes on 4096-byte physical blocks.
+    /// A writable, thin, cached disk of `blocks` logical blocks of 512 bytes on 4096-byte physical blocks, whose medium
+    /// cannot be taken out.
     pub fn new(identity: Identity, blocks: u64) -> Self {
+        Self::with_block_size(identity, 512, 4096, blocks)
+    }
+
+    /// The same with `blocks` logical blocks of `block_size` bytes on physical blocks of `physical_size` bytes: powers
+    /// of two from 512 to 4096, the second not below the first. The limits are the same in bytes, but that
+    /// at least 2048 blocks can be transferred at once.
+    pub fn with_block_size(identity: Identity, block_size: u32, physical_size: u32, blocks: u64) -> Self {
+        let in_blocks = |bytes: u32| (bytes / block_size.max(1)).max(1);
         Self {
             identity,
-            block_size: 512,
+            block_size,
             blocks,
-            physical_exponent: 3,
+            physical_exponent: (physical_size / block_size.max(1)).max(1).ilog2() as u8,
+            removable: false,
             read_only: false,
             thin: true,
-            max_transfer_blocks: 8192,
-            optimal_transfer_blocks: 2048,
-            optimal_granularity_blocks: 8,
-            max_unmap_blocks: 0x0010_0000,
+            max_transfer_blocks: in_blocks(4 << 20).max(2048),
+            optimal_transfer_blocks: in_blocks(1 << 20),
+            optimal_granularity_blocks: in_blocks(physical_size) as u16,
+            max_unmap_blocks: in_blocks(512 << 20),
             max_unmap_descriptors: 256,
-            unmap_granularity_blocks: 8,
-            max_write_same_blocks: 0x8000,
+            unmap_granularity_blocks: in_blocks(4096),
+            max_write_same_blocks: in_blocks(16 << 20),
             max_compare_write_blocks: 255,
             write_cache: true,
             durable: false,

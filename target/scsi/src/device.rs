@@ -3,6 +3,7 @@
 use crate::alua::AccessState;
 use crate::cdb::{self, Access, Command, Needs};
 use crate::draft::Pending;
+use crate::medium::MediumAccess;
 use crate::mode::ModeState;
 use crate::reservations::{Reservations, TransportId};
 use crate::saved::SavedState;
@@ -35,6 +36,8 @@ pub(crate) struct Nexus {
     pub(crate) transport: TransportId,
     /// What it must hear about.
     pub(crate) attentions: Attentions,
+    /// It has prevented the removal of the medium.
+    pub(crate) prevents_removal: bool,
 }
 
 /// The device server of one logical unit. One owner: every command, reset and change of the unit goes through it.
@@ -53,6 +56,7 @@ pub struct Device {
     pub(crate) pending: Option<Box<Pending>>,
     /// What the store has.
     pub(crate) durable_state: Vec<u8>,
+    pub(crate) medium: MediumAccess,
 }
 
 impl Device {
@@ -74,6 +78,7 @@ impl Device {
             reservations: Reservations::restored(saved.persistent),
             pending: None,
             durable_state: saved.bytes,
+            medium: MediumAccess::Ready,
         }
     }
 
@@ -88,7 +93,7 @@ impl Device {
         self.detach(nexus);
         let mut attentions = Attentions::default();
         attentions.raise(UnitAttention::PowerOnOrReset);
-        self.nexuses.insert(nexus, Nexus { transport: transport_id, attentions });
+        self.nexuses.insert(nexus, Nexus { transport: transport_id, attentions, prevents_removal: false });
     }
 
     /// Removes an I_T nexus (its session has ended): its RESERVE is released, its persistent registration stays.
@@ -138,6 +143,9 @@ impl Device {
         let access = access_of(command, cdb);
         if self.conflicts(nexus, access) {
             return Ok(Step::Done(Reply::status(Status::ReservationConflict)));
+        }
+        if self.medium != MediumAccess::Ready {
+            self.medium.check(command)?;
         }
         if access == Access::WriteMedium {
             self.check_writable()?;
@@ -226,13 +234,18 @@ impl Device {
         self.mode = self.saved_mode;
         self.reservations.reset();
         for nexus in self.nexuses.values_mut() {
+            nexus.prevents_removal = false;
             nexus.attentions.raise(attention);
         }
     }
 
-    /// I_T nexus loss (SAM-5 6.3.4): the nexus stays attached, its RESERVE is released, it gets 29h/07h.
+    /// I_T nexus loss (SAM-5 6.3.4): the nexus stays attached, its RESERVE is released, it no longer prevents the
+    /// removal of the medium, it gets 29h/07h.
     pub fn nexus_lost(&mut self, nexus: NexusId) {
         self.reservations.nexus_gone(nexus);
+        if let Some(nexus) = self.nexuses.get_mut(&nexus) {
+            nexus.prevents_removal = false;
+        }
         self.raise(nexus, UnitAttention::NexusLoss);
     }
 
@@ -270,7 +283,8 @@ impl Device {
         }
     }
 
-    fn raise_all(&mut self, attention: UnitAttention) {
+    /// Establishes a unit attention for every nexus.
+    pub(crate) fn raise_all(&mut self, attention: UnitAttention) {
         self.nexuses.values_mut().for_each(|nexus| nexus.attentions.raise(attention));
     }
 

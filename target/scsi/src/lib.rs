@@ -27,6 +27,7 @@ mod device;
 mod draft;
 mod inquiry;
 mod media;
+mod medium;
 mod mode;
 mod report;
 mod reservations;
@@ -43,6 +44,7 @@ pub use media::{
     Blocks, LbaState, LbaStatusDescriptor, Media, MediaError, NotReady, Pattern, VerifyMode,
     lba_status_reply, media_done, media_failed,
 };
+pub use medium::RemovalPrevented;
 pub use report::{no_such_lun, report_luns};
 pub use reservations::{REGISTRATIONS_MAX, TransportId};
 pub use saved::{SavedState, SavedStateError};

@@ -190,6 +190,8 @@ pub const NOT_READY: Sense = Sense::new(SenseKey::NotReady, 0x04, 0x00);
 pub const BECOMING_READY: Sense = Sense::new(SenseKey::NotReady, 0x04, 0x01);
 /// 02h/04h/03h.
 pub const MANUAL_INTERVENTION: Sense = Sense::new(SenseKey::NotReady, 0x04, 0x03);
+/// 02h/3Ah/00h.
+pub const MEDIUM_NOT_PRESENT: Sense = Sense::new(SenseKey::NotReady, 0x3A, 0x00);
 /// 03h/0Ch/00h.
 pub const WRITE_ERROR: Sense = Sense::new(SenseKey::MediumError, 0x0C, 0x00);
 /// 03h/11h/00h.
@@ -210,6 +212,8 @@ pub const LUN_NOT_SUPPORTED: Sense = Sense::new(SenseKey::IllegalRequest, 0x25, 
 pub const INVALID_RELEASE: Sense = Sense::new(SenseKey::IllegalRequest, 0x26, 0x04);
 /// 05h/39h/00h.
 pub const SAVING_NOT_SUPPORTED: Sense = Sense::new(SenseKey::IllegalRequest, 0x39, 0x00);
+/// 05h/53h/02h.
+pub const MEDIUM_REMOVAL_PREVENTED: Sense = Sense::new(SenseKey::IllegalRequest, 0x53, 0x02);
 /// 05h/55h/04h.
 pub const INSUFFICIENT_REGISTRATION_RESOURCES: Sense = Sense::new(SenseKey::IllegalRequest, 0x55, 0x04);
 /// 07h/27h/00h.

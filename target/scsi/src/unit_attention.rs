@@ -5,6 +5,8 @@ use crate::sense::{Sense, SenseKey};
 /// Something an initiator must hear about before its next command is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum UnitAttention {
+    /// 28h/00h NOT READY TO READY CHANGE, MEDIUM MAY HAVE CHANGED.
+    MediumChanged,
     /// 29h/00h POWER ON, RESET, OR BUS DEVICE RESET OCCURRED.
     PowerOnOrReset,
     /// 29h/01h POWER ON OCCURRED.
@@ -35,6 +37,7 @@ impl UnitAttention {
     /// Its sense data, in fixed format.
     pub const fn sense(self) -> Sense {
         let (asc, ascq) = match self {
+            Self::MediumChanged => (0x28, 0x00),
             Self::PowerOnOrReset => (0x29, 0x00),
             Self::PowerOn => (0x29, 0x01),
             Self::BusReset => (0x29, 0x02),
@@ -54,12 +57,13 @@ impl UnitAttention {
 
 impl UnitAttention {
     /// All of them, the most urgent first.
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::PowerOnOrReset,
         Self::PowerOn,
         Self::BusReset,
         Self::DeviceReset,
         Self::NexusLoss,
+        Self::MediumChanged,
         Self::CommandsCleared,
         Self::LunsChanged,
         Self::CapacityChanged,
@@ -129,7 +133,7 @@ mod tests {
             assert_eq!(seen & attention.bit(), 0);
             seen |= attention.bit();
         }
-        assert_eq!(seen, 0x0FFF);
+        assert_eq!(seen, 0x1FFF);
     }
 
     #[test]

@@ -127,6 +127,9 @@ fn compare_and_write_needs_exactly_twice_its_blocks() {
     for bytes in [1024, 2047, 4096] {
         assert_eq!(codes(&done(device.start(A, &cdb(2), bytes, &[]))), (0x05, 0x0E, 0x03));
     }
+    // 256 blocks of an initiator that did not look at the limit: the field says none, the data says otherwise.
+    assert_eq!(cdb_field(&done(device.start(A, &cdb(0), 2 * 256 * 512, &[]))), (13, None));
+    assert_eq!(done(device.start(A, &cdb(0), 0, &[])).status, GOOD);
     let mut small = config();
     small.max_compare_write_blocks = 1;
     let mut device = unit_of(small);
@@ -148,6 +151,24 @@ fn write_same_has_one_block_or_none() {
     assert_eq!(cdb_field(&done(start(&mut device, &sixteen(0x93, 0x18, 8, 64)))), (1, Some(4)));
     assert_eq!(cdb_field(&done(start(&mut device, &sixteen(0x93, 0, 8, 0)))), (10, None));
     assert_eq!(cdb_field(&done(start(&mut device, &sixteen(0x93, 0, 0, 0x8001)))), (10, None));
+    let mut thick = config();
+    thick.thin = false;
+    thick.max_write_same_blocks = 0;
+    let mut thick = unit_of(thick);
+    let to_end = Media::WriteSame {
+        range: Blocks { lba: 8, count: BLOCKS as u32 - 8 },
+        unmap: false,
+        pattern: Pattern::DataOut,
+        fua: false,
+    };
+    assert_eq!(media(start(&mut thick, &sixteen(0x93, 0, 8, 0))), to_end);
+    assert_eq!(done(thick.start(A, &padded(&sixteen(0x93, 0, BLOCKS, 0)), 512, &[])).status, GOOD);
+    let mut limited = config();
+    limited.thin = false;
+    limited.max_write_same_blocks = 0x8000;
+    let mut limited = unit_of(limited);
+    assert_eq!(cdb_field(&done(start(&mut limited, &sixteen(0x93, 0, 8, 0)))), (10, None));
+    assert_eq!(cdb_field(&done(start(&mut limited, &sixteen(0x93, 0, 0, 0x8001)))), (10, None));
     for bytes in [0, 256, 1024] {
         let reply = done(device.start(A, &padded(&ten(0x41, 0, 8, 1)), bytes, &[]));
         assert_eq!(codes(&reply), (0x05, 0x0E, 0x03));

@@ -74,6 +74,14 @@ const COMMENTS: &[(&str, &str)] = &[
         "\"none\": the image itself. \"ephemeral\": each boot gets a copy-on-write clone. Default: \"none\".",
     ),
     ("ro", "Whether writes are refused. Default: false."),
+    ("removable", "Whether the medium can be ejected and loaded (RMB). Default: false."),
+    (
+        "thin",
+        "Whether initiators may give blocks back (UNMAP), which punches holes into the image. A clone always lets \
+         them. Default: false.",
+    ),
+    ("block-size", "Logical block length in bytes: 512 or 4096. Default: 512."),
+    ("physical-block", "Physical block length that initiators are told: 512 or 4096. Default: 4096."),
     ("lun", "LUN number beneath the IQN. Default: 0."),
     (
         "iqn",
@@ -237,6 +245,10 @@ fn print_target(p: &mut Printer, target: &TargetConfig) {
     p.text("path", target.path.display());
     p.text("clone", target.clone);
     p.value("ro", target.ro);
+    p.value("removable", target.removable);
+    p.value("thin", target.thin);
+    p.value("block-size", i64::from(target.block_bytes()));
+    p.value("physical-block", i64::from(target.physical_bytes()));
     p.value("lun", i64::from(target.lun));
     p.text("iqn", target.target_iqn());
     p.optional("auth", target.auth.map(|auth| auth.to_string().into()), "\"chap\"");

@@ -1,11 +1,12 @@
 //! Targets, and the little language of `--target`.
 //!
-//! `NAME=PATH[,OPTION]...`, where an option is `clone=none|ephemeral`, `ro`, `lun=N`, `iqn=NAME`,
-//! `auth=none|chap`, `stage=auto|firmware|os`, `on-lost=refuse|fresh`, `grace=PERIOD` or `hold=PERIOD`. A comma in a path is written
-//! twice. In TOML the same words are the keys of a `[[target]]` table.
+//! `NAME=PATH[,OPTION]...`, where an option is `clone=none|ephemeral`, `ro`, `removable`, `thin`,
+//! `block-size=SIZE`, `physical-block=SIZE`, `lun=N`, `iqn=NAME`, `auth=none|chap`,
+//! `stage=auto|firmware|os`, `on-lost=refuse|fresh`, `grace=PERIOD` or `hold=PERIOD`. A comma in a path is
+//! written twice. In TOML the same words are the keys of a `[[target]]` table.
 
 use super::name::{IscsiName, check_target_name};
-use super::values::{AuthMethod, CloneKind, OnLost, Period, StageRule, ValueError};
+use super::values::{AuthMethod, ByteSize, CloneKind, OnLost, Period, StageRule, ValueError};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -28,6 +29,18 @@ pub struct TargetConfig {
     /// Whether writes are refused. A clone cannot be read-only.
     #[serde(default)]
     pub ro: bool,
+    /// Whether the medium can be ejected and loaded.
+    #[serde(default)]
+    pub removable: bool,
+    /// Whether initiators may give blocks back (UNMAP). A clone always lets them.
+    #[serde(default)]
+    pub thin: bool,
+    /// Logical block length, by default 512.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub block_size: Option<ByteSize>,
+    /// Physical block length that initiators are told, by default 4096.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub physical_block: Option<ByteSize>,
     /// The LUN number beneath the IQN.
     #[serde(default)]
     pub lun: u16,
@@ -60,6 +73,11 @@ pub const GRACE_DEFAULT: Period = Period::seconds(60);
 /// How long a clone is held after its session broke off, unless configured.
 pub const HOLD_DEFAULT: Period = Period::seconds(24 * 3600);
 
+/// Logical block length, unless configured.
+const BLOCK_SIZE_DEFAULT: u32 = 512;
+/// Physical block length, unless configured.
+const PHYSICAL_BLOCK_DEFAULT: u32 = 4096;
+
 impl TargetConfig {
     /// An image published as it is, writable, as LUN 0.
     #[must_use]
@@ -69,6 +87,10 @@ impl TargetConfig {
             path: path.into(),
             clone: CloneKind::None,
             ro: false,
+            removable: false,
+            thin: false,
+            block_size: None,
+            physical_block: None,
             lun: 0,
             iqn: None,
             auth: None,
@@ -83,6 +105,36 @@ impl TargetConfig {
     #[must_use]
     pub fn target_iqn(&self) -> IscsiName {
         self.iqn.clone().unwrap_or_else(|| IscsiName::of_target(&self.name))
+    }
+
+    /// Logical block length in bytes.
+    #[must_use]
+    pub fn block_bytes(&self) -> u32 {
+        // Checked: 512 or 4096.
+        self.block_size.map_or(BLOCK_SIZE_DEFAULT, |size| size.0 as u32)
+    }
+
+    /// Physical block length in bytes that initiators are told.
+    #[must_use]
+    pub fn physical_bytes(&self) -> u32 {
+        self.physical_block.map_or(PHYSICAL_BLOCK_DEFAULT, |size| size.0 as u32)
+    }
+
+    fn check_blocks(&self) -> Result<(), ValueError> {
+        for (key, size) in [("block-size", self.block_size), ("physical-block", self.physical_block)] {
+            if let Some(size) = size
+                && !matches!(size.0, 512 | 4096)
+            {
+                return Err(ValueError::new(format!("{key}={size} is not offered"), "use 512 or 4096"));
+            }
+        }
+        if self.physical_bytes() < self.block_bytes() {
+            return Err(ValueError::new(
+                "a physical block cannot be smaller than a logical one",
+                "leave out physical-block, or use block-size=512 too",
+            ));
+        }
+        Ok(())
     }
 
     /// Checks what can be judged from this entry alone.
@@ -100,13 +152,18 @@ impl TargetConfig {
                 format!("use 0 to {LUN_MAX}"),
             ));
         }
+        self.check_blocks()?;
         if self.clone == CloneKind::Ephemeral {
-            return match self.ro {
-                true => Err(ValueError::new(
+            return match (self.ro, self.thin) {
+                (true, _) => Err(ValueError::new(
                     "`ro` and `clone=ephemeral` exclude each other",
                     "leave out `ro`: a clone's image is never written to",
                 )),
-                false => Ok(()),
+                (_, true) => Err(ValueError::new(
+                    "`thin` and `clone=ephemeral` go together anyway",
+                    "leave out `thin`",
+                )),
+                _ => Ok(()),
             };
         }
         let clones_only = [
@@ -175,12 +232,17 @@ impl TargetConfig {
                 ValueError::new(format!("`{key}` needs a value"), format!("write {key}=VALUE"))
             })
         };
+        let flag = || match value {
+            None => Ok(true),
+            Some(_) => Err(ValueError::new(format!("`{key}` takes no value"), format!("write just {key}"))),
+        };
         match key {
             "clone" => self.clone = wanted()?.parse()?,
-            "ro" => match value {
-                None => self.ro = true,
-                Some(_) => return Err(ValueError::new("`ro` takes no value", "write just ro")),
-            },
+            "ro" => self.ro = flag()?,
+            "removable" => self.removable = flag()?,
+            "thin" => self.thin = flag()?,
+            "block-size" => self.block_size = Some(wanted()?.parse()?),
+            "physical-block" => self.physical_block = Some(wanted()?.parse()?),
             "lun" => {
                 self.lun = wanted()?.parse().map_err(|_| {
                     let value = value.unwrap_or_default();
@@ -196,7 +258,8 @@ impl TargetConfig {
             _ => {
                 return Err(ValueError::new(
                     format!("`{key}` is not an option of a target"),
-                    "use clone=, ro, lun=, iqn=, auth=, stage=, on-lost=, grace= or hold=; write a comma in a path twice",
+                    "use clone=, ro, removable, thin, block-size=, physical-block=, lun=, iqn=, auth=, stage=, on-lost=, grace= or \
+                     hold=; write a comma in a path twice",
                 ));
             }
         }
@@ -225,6 +288,11 @@ mod tests {
         assert_eq!(target.hold, Some(Period::seconds(4 * 3600)));
         let plain: TargetConfig = "data=/a=b.raw,ro".parse().unwrap();
         assert_eq!((plain.path, plain.ro, plain.clone), (PathBuf::from("/a=b.raw"), true, CloneKind::None));
+        let persona: TargetConfig = "t=t.raw,removable,thin,block-size=4K".parse().unwrap();
+        assert!(persona.removable && persona.thin && !persona.ro);
+        assert_eq!((persona.block_bytes(), persona.physical_bytes()), (4096, 4096));
+        let old: TargetConfig = "t=t.raw,physical-block=512".parse().unwrap();
+        assert_eq!((old.block_bytes(), old.physical_bytes()), (512, 512));
         assert_eq!("x=y".parse::<TargetConfig>().unwrap().target_iqn().as_str(), "iqn.2026-11.io.stampede:x");
     }
 
@@ -244,6 +312,11 @@ mod tests {
             ("d=x,ro,ro", "given twice"),
             ("d=x,clone=persistent", "is not a kind of clone"),
             ("d=x,clone=ephemeral,ro", "exclude each other"),
+            ("d=x,clone=ephemeral,thin", "go together anyway"),
+            ("d=x,removable=yes", "takes no value"),
+            ("d=x,block-size=1024", "is not offered"),
+            ("d=x,physical-block=8K", "is not offered"),
+            ("d=x,block-size=4096,physical-block=512", "smaller than a logical one"),
             ("d=x,stage=os", "means nothing without clones"),
             ("d=x,hold=1h", "means nothing without clones"),
             ("d=x,clone=ephemeral,stage=bios", "is not a stage rule"),

@@ -1,6 +1,6 @@
 //! UNMAP, WRITE SAME and GET LBA STATUS.
 
-use super::range::{NOTHING, check_capacity};
+use super::range::{NOTHING, Range, check_capacity};
 use crate::cdb::{be16, be32, be64};
 use crate::device::{Device, Request};
 use crate::sense::{self, Sense};
@@ -57,21 +57,37 @@ fn unmap_descriptors(list: &[u8]) -> Result<&[u8], Sense> {
     list.get(UNMAP_HEADER..UNMAP_HEADER + whole).ok_or(sense::PARAMETER_LIST_LENGTH_ERROR)
 }
 
-/// WRITE SAME(10) and (16) (SBC-3 5.46 and 5.47). WSNZ is one: a length of zero is refused.
+/// WRITE SAME(10) and (16) (SBC-3 5.46 and 5.47). A length of zero means all blocks from the address on, as
+/// far as MAXIMUM WRITE SAME LENGTH allows; for a thin unit WSNZ is one, and it is refused.
 pub(crate) fn write_same(device: &mut Device, request: &Request<'_>) -> Result<Step, Sense> {
     request.check_protection()?;
     let flags = request.cdb[1];
     let unmap = flags & 0x08 != 0;
     check_write_same_flags(device, flags)?;
-    let range = request.range(device)?;
+    let range = match request.range(device)? {
+        None if device.config.thin => {
+            return Err(Sense::invalid_cdb(request.layout().count_byte(), None));
+        }
+        None => to_end(device, request)?,
+        range => range,
+    };
     request.check_limit(range, device.config.max_write_same_blocks)?;
-    let Some(range) = range else { return Err(Sense::invalid_cdb(request.layout().count_byte(), None)) };
+    let Some(range) = range else { return Ok(NOTHING) };
     let zero = request.cdb[0] == 0x93 && flags & 0x01 != 0;
     if !zero {
         request.exactly(u64::from(device.config.block_size))?;
     }
     let pattern = if zero { Pattern::Zero } else { Pattern::DataOut };
     Ok(Step::Media(Media::WriteSame { range, unmap, pattern, fua: !device.mode.write_cache() }))
+}
+
+/// All blocks from the CDB's address on.
+fn to_end(device: &Device, request: &Request<'_>) -> Result<Range, Sense> {
+    let layout = request.layout();
+    let lba = layout.decode(request.cdb).lba;
+    let count = u32::try_from(device.config.blocks - lba)
+        .map_err(|_| Sense::invalid_cdb(layout.count_byte(), None))?;
+    Ok((count > 0).then_some(Blocks { lba, count }))
 }
 
 /// ANCHOR needs ANC_SUP; UNMAP needs thin provisioning; PBDATA and LBDATA are obsolete.

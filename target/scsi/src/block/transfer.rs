@@ -34,7 +34,11 @@ pub(crate) fn compare_and_write(device: &mut Device, request: &Request<'_>) -> R
     let range = request.range(device)?;
     request.check_limit(range, u32::from(device.config.max_compare_write_blocks))?;
     request.check_limit(range, device.config.max_transfer_blocks)?;
-    let Some(range) = range else { return Ok(NOTHING) };
+    let Some(range) = range else {
+        // 256 blocks wrap to none in the one-byte field. GOOD would have such an initiator believe that it compared and
+        // wrote what it sent, and took a lock by that.
+        return if request.data_out_len == 0 { Ok(NOTHING) } else { Err(Sense::invalid_cdb(13, None)) };
+    };
     request.exactly(2 * u64::from(range.count) * u64::from(device.config.block_size))?;
     Ok(Step::Media(Media::CompareWrite { range, fua: durable(device, request) }))
 }

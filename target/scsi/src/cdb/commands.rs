@@ -3,7 +3,7 @@
 use super::field::LengthField::{Byte, Long, Short};
 use super::table::{Access, Command, Data, Needs};
 use crate::device::Handler;
-use crate::{block, inquiry, mode, report, reservations};
+use crate::{block, inquiry, medium, mode, report, reservations};
 
 /// The bits of the CONTROL byte that are looked at: NACA.
 const C: u8 = 0x04;
@@ -85,13 +85,13 @@ pub(crate) static COMMANDS: &[Command] = &[
     row(&[0x16, 0x11, 0, 0, 0, C], "RESERVE(6)", Data::None, Access::Free, reservations::reserve),
     row(&[0x17, 0x11, 0, 0, 0, C], "RELEASE(6)", Data::None, Access::Always, reservations::release),
     row(&[0x1A, 8, F, F, F, C], "MODE SENSE(6)", Data::Allocation(Byte(4)), Access::Read, mode::sense6),
-    row(&[0x1B, 1, 0, 0, 0xF7, C], "START STOP UNIT", Data::None, Access::Write, report::start_stop_unit),
+    row(&[0x1B, 1, 0, 0, 0xF7, C], "START STOP UNIT", Data::None, Access::Write, medium::start_stop_unit),
     row(
         &[0x1E, 0, 0, 0, 3, C],
         "PREVENT ALLOW MEDIUM REMOVAL",
         Data::None,
         Access::Write,
-        report::prevent_allow,
+        medium::prevent_allow,
     ),
     row(
         &[0x25, 0, 0, 0, 0, 0, 0, 0, 0, C],

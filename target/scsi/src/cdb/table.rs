@@ -79,6 +79,12 @@ impl Command {
         self.usage[0]
     }
 
+    /// Whether it is refused while there is no medium (SBC-3 5: commands that address the medium or tell its state).
+    pub(crate) const fn needs_medium(&self) -> bool {
+        // TEST UNIT READY, READ CAPACITY(10), UNMAP; READ CAPACITY(16) and GET LBA STATUS.
+        self.layout().is_some() || matches!(self.opcode(), 0x00 | 0x25 | 0x42 | 0x9E)
+    }
+
     /// Nominal and recommended command timeout in seconds (SPC-4 6.35.4).
     pub(crate) const fn timeouts_s(&self) -> (u32, u32) {
         match self.data {

@@ -5,8 +5,8 @@ use crate::DeviceConfig;
 /// Block limits (B0h, SBC-3 6.5.3). Offsets are the standard's less the 4-byte header.
 pub(super) fn block_limits(config: &DeviceConfig) -> Vec<u8> {
     let mut body = vec![0; 60];
-    // WSNZ: WRITE SAME of zero blocks is refused.
-    body[0] = 0x01;
+    // WSNZ: of a thin unit, whose every block it could give back, WRITE SAME of zero blocks is refused.
+    body[0] = u8::from(config.thin);
     body[1] = config.max_compare_write_blocks;
     body[2..4].copy_from_slice(&config.optimal_granularity_blocks.to_be_bytes());
     put(&mut body, 4, config.max_transfer_blocks);

@@ -37,7 +37,7 @@ pub(crate) fn inquiry(device: &mut Device, request: &Request<'_>) -> Result<Step
     } else if code != 0 {
         return Err(Sense::invalid_cdb(2, Some(7)));
     } else {
-        standard::standard(&device.config.identity)
+        standard::standard(&device.config)
     };
     Ok(Step::Done(Reply::data(data, usize::from(be16(request.cdb, 3)))))
 }

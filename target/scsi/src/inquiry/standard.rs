@@ -1,15 +1,17 @@
 //! Standard INQUIRY data, and its extension (VPD 86h).
 
 use super::ascii;
-use crate::{DeviceConfig, Identity};
+use crate::DeviceConfig;
 
 /// Version descriptors (SPC-4 table 144): SAM-5, SPC-4, SBC-3, iSCSI; none claims a version.
 const VERSIONS: [u16; 4] = [0x00A0, 0x0460, 0x04C0, 0x0960];
 
 /// Standard INQUIRY data, 96 bytes (SPC-4 6.4.2).
-pub(super) fn standard(identity: &Identity) -> Vec<u8> {
+pub(super) fn standard(config: &DeviceConfig) -> Vec<u8> {
+    let identity = &config.identity;
     let mut data = vec![0; 96];
-    // Direct access block device, connected; medium not removable; SPC-4.
+    // Direct access block device, connected; RMB; SPC-4.
+    data[1] = u8::from(config.removable) << 7;
     data[2] = 0x06;
     // HISUP (REPORT LUNS addressing), response data format 2.
     data[3] = 0x12;

@@ -9,4 +9,4 @@ pub(crate) use capacity::{read_capacity_10, read_capacity_16};
 pub(crate) use luns::own_lun;
 pub use luns::{no_such_lun, report_luns};
 pub(crate) use opcodes::{operation_codes, task_management};
-pub(crate) use state::{prevent_allow, request_sense, start_stop_unit, test_unit_ready};
+pub(crate) use state::{request_sense, test_unit_ready};
