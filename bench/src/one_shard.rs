@@ -25,8 +25,10 @@ const GOLDEN: GoldenId = GoldenId(1);
 /// What the session's logical unit is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
-    /// A file.
+    /// A file in memory: the ring does its reads and writes at once.
     Disk,
+    /// A file on a device: its reads and writes complete later, and so take a job.
+    Device,
     /// An ephemeral clone of a golden image.
     Clone,
 }
@@ -93,7 +95,8 @@ impl OneShard {
         };
         let control = ControlLink::new(sender, Arc::clone(&to_shard));
         let mesh = meshes.pop().expect("a mesh of one");
-        let shard = Shard::new(ReplayRing::default(), config, mesh, control).expect("a shard");
+        let mut shard = Shard::new(ReplayRing::default(), config, mesh, control).expect("a shard");
+        shard.ring_mut().set_in_memory(unit != Unit::Device);
         let mut this = Self {
             shard,
             to_shard,
@@ -120,7 +123,7 @@ impl OneShard {
         let device = DeviceConfig::new(Identity::default(), DISK_BYTES / u64::from(BLOCK));
         let (file, alignment) = (FileId(0), Alignment { memory: 512, offset: 512 });
         match self.unit {
-            Unit::Disk => self.shard.add_disk(DiskSetup {
+            Unit::Disk | Unit::Device => self.shard.add_disk(DiskSetup {
                 lun: LUN,
                 file,
                 alignment,

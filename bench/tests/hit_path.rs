@@ -32,6 +32,12 @@ fn writes_of_a_disk_allocate_nothing() {
 }
 
 #[test]
+fn reads_and_writes_of_a_device_allocate_nothing() {
+    assert_eq!(allocations(Unit::Device, Work::Read, 4096), 0);
+    assert_eq!(allocations(Unit::Device, Work::Write, 4096), 0);
+}
+
+#[test]
 fn reads_of_a_clone_allocate_nothing() {
     assert_eq!(allocations(Unit::Clone, Work::Read, 4096), 0);
 }

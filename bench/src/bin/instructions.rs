@@ -73,6 +73,8 @@ const SHARD: &[(&str, Unit, Work, u32)] = &[
     ("shard-disk-write-4k", Unit::Disk, Work::Write, 4096),
     ("shard-disk-write-4k-r2t", Unit::Disk, Work::SolicitedWrite, 4096),
     ("shard-disk-read-64k", Unit::Disk, Work::Read, 65_536),
+    ("shard-device-read-4k", Unit::Device, Work::Read, 4096),
+    ("shard-device-write-4k", Unit::Device, Work::Write, 4096),
     ("shard-clone-read-4k", Unit::Clone, Work::Read, 4096),
     ("shard-clone-write-4k", Unit::Clone, Work::Write, 4096),
 ];

@@ -21,6 +21,16 @@ impl Piece {
     }
 }
 
+/// So many zero bytes, as pieces of a buffer of zeros.
+pub(crate) fn zero_pieces(zeros: &Buffer, len: u64) -> impl Iterator<Item = Piece> {
+    let whole = zeros.len() as u64;
+    (0..len.div_ceil(whole)).map(move |index| Piece {
+        buffer: zeros.clone(),
+        start: 0,
+        len: (len - index * whole).min(whole) as u32,
+    })
+}
+
 /// Pieces in order.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Payload(pub(crate) Few<Piece>);

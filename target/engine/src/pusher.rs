@@ -1,6 +1,6 @@
 //! Pushing that never fails: what the ring has no room for waits here, in order.
 
-use stampede_ring::{Operation, Ring, Token, Wait};
+use stampede_ring::{Event, Operation, Ring, Token, Wait};
 use std::collections::VecDeque;
 
 /// A ring, and the operations that it had no room for. They are bounded by what the tables behind their tokens
@@ -32,6 +32,11 @@ impl<R: Ring> Pusher<R> {
         if let Err(operation) = self.ring.push(token, operation) {
             self.waiting.push_back((token, operation));
         }
+    }
+
+    /// Does an operation now, if that takes no wait; see [`Ring::at_once`].
+    pub(crate) fn at_once(&mut self, operation: Operation) -> Result<Event, Operation> {
+        self.ring.at_once(operation)
     }
 
     /// Pushes what waits, as far as there is room.

@@ -87,13 +87,19 @@ impl RangeLocks {
         if self.held.len() + self.waiting.len() >= self.requests_max {
             return Acquired::Full;
         }
-        let blocked = self.held.iter().chain(&self.waiting).any(|earlier| earlier.conflicts(&request));
-        if blocked {
+        if self.blocks(range, kind) {
             self.waiting.push_back(request);
             return Acquired::Queued;
         }
         self.held.push(request);
         Acquired::Granted
+    }
+
+    /// Whether a request for this range would have to wait now.
+    #[must_use]
+    pub fn blocks(&self, range: ByteRange, kind: Kind) -> bool {
+        let request = Request { range, kind, owner: 0 };
+        self.held.iter().chain(&self.waiting).any(|earlier| earlier.conflicts(&request))
     }
 
     /// Gives a held range back; `granted` gets the owner of every waiting request that is held from now on, in order
@@ -255,6 +261,7 @@ mod tests {
             let kind = if random.bool() { Kind::Shared } else { Kind::Exclusive };
             let request = Request { range: range(random.u64(..64), random.u64(..12)), kind, owner };
             let blocked = held.iter().chain(&waiting).any(|other| other.conflicts(&request));
+            assert_eq!(locks.blocks(request.range, kind), blocked, "seed {seed}");
             match locks.acquire(request.range, kind, owner) {
                 Acquired::Full => assert_eq!(held.len() + waiting.len(), 24),
                 Acquired::Queued => {

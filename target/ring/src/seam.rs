@@ -240,6 +240,14 @@ pub trait Ring {
     /// The operation itself, when there is no room.
     fn push(&mut self, token: Token, operation: Operation) -> Result<(), Operation>;
 
+    /// Does a read or a write of a file now, if it takes no wait: of a file in memory, say. The event is what its
+    /// completion would have brought; there is no completion then. It is not ordered with operations that were pushed
+    /// and not reaped.
+    ///
+    /// # Errors
+    /// The operation itself, untouched, when it would have to wait, or is none that can be done at once: push it.
+    fn at_once(&mut self, operation: Operation) -> Result<Event, Operation>;
+
     /// Hands queued operations to the kernel, and waits as asked for at least one completion.
     ///
     /// # Errors

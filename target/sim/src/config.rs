@@ -150,6 +150,7 @@ impl SimConfig {
             (BadRange, 1_000),
             (NoSpace, 3_000),
             (SlowDisk, 10_000),
+            (AtOnce, 500_000),
             (SplitReceive, 200_000),
             (Starved, 5_000),
             (ReceiveEnded, 20_000),

@@ -42,6 +42,8 @@ fault_kinds! {
     NoSpace,
     /// A disk operation took very long.
     SlowDisk,
+    /// A read or write was done at once, without a completion: as of a file in memory, but not every time.
+    AtOnce,
     /// Disk operations completed in another order than they were submitted.
     Reordered,
     /// A read met a write in flight, and saw some of its atoms new and some old.

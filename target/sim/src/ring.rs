@@ -100,6 +100,10 @@ impl Ring for SimRing {
         Ok(())
     }
 
+    fn at_once(&mut self, operation: Operation) -> Result<Event, Operation> {
+        self.world.state().at_once(self.key, operation)
+    }
+
     fn submit(&mut self, wait: Wait) -> Result<(), Errno> {
         {
             let mut state = self.world.state();

@@ -139,6 +139,7 @@ fn all_scripts_hold_in_one_world() {
 #[test]
 fn every_script_holds_with_harmless_faults() {
     let plan = FaultPlan::none()
+        .with(FaultKind::AtOnce, 500_000)
         .with(FaultKind::ShortRead, 200_000)
         .with(FaultKind::ShortWrite, 200_000)
         .with(FaultKind::ShortSend, 300_000)
@@ -153,6 +154,15 @@ fn every_script_holds_with_harmless_faults() {
             (script.run)(&mut Twin::new(SimConfig::calm(seed).with_faults(plan.clone())));
         }
     }
+}
+
+/// A world whose files are all in memory.
+#[test]
+fn every_script_holds_where_everything_is_done_at_once() {
+    let plan = FaultPlan::none().with(FaultKind::AtOnce, FaultPlan::MILLION);
+    let mut twin = Twin::new(SimConfig::calm(1).with_faults(plan));
+    script::run_all(&mut twin);
+    assert!(twin.world.faults().count(FaultKind::AtOnce) > 10);
 }
 
 /// The scripts about moves meet every fault of moves.

@@ -188,9 +188,7 @@ impl Job {
 
     /// Where a range of blocks is on the medium.
     pub(super) fn bytes(&self, blocks: Blocks) -> ByteRange {
-        let size = u64::from(self.block_size);
-        // The device server has checked the range against the capacity, whose bytes fit 64 bits.
-        ByteRange { start: blocks.lba.saturating_mul(size), len: u64::from(blocks.count) * size }
+        bytes_of(blocks, self.block_size)
     }
 
     /// The range of the command, in bytes.
@@ -335,6 +333,13 @@ impl Job {
         };
         Payload(sources.into_iter().filter_map(piece).collect())
     }
+}
+
+/// Where a range of blocks of so many bytes is on the medium.
+pub(super) fn bytes_of(blocks: Blocks, block_size: u32) -> ByteRange {
+    let size = u64::from(block_size);
+    // The device server has checked the range against the capacity, whose bytes fit 64 bits.
+    ByteRange { start: blocks.lba.saturating_mul(size), len: u64::from(blocks.count) * size }
 }
 
 /// Bytes of data-out that a command works with.

@@ -1,9 +1,13 @@
 //! The back of a shard: the logical units it owns and the jobs that run on them.
 //!
 //! ```text
-//!  Request ─► Backend::execute ─► Lun: task set ─► Device::start ─┬─ Done ───────────────► Answer
-//!                                                                 └─ Media ─► Job: steps ─► Answer
+//!  Request ─► Backend::execute ─► Lun: task set ─► Device::start ─┬─ Done ─────────────────► Answer
+//!                                                                 └─ Media ─┬─► direct ────► Answer
+//!                                                                           └─► Job: steps ─► Answer
 //! ```
+//!
+//! A command that ends as it arrives is answered by [`Backend::execute`] itself; what ends later, or behind something
+//! else that the front has to hear first, goes through [`Backend::results`].
 //!
 //! A job is one command's work on the medium, as a chain of steps ([`job::Step`]); each step either is done at once
 //! (an overlay is memory) or waits for transfers. All of a unit's commands run here, on its one owner, so ordering
@@ -11,6 +15,7 @@
 
 mod clearing;
 mod clone;
+mod direct;
 mod disk;
 mod job;
 mod read_plan;
@@ -223,26 +228,37 @@ impl Backend {
         }
     }
 
-    /// A command arrives.
-    pub(crate) fn execute<R: Ring>(&mut self, request: Request, io: &mut Io<'_, R>) {
-        let place = self.place(request.lun);
+    /// A command arrives. Its answer, if it has ended already and the front has nothing to hear before.
+    #[must_use]
+    pub(crate) fn execute<R: Ring>(&mut self, mut request: Request, io: &mut Io<'_, R>) -> Option<Answer> {
+        let (origin, name) = (request.origin, request.lun);
+        let place = self.place(name);
         let Some((place, lun)) = place.and_then(|place| Some((place, self.luns.get_mut(place)?))) else {
             let outcome = stampede_scsi::no_such_lun(&request.cdb).into();
-            self.results.push_back(Result::Answer(Answer {
-                origin: request.origin,
-                lun: request.lun,
-                outcome,
-            }));
-            return;
+            self.results.push_back(Result::Answer(Answer { origin, lun: name, outcome }));
+            return None;
         };
         if lun.is_killed(&request) {
             self.drop_held(vec![request]);
-        } else if lun.tasks.enter(&request) {
-            self.start(place, request, io);
-            self.settle(io);
-        } else {
-            lun.tasks.hold(request);
+            return None;
         }
+        if !lun.tasks.enter(&request) {
+            lun.tasks.hold(request);
+            return None;
+        }
+        match lun.begin(&mut request, io) {
+            Ok(outcome) => {
+                lun.tasks.leave(&mut self.startable);
+                let answer = Answer { origin, lun: name, outcome };
+                if self.results.is_empty() && self.startable.is_empty() {
+                    return Some(answer);
+                }
+                self.results.push_back(Result::Answer(answer));
+            }
+            Err(step) => self.go(place, request, step, io),
+        }
+        self.settle(io);
+        None
     }
 
     /// Starts what became startable, and goes on with what was granted its range, until nothing is left. A loop,
@@ -265,11 +281,14 @@ impl Backend {
     }
 
     /// A command's turn in its task set has come.
-    fn start<R: Ring>(&mut self, place: Key, request: Request, io: &mut Io<'_, R>) {
+    fn start<R: Ring>(&mut self, place: Key, mut request: Request, io: &mut Io<'_, R>) {
         let Some(lun) = self.luns.get_mut(place) else { return };
-        let param = if cdb::takes_parameter_list(&request.cdb) { request.data.to_vec() } else { Vec::new() };
-        let step = lun.device.start(request.nexus, &request.cdb, request.expected_out, &param);
-        self.go(place, request, step, io);
+        match lun.begin(&mut request, io) {
+            Ok(outcome) => {
+                self.finish(place, Answer { origin: request.origin, lun: request.lun, outcome });
+            }
+            Err(step) => self.go(place, request, step, io),
+        }
     }
 
     /// A command goes on as its device server says.
@@ -429,6 +448,26 @@ impl Lun {
                 overlay_bytes: 0,
                 failed: 0,
             },
+        }
+    }
+
+    /// Begins a command: how it ended, if it did, or else the device server's step, with data-out as it was.
+    fn begin<R: Ring>(
+        &mut self,
+        request: &mut Request,
+        io: &mut Io<'_, R>,
+    ) -> std::result::Result<Outcome, DeviceStep> {
+        let takes_list = !request.data.0.is_empty() && cdb::takes_parameter_list(&request.cdb);
+        let param = if takes_list { request.data.to_vec() } else { Vec::new() };
+        let step = self.device.start(request.nexus, &request.cdb, request.expected_out, &param);
+        if let DeviceStep::Media(media) = &step
+            && let Some(outcome) = self.direct(media, &mut request.data, io)
+        {
+            return Ok(outcome);
+        }
+        match step {
+            DeviceStep::Done(reply) => Ok(reply.into()),
+            step => Err(step),
         }
     }
 

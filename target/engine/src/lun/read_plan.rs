@@ -3,7 +3,7 @@
 use super::Io;
 use super::job::{Direction, Job, Source};
 use crate::few::Few;
-use crate::payload::Piece;
+use crate::payload::{Piece, zero_pieces};
 use crate::token::Key;
 use stampede_image::align::Alignment;
 use stampede_ring::{Buffer, FileId, IoMemory, Ring};
@@ -35,12 +35,7 @@ impl ReadPlan {
 
     /// Adds `len` zero bytes.
     pub(super) fn zeros(&mut self, zeros: &Buffer, len: u64) {
-        let mut left = len;
-        while left > 0 {
-            let len = left.min(zeros.len() as u64) as u32;
-            self.ready(zeros.clone(), 0, len);
-            left -= u64::from(len);
-        }
+        zero_pieces(zeros, len).for_each(|piece| self.sources.push(Source::Ready(piece)));
     }
 
     /// Adds bytes `start..end` of the file.

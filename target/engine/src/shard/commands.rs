@@ -153,7 +153,7 @@ impl<R: Ring> Shard<R> {
     #[inline(always)]
     fn send_command(&mut self, key: Key, owner: ShardId, request: Request) {
         if owner == self.config.shard {
-            self.backend.execute(request, &mut io!(self));
+            self.execute(request);
             return;
         }
         self.counters.forwarded += 1;
@@ -189,10 +189,7 @@ impl<R: Ring> Shard<R> {
     /// What the back of this shard has for somebody's front.
     pub(super) fn deliver(&mut self, result: BackResult) {
         match result {
-            BackResult::Answer(answer) if answer.origin.shard == self.config.shard => self.answer(answer),
-            BackResult::Answer(answer) => {
-                self.post(answer.origin.shard, Message::Answer(answer));
-            }
+            BackResult::Answer(answer) => self.return_answer(answer),
             BackResult::Cleared(manager) => {
                 self.post(manager.shard, Message::Cleared { manager });
             }
@@ -204,6 +201,22 @@ impl<R: Ring> Shard<R> {
             BackResult::Save { lun, number, state } => {
                 self.control.send(ToControl::Save { shard: self.config.shard, lun, number, state });
             }
+        }
+    }
+
+    /// A command comes to its unit, which this shard owns.
+    pub(super) fn execute(&mut self, request: Request) {
+        if let Some(answer) = self.backend.execute(request, &mut io!(self)) {
+            self.return_answer(answer);
+        }
+    }
+
+    /// An answer goes to the shard of its session.
+    fn return_answer(&mut self, answer: Answer) {
+        if answer.origin.shard == self.config.shard {
+            self.answer(answer);
+        } else {
+            self.post(answer.origin.shard, Message::Answer(answer));
         }
     }
 

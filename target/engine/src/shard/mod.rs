@@ -405,7 +405,7 @@ impl<R: Ring> Shard<R> {
                 if request.origin.shard != self.config.shard {
                     self.counters.taken_over += 1;
                 }
-                self.backend.execute(request, &mut io!(self));
+                self.execute(request);
             }
             Message::Answer(answer) => self.answer(answer),
             Message::Clear { manager, lun, nexus, clearing } => {

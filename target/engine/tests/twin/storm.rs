@@ -131,10 +131,10 @@ fn planted() -> Vec<(&'static str, Bug)> {
     ]
 }
 
-/// Every planted bug is found within a few seeds, though the engine itself is right.
+/// Every planted bug is found, most within a few seeds, though the engine itself is right.
 #[test]
 fn planted_bugs_are_found() {
-    const SEEDS_EACH: u64 = 60;
+    const SEEDS_EACH: u64 = 240;
     let bugs = planted();
     let missed: Vec<&str> = std::thread::scope(|scope| {
         let workers: Vec<_> = bugs

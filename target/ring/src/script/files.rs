@@ -10,6 +10,7 @@ pub(super) fn all<W: ScriptWorld>() -> Vec<Script<W>> {
         Script { name: "a read at the file's end is short", run: read_end },
         Script { name: "a write is read back", run: write },
         Script { name: "many reads in flight do not mix", run: many_reads },
+        Script { name: "what is done at once is done, and what is not comes back", run: at_once },
         Script { name: "a zeroed range reads as zeros", run: zero },
         Script { name: "a discarded range reads as zeros", run: discard },
         Script { name: "impossible transfers are EINVAL, and buffers come back", run: impossible },
@@ -128,6 +129,56 @@ fn many_reads<W: ScriptWorld>(world: &mut W) {
         let got = result.expect("the file is readable") as usize;
         assert!(buffer.bytes()[..got] == contents[page * 4096..page * 4096 + got], "page {page}");
     }
+    driver.end();
+}
+
+/// Does a transfer at once, or, where it comes back, which it must untouched, by its completion.
+fn now_or_later<W: ScriptWorld>(driver: &mut Driver<'_, W>, operation: Operation) -> (u32, Buffer) {
+    let asked = format!("{operation:?}");
+    let event = match driver.world.ring().at_once(operation) {
+        Ok(event) => event,
+        Err(back) => {
+            assert_eq!(format!("{back:?}"), asked);
+            let token = driver.push(back);
+            driver.wait(token)
+        }
+    };
+    let (result, buffer) = transferred(event);
+    (result.expect("the file is readable and writable"), buffer)
+}
+
+fn at_once<W: ScriptWorld>(world: &mut W) {
+    const PAGES: u64 = 16;
+    let mut driver = Driver::new(world);
+    let mut expected = pattern(9, PAGES as usize * 4096);
+    let file = driver.world.file(&expected);
+    for round in 0..2 * PAGES {
+        let page = round * 7 % PAGES;
+        let at = page as usize * 4096;
+        if round % 2 == 0 {
+            let bytes = pattern(200 + round, 4096);
+            let mut buffer = driver.world.buffer(2 * PAGE);
+            buffer.bytes_mut().expect("a new buffer is not shared")[4096..8192].copy_from_slice(&bytes);
+            let write = Operation::Write { file, offset: at as u64, buffer, start: PAGE, len: PAGE };
+            let (done, buffer) = now_or_later(&mut driver, write);
+            assert!(buffer.bytes()[4096..8192] == bytes, "a write leaves its buffer as it was");
+            let done = done as usize;
+            assert!(done > 0 && done <= 4096, "{done}");
+            expected[at..at + done].copy_from_slice(&bytes[..done]);
+        }
+        // What was done at once is seen by what is pushed, and the other way round.
+        assert!(read_all(&mut driver, file, at as u64, PAGE) == expected[at..at + 4096], "page {page}");
+        let mut buffer = driver.world.buffer(3 * PAGE);
+        buffer.bytes_mut().expect("a new buffer is not shared").fill(0xee);
+        let read = Operation::Read { file, offset: at as u64, buffer, start: PAGE, len: PAGE };
+        let (done, buffer) = now_or_later(&mut driver, read);
+        let end = 4096 + done as usize;
+        assert!(done > 0 && buffer.bytes()[4096..end] == expected[at..at + done as usize], "page {page}");
+        assert!(buffer.bytes()[..4096].iter().chain(&buffer.bytes()[8192..12_288]).all(|&byte| byte == 0xee));
+    }
+    // What needs a completion comes back.
+    assert!(driver.world.ring().at_once(Operation::Cancel { target: Token(1 << 41) }).is_err());
+    assert!(driver.world.file_contents(file) == expected);
     driver.end();
 }
 

@@ -11,7 +11,7 @@
 //! work only while that thread is in `submit` (DEFER_TASKRUN), so nothing interrupts a shard's turn.
 //!
 //! Three choices worth knowing:
-//! - Files in memory are read and written inline, in `push`: the kernel's memory file systems have no non-blocking
+//! - Files in memory are read and written inline, in `push` or `at_once`: the kernel's memory file systems have no non-blocking
 //!   path, and io_uring would hand each transfer to a worker thread, which costs ten times the copy. They are mapped,
 //!   and what is known to be there is copied from the mapping; holes, and what is not mapped, go by pread and pwrite.
 //! - Close and release are done inline: shutdown and close of a TCP socket without SO_LINGER do not wait, and the ring
@@ -165,6 +165,10 @@ impl UringRing {
 impl Ring for UringRing {
     fn push(&mut self, token: Token, operation: Operation) -> Result<(), Operation> {
         self.push_operation(token, operation)
+    }
+
+    fn at_once(&mut self, operation: Operation) -> Result<Event, Operation> {
+        self.do_at_once(operation)
     }
 
     fn submit(&mut self, wait: Wait) -> Result<(), Errno> {

@@ -122,23 +122,13 @@ impl UringRing {
     }
 
     fn push_transfer(&mut self, token: Token, direction: Direction, transfer: Transfer) {
-        let Transfer { file, offset, buffer, start, len } = transfer;
-        let Some(open) = self.files.get_mut(file.0) else {
+        let Transfer { file, offset, buffer, start, len } = match self.transfer_at_once(direction, transfer) {
+            Ok(event) => return self.finish_inline(token, event),
+            Err(transfer) => transfer,
+        };
+        let Some(target) = self.files.get(file.0).map(|open| open.target) else {
             return self.finish_inline(token, Event::Transferred { result: Err(Errno(libc::EBADF)), buffer });
         };
-        let inside = u64::from(start) + u64::from(len) <= buffer.len() as u64;
-        if !inside || (direction == Direction::Read && buffer.is_shared()) {
-            return self
-                .finish_inline(token, Event::Transferred { result: Err(Errno(libc::EINVAL)), buffer });
-        }
-        if open.file.traits().in_memory {
-            let event = match direction {
-                Direction::Read => open.read_inline(offset, buffer, start, len),
-                Direction::Write => open.write_inline(offset, buffer, start, len),
-            };
-            return self.finish_inline(token, event);
-        }
-        let target = open.target;
         let address = buffer.as_ptr().wrapping_add(start as usize);
         let entry = match (direction, self.registered_index(&buffer)) {
             (Direction::Read, Some(index)) => {
@@ -155,6 +145,50 @@ impl UringRing {
             }
         };
         self.start(token, Kind::Transfer { buffer }, entry);
+    }
+
+    /// See [`crate::Ring::at_once`].
+    pub(super) fn do_at_once(&mut self, operation: Operation) -> Result<Event, Operation> {
+        match operation {
+            Operation::Read { file, offset, buffer, start, len } => self
+                .transfer_at_once(Direction::Read, Transfer { file, offset, buffer, start, len })
+                .map_err(|Transfer { file, offset, buffer, start, len }| Operation::Read {
+                    file,
+                    offset,
+                    buffer,
+                    start,
+                    len,
+                }),
+            Operation::Write { file, offset, buffer, start, len } => self
+                .transfer_at_once(Direction::Write, Transfer { file, offset, buffer, start, len })
+                .map_err(|Transfer { file, offset, buffer, start, len }| Operation::Write {
+                    file,
+                    offset,
+                    buffer,
+                    start,
+                    len,
+                }),
+            other => Err(other),
+        }
+    }
+
+    /// Does a transfer of a file in memory, or refuses one that cannot be; any other comes back.
+    fn transfer_at_once(&mut self, direction: Direction, transfer: Transfer) -> Result<Event, Transfer> {
+        let Transfer { file, offset, buffer, start, len } = transfer;
+        let Some(open) = self.files.get_mut(file.0) else {
+            return Ok(Event::Transferred { result: Err(Errno(libc::EBADF)), buffer });
+        };
+        let inside = u64::from(start) + u64::from(len) <= buffer.len() as u64;
+        if !inside || (direction == Direction::Read && buffer.is_shared()) {
+            return Ok(Event::Transferred { result: Err(Errno(libc::EINVAL)), buffer });
+        }
+        if !open.file.traits().in_memory {
+            return Err(Transfer { file, offset, buffer, start, len });
+        }
+        Ok(match direction {
+            Direction::Read => open.read_inline(offset, buffer, start, len),
+            Direction::Write => open.write_inline(offset, buffer, start, len),
+        })
     }
 
     fn push_flush(&mut self, token: Token, file: FileId) {

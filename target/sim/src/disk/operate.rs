@@ -43,7 +43,8 @@ impl State {
         self.operations.get(&key).map(|pending| &pending.work)
     }
 
-    fn result_of(&mut self, key: u64, request: &mut Request) -> Result<u32, Errno> {
+    /// Does a disk operation at the disk, and says what came of it. `key` orders it among all operations.
+    pub(crate) fn result_of(&mut self, key: u64, request: &mut Request) -> Result<u32, Errno> {
         let disk = request.disk.0 as usize;
         let alignment = u64::from(self.disks[disk].config.alignment);
         let range = request.range.clone();

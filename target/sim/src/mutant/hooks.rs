@@ -193,23 +193,11 @@ impl<R: Ring> Mutant<R> {
         match note {
             Some(Note::Claim(len)) => result = result.map(|_| len),
             Some(Note::Asked(len)) => {
-                let short = result.is_ok_and(|moved| moved < len);
-                if (short && self.strikes(Mutation::ShortAsComplete))
-                    || (result.is_err() && self.strikes(Mutation::ErrorAsSuccess))
-                {
-                    result = Ok(len);
-                }
+                result = self.claimed(result, len);
             }
             Some(Note::Stale { file, offset, start, len }) => {
-                let moved = result.unwrap_or(0).min(len) as usize;
-                if self.config.one_in <= 1 || self.rng.u32(..self.config.one_in) == 0 {
-                    let start = start as usize;
-                    let history = &self.history;
-                    let changed = buffer.bytes_mut().is_some_and(|bytes| {
-                        history.make_stale(file, offset, &mut bytes[start..start + moved])
-                    });
-                    self.hits += u64::from(changed);
-                }
+                let moved = result.unwrap_or(0).min(len);
+                self.make_stale((file, offset), &mut buffer, start, moved);
             }
             Some(Note::Swallow) | None => {}
         }
@@ -226,5 +214,31 @@ impl<R: Ring> Mutant<R> {
             return self.report(swapped, Event::Transferred { result, buffer });
         }
         self.report(token, Event::Transferred { result, buffer });
+    }
+
+    /// What a transfer of `len` bytes is said to have come to.
+    pub(super) fn claimed(&mut self, result: Result<u32, Errno>, len: u32) -> Result<u32, Errno> {
+        let short = result.is_ok_and(|moved| moved < len);
+        let lies = (short && self.strikes(Mutation::ShortAsComplete))
+            || (result.is_err() && self.strikes(Mutation::ErrorAsSuccess));
+        if lies { Ok(len) } else { result }
+    }
+
+    /// Perhaps puts old content over `moved` bytes that were read into the buffer from `start` on.
+    pub(super) fn make_stale(
+        &mut self,
+        (file, offset): (FileId, u64),
+        buffer: &mut Buffer,
+        start: u32,
+        moved: u32,
+    ) {
+        if self.config.one_in > 1 && self.rng.u32(..self.config.one_in) != 0 {
+            return;
+        }
+        let (start, history) = (start as usize, &self.history);
+        let changed = buffer
+            .bytes_mut()
+            .is_some_and(|bytes| history.make_stale(file, offset, &mut bytes[start..start + moved as usize]));
+        self.hits += u64::from(changed);
     }
 }

@@ -3,6 +3,7 @@
 //! A mutant sits between a shard and its ring and breaks one promise of the seam. It breaks it often enough
 //! ([`MutantConfig::one_in`]) that a test which never notices is a test that does not look.
 
+mod at_once;
 mod history;
 mod hooks;
 mod reuse;
@@ -215,6 +216,10 @@ impl<R> Mutant<R> {
 impl<R: Ring> Ring for Mutant<R> {
     fn push(&mut self, token: Token, operation: Operation) -> Result<(), Operation> {
         self.push_mutated(token, operation)
+    }
+
+    fn at_once(&mut self, operation: Operation) -> Result<Event, Operation> {
+        self.at_once_mutated(operation)
     }
 
     fn submit(&mut self, wait: Wait) -> Result<(), Errno> {

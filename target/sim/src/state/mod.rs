@@ -227,10 +227,19 @@ impl State {
 
     /// Hands a completion to its ring, if that still lives.
     pub(crate) fn post(&mut self, key: RingKey, token: Token, event: Event, payload: Option<Vec<u8>>) {
-        let mark = mark(&event);
-        let (now, Some(ring)) = (self.now, self.ring(key)) else { return };
-        ring.posted.push_back(Posted { completion: Completion { token, event }, payload });
-        for word in [now, u64::from(key.shard), token.0, mark.0, mark.1] {
+        if self.ring(key).is_none() {
+            return;
+        }
+        self.trace_event(key, token, &event);
+        if let Some(ring) = self.ring(key) {
+            ring.posted.push_back(Posted { completion: Completion { token, event }, payload });
+        }
+    }
+
+    /// Mixes what an operation came to into the trace.
+    pub(crate) fn trace_event(&mut self, key: RingKey, token: Token, event: &Event) {
+        let mark = mark(event);
+        for word in [self.now, u64::from(key.shard), token.0, mark.0, mark.1] {
             self.trace.mix(word);
         }
     }

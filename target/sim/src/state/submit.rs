@@ -59,6 +59,39 @@ impl State {
         }
     }
 
+    /// Perhaps does a read or write of a disk now; whatever else comes back, as do those that break the seam's contract.
+    pub(crate) fn at_once(&mut self, ring: RingKey, operation: Operation) -> Result<Event, Operation> {
+        let (file, range, fits) = match &operation {
+            Operation::Read { file, offset, buffer, start, len } => {
+                let fits = *start as usize + *len as usize <= buffer.len() && !buffer.is_shared();
+                (*file, *offset..offset.saturating_add(u64::from(*len)), fits)
+            }
+            Operation::Write { file, offset, buffer, start, len } => {
+                let fits = *start as usize + *len as usize <= buffer.len();
+                (*file, *offset..offset.saturating_add(u64::from(*len)), fits)
+            }
+            _ => return Err(operation),
+        };
+        let Some(disk) = self.file(ring, file).filter(|_| fits) else { return Err(operation) };
+        if !self.strikes(FaultKind::AtOnce) {
+            return Err(operation);
+        }
+        let key = self.next_key();
+        self.trace_operation(ring, Token(key), &operation);
+        let action = match operation {
+            Operation::Read { buffer, start, .. } => Action::Read { buffer, start: start as usize },
+            Operation::Write { buffer, start, .. } => Action::Write { buffer, start: start as usize },
+            other => return Err(other),
+        };
+        let stage = Stage::Submitted;
+        let mut request =
+            Request { disk, action, range, stage, landed: BTreeSet::new(), unfinished: BTreeSet::new() };
+        let result = self.result_of(key, &mut request);
+        let event = request.into_event(result);
+        self.trace_event(ring, Token(key), &event);
+        Ok(event)
+    }
+
     fn start_accept(&mut self, ring: RingKey, token: Token, socket: SocketId) {
         let Some(Socket::Listener(listener)) = self.socket(ring, socket) else {
             self.misuse(format_args!("accept on {socket:?}, which is no listener"));

@@ -214,7 +214,10 @@ impl<R: Ring> Target<R> {
         } else {
             Operation::Write { file, offset, buffer, start, len }
         };
-        self.push(token(DISK, id), operation);
+        match self.ring.at_once(operation) {
+            Ok(event) => self.complete(Completion { token: token(DISK, id), event }),
+            Err(operation) => self.push(token(DISK, id), operation),
+        }
     }
 
     /// Starts what a connection can do now.

@@ -1,0 +1,168 @@
+//! The direct path: a READ or WRITE whose bytes can be had at once is done where its command arrives.
+//!
+//! ```text
+//!  READ   clone  ─► slots of the overlay, zeros ──────────┐
+//!         both   ─► bytes of the file ─► Ring::at_once ───┼─► Outcome
+//!  WRITE  clone  ─► slots, which the overlay adopts ──────┤
+//!         disk   ─► whole blocks ──────► Ring::at_once ───┘
+//!
+//!  anything else, a locked range, a file that takes a wait ─► a Job, from the beginning
+//! ```
+//!
+//! It makes no job, so no token, no transfer in flight and no lock: nothing else of the unit runs between its begin
+//! and its end. What it began and cannot end is done over by the job: a read reads again, and a write writes the same
+//! bytes to the same place.
+
+use super::clone::CloneMedium;
+use super::disk::Disk;
+use super::job::bytes_of;
+use super::{Io, Lun, Medium, read_outcome};
+use crate::few::Few;
+use crate::payload::{Payload, Piece, zero_pieces};
+use crate::request::{Data, Outcome};
+use stampede_image::align::Alignment;
+use stampede_image::overlay::{Piece as OverlayPiece, SECTOR};
+use stampede_image::range_lock::{ByteRange, Kind as LockKind};
+use stampede_ring::{Event, FileId, IoMemory, Operation, Ring};
+use stampede_scsi::{Media, Status};
+
+impl Lun {
+    /// Does a command now, if that takes no wait. `None`, and its data-out is what it was, if it takes a job.
+    pub(super) fn direct<R: Ring>(
+        &mut self,
+        media: &Media,
+        data: &mut Payload,
+        io: &mut Io<'_, R>,
+    ) -> Option<Outcome> {
+        let block_size = self.device.config().block_size;
+        match *media {
+            Media::Read { range } => {
+                let range = bytes_of(range, block_size);
+                let pieces = match &self.medium {
+                    Medium::Disk(disk) => disk.read_now(range, io),
+                    Medium::Clone(clone) => clone.read_now(range, io),
+                }?;
+                self.report.reads += 1;
+                self.report.read_bytes += range.len;
+                Some(read_outcome(Payload(pieces)))
+            }
+            Media::Write { range, fua } => {
+                let range = bytes_of(range, block_size);
+                if data.len() != range.len || self.locks.blocks(range, LockKind::Exclusive) {
+                    return None;
+                }
+                match &mut self.medium {
+                    Medium::Disk(disk) => disk.write_now(range, fua, data, io)?,
+                    // FUA of an ephemeral clone is ordering only: it does not outlive the host's power.
+                    Medium::Clone(clone) => {
+                        if let Err(error) = clone.write(range.start, std::mem::take(data), io.arena) {
+                            self.report.failed += 1;
+                            return Some(self.device.media_failed(&error, media).into());
+                        }
+                    }
+                }
+                self.report.writes += 1;
+                self.report.written_bytes += range.len;
+                Some(Outcome::Ended { status: Status::Good, sense: None, data: Data::Inline(Vec::new()) })
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Disk {
+    fn read_now<R: Ring>(&self, range: ByteRange, io: &mut Io<'_, R>) -> Option<Few<Piece>> {
+        let mut pieces = Few::None;
+        read_file(&mut pieces, (self.file, self.alignment), range.start, range.end(), io)?;
+        Some(pieces)
+    }
+
+    /// A write of whole device blocks from one buffer.
+    fn write_now<R: Ring>(
+        &self,
+        range: ByteRange,
+        fua: bool,
+        data: &mut Payload,
+        io: &mut Io<'_, R>,
+    ) -> Option<()> {
+        if fua || !self.takes(range, data) {
+            return None;
+        }
+        let Few::One(Piece { buffer, start, len }) = std::mem::take(&mut data.0) else { return None };
+        let operation = Operation::Write { file: self.file, offset: range.start, buffer, start, len };
+        let (done, buffer) = match io.pusher.at_once(operation) {
+            Ok(Event::Transferred { result, buffer }) => (result.unwrap_or(0), buffer),
+            Err(Operation::Write { buffer, .. }) => (0, buffer),
+            _ => return None,
+        };
+        if done < len {
+            data.0 = Few::One(Piece { buffer, start, len });
+            return None;
+        }
+        io.counters.disk_writes += 1;
+        Some(())
+    }
+
+    /// Whether direct I/O takes a write as it is.
+    fn takes(&self, range: ByteRange, data: &Payload) -> bool {
+        let memory = self.alignment.memory.min(4096) - 1;
+        let block = self.alignment.offset - 1;
+        let [piece] = &data.0[..] else { return false };
+        (range.start as u32 | piece.len) & block == 0 && piece.start & memory == 0
+    }
+}
+
+impl CloneMedium {
+    fn read_now<R: Ring>(&self, range: ByteRange, io: &mut Io<'_, R>) -> Option<Few<Piece>> {
+        let mut pieces = Few::None;
+        let mut whole = Some(());
+        let sectors = u32::try_from(range.len / SECTOR).unwrap_or(u32::MAX);
+        self.overlay.resolve(range.start / SECTOR, sectors, |piece| match piece {
+            OverlayPiece::Slot { handle, offset_in_slot, sectors, .. } => {
+                let len = sectors * SECTOR as u32;
+                pieces.push(Piece { buffer: handle.clone(), start: offset_in_slot, len });
+            }
+            OverlayPiece::Zero { sectors, .. } => {
+                zero_pieces(io.zeros, u64::from(sectors) * SECTOR).for_each(|piece| pieces.push(piece));
+            }
+            OverlayPiece::Golden { start_sector, sectors } => {
+                let start = start_sector * SECTOR;
+                let end = start + u64::from(sectors) * SECTOR;
+                whole =
+                    whole.and_then(|()| read_file(&mut pieces, (self.file, self.alignment), start, end, io));
+            }
+        });
+        whole.map(|()| pieces)
+    }
+}
+
+/// Reads bytes `start..end` of a file, in whole device blocks, and appends them; `None` when that takes a wait, for
+/// the file or for buffers, or failed.
+fn read_file<R: Ring>(
+    pieces: &mut Few<Piece>,
+    (file, alignment): (FileId, Alignment),
+    start: u64,
+    end: u64,
+    io: &mut Io<'_, R>,
+) -> Option<()> {
+    let block = alignment.offset - 1;
+    let mut at = start;
+    while at < end {
+        let offset = at & !u64::from(block);
+        let until = end.min(offset + u64::from(IoMemory::BUFFER_MAX));
+        let need = (until - offset) as u32;
+        let len = (need + block) & !block;
+        let buffer = io.memory.take(len)?;
+        let operation = Operation::Read { file, offset, buffer, start: 0, len };
+        let Ok(Event::Transferred { result: Ok(done), buffer }) = io.pusher.at_once(operation) else {
+            return None;
+        };
+        if done < need {
+            return None;
+        }
+        io.counters.disk_reads += 1;
+        pieces.push(Piece { buffer, start: (at - offset) as u32, len: (until - at) as u32 });
+        at = until;
+    }
+    Some(())
+}
