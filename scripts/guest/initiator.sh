@@ -1,6 +1,7 @@
 # What every guest with Linux's own initiator does: mounts, the network, iscsid, its node, its disk. Sourced by /init.
 # shellcheck shell=sh
-# The kernel command line says portal=ADDRESS:PORT, iqn=NAME, lun=N.
+# The kernel command line says portal=ADDRESS:PORT, iqn=NAME, lun=N, and perhaps chap=USER:SECRET:NAME:SECRET, the latter two
+# the target's own.
 PATH=/bin:/sbin:/usr/bin:/usr/sbin
 export PATH LD_LIBRARY_PATH=/usr/lib/x86_64-linux-gnu/ceph
 mount -t proc proc /proc
@@ -9,7 +10,7 @@ mount -t devtmpfs dev /dev
 mkdir -p /run/lock /tmp /var/lib/iscsi
 mount -t tmpfs tmp /tmp
 for word in $(cat /proc/cmdline); do
-    case $word in portal=* | iqn=* | lun=*) export "${word?}" ;; esac
+    case $word in portal=* | iqn=* | lun=* | chap=*) export "${word?}" ;; esac
 done
 
 # Modules, the network, iscsid.

@@ -20,6 +20,7 @@ guest_start() {
 #!ipxe
 set initiator-iqn $initiator
 set keep-san 1
+${GUEST_IPXE:-}
 sanboot iscsi:10.0.2.2::$port:$lun:$iqn || echo STAMPEDE san-refused
 sleep 3600
 END

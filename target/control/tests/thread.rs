@@ -21,7 +21,7 @@ use stampede_engine::stats::Counters;
 use stampede_ring::clock::monotonic_ns;
 use stampede_ring::{Pool, PoolConfig};
 use stampede_scsi::SavedState;
-use stampede_session::{Admission, LoginRequest, LoginStage, LoginStatus, SessionId};
+use stampede_session::{Admission, Announcement, LoginRequest, LoginStage, LoginStatus, SessionId};
 use stampede_wire::Isid;
 use std::io::Write;
 use std::net::SocketAddr;
@@ -330,6 +330,31 @@ fn a_session_is_moved_through_the_socket_and_shown() {
     assert_eq!((status.sessions[0].moves, status.clones[0].shard), (1, Some(1)));
     let text = render(&status);
     assert!(text.contains("between shards: 1 sessions moved, 1 moves failed"), "{text}");
+    world.kill();
+}
+
+#[test]
+fn an_initiator_is_told_through_the_socket() {
+    let world = World::new(tempfile::tempdir().unwrap());
+    let ask = |request| world.ask(request).recv_timeout(Duration::from_secs(1)).unwrap();
+    let Response::Error(text) = ask(Request::SessionDrop { session: "1".to_owned() }) else { panic!() };
+    assert!(text.starts_with("there is no session 1"), "{text}");
+    world.login(1, LoginStage::Os);
+    while !matches!(world.next(), FromControl::Admit { .. }) {}
+    let name = || "iqn.2026-11.test:i".to_owned();
+    for (request, what) in [
+        (Request::SessionLogout { session: name(), seconds: 7 }, Announcement::Logout { seconds: 7 }),
+        (
+            Request::SessionRenegotiate { session: "1".to_owned(), seconds: 3 },
+            Announcement::Renegotiate { seconds: 3 },
+        ),
+        (Request::SessionDrop { session: "1".to_owned() }, Announcement::DropSession),
+    ] {
+        let Response::Told(told) = ask(request) else { panic!() };
+        assert_eq!((told.session, told.initiator), (1, name()));
+        let FromControl::Announce { session, what: told } = world.next() else { panic!() };
+        assert_eq!((session, told), (SessionId(1), what));
+    }
     world.kill();
 }
 

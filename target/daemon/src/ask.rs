@@ -1,7 +1,7 @@
 //! Commands that ask a running stampede.
 
 use crate::Failure;
-use crate::cli::{MoveArgs, ResetArgs, StatusArgs};
+use crate::cli::{MoveArgs, ResetArgs, SessionArgs, StatusArgs, WithinArgs};
 use anyhow::anyhow;
 use stampede_control::socket::{Request, Response, call};
 use stampede_control::status::{PlacementStatus, RebalanceStatus, clone_table, render, session_table};
@@ -104,6 +104,31 @@ pub(crate) fn session_move(arguments: &MoveArgs) -> Result<(), Failure> {
             )
         }
     })
+}
+
+pub(crate) fn session_logout(arguments: &WithinArgs) -> Result<(), Failure> {
+    let (session, seconds) = (arguments.session.session.clone(), arguments.seconds());
+    let what = format!("is asked to log out within {seconds} s");
+    tell(&arguments.session, &Request::SessionLogout { session, seconds }, &what)
+}
+
+pub(crate) fn session_renegotiate(arguments: &WithinArgs) -> Result<(), Failure> {
+    let (session, seconds) = (arguments.session.session.clone(), arguments.seconds());
+    let what = format!("is asked to renegotiate within {seconds} s");
+    tell(&arguments.session, &Request::SessionRenegotiate { session, seconds }, &what)
+}
+
+pub(crate) fn session_drop(arguments: &SessionArgs) -> Result<(), Failure> {
+    let request = Request::SessionDrop { session: arguments.session.clone() };
+    tell(arguments, &request, "is told that its session ends")
+}
+
+fn tell(arguments: &SessionArgs, request: &Request, what: &str) -> Result<(), Failure> {
+    match ask(&arguments.socket.path(), request)? {
+        Response::Told(told) if arguments.json => print_json(serde_json::to_string_pretty(&told)),
+        Response::Told(told) => print(&format!("session {}: {} {what}\n", told.session, told.initiator)),
+        _ => Err(unexpected()),
+    }
 }
 
 pub(crate) fn session_rebalance(arguments: &StatusArgs) -> Result<(), Failure> {

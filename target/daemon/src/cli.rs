@@ -66,6 +66,12 @@ pub(crate) enum SessionCommand {
     List(StatusArgs),
     /// Move a live session to another shard. Its initiator notices nothing but a short wait.
     Move(MoveArgs),
+    /// Ask an initiator to log out; most come back at once. One that has not by then is dropped.
+    Logout(WithinArgs),
+    /// Tell an initiator that its session ends, and end it. A clone of it is held for it.
+    Drop(SessionArgs),
+    /// Ask an initiator to negotiate its parameters anew. One that has not by then is dropped.
+    Renegotiate(WithinArgs),
     /// Move the fewest sessions that bring all shards within the bound of imbalance.
     Rebalance(StatusArgs),
 }
@@ -128,6 +134,38 @@ pub(crate) struct MoveArgs {
     /// Which running stampede is meant.
     #[command(flatten)]
     pub(crate) socket: SocketArgs,
+}
+
+/// Which session is meant.
+#[derive(Debug, Args)]
+pub(crate) struct SessionArgs {
+    /// The session's number, as `session list` shows it; or the name of an initiator that has one session only.
+    #[arg(value_name = "SESSION")]
+    pub(crate) session: String,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Which running stampede is meant.
+    #[command(flatten)]
+    pub(crate) socket: SocketArgs,
+}
+
+/// Which session, and how long its initiator has.
+#[derive(Debug, Args)]
+pub(crate) struct WithinArgs {
+    /// Which session is meant.
+    #[command(flatten)]
+    pub(crate) session: SessionArgs,
+    /// How long the initiator has, in whole seconds.
+    #[arg(long, value_name = "PERIOD", default_value = "10s")]
+    within: Period,
+}
+
+impl WithinArgs {
+    /// Whole seconds, at least one.
+    pub(crate) fn seconds(&self) -> u16 {
+        u16::try_from(self.within.0.as_secs().max(1)).unwrap_or(u16::MAX)
+    }
 }
 
 /// What decides where shards go.

@@ -46,6 +46,9 @@ fn main() -> ExitCode {
         Command::Clone(CloneCommand::Reset(arguments)) => ask::clone_reset(&arguments),
         Command::Session(SessionCommand::List(arguments)) => ask::session_list(&arguments),
         Command::Session(SessionCommand::Move(arguments)) => ask::session_move(&arguments),
+        Command::Session(SessionCommand::Logout(arguments)) => ask::session_logout(&arguments),
+        Command::Session(SessionCommand::Drop(arguments)) => ask::session_drop(&arguments),
+        Command::Session(SessionCommand::Renegotiate(arguments)) => ask::session_renegotiate(&arguments),
         Command::Session(SessionCommand::Rebalance(arguments)) => ask::session_rebalance(&arguments),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "stampede", &mut std::io::stdout());

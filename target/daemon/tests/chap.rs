@@ -85,7 +85,9 @@ fn libiscsi_proves_itself_and_others_stay_out() {
         let output = client(&["iscsi-ls", &url], None);
         assert!(!String::from_utf8_lossy(&output.stdout).contains("iqn.2026-11.io.stampede"), "{url}");
     }
-    assert!(!target.log().contains("secret-1"), "no secret in the log");
+    let log = target.log();
+    assert!(log.contains("login refused") && log.contains("nobody"), "{log}");
+    assert!(!log.contains("secret-1"), "no secret in the log");
     target.stop();
 }
 

@@ -4,7 +4,7 @@
 //! directions are bounded queues that never block a shard: what does not fit stays with its sender.
 
 use stampede_scsi::DeviceConfig;
-use stampede_session::{Admission, LoginRequest, SessionId};
+use stampede_session::{Admission, Announcement, LoginRequest, SessionId};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -177,6 +177,13 @@ pub enum FromControl {
     CloseSession {
         /// Which.
         session: SessionId,
+    },
+    /// Tell an initiator something (RFC 7143 11.9). Ignored while its session is not in the full-feature phase.
+    Announce {
+        /// Whose.
+        session: SessionId,
+        /// What. A session that is dropped ends as [`SessionEnd::Dropped`].
+        what: Announcement,
     },
     /// Hand a session over to another shard: a login that waits for its admission at once, a session in the full
     /// feature phase once its window is closed and its tasks and sends have ended. [`ToControl::Moved`] or

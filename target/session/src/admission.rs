@@ -68,6 +68,17 @@ pub enum Admission {
     Redirect(Redirection),
 }
 
+/// What a login that was refused had said of itself; nothing of it was proven.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Claim<'a> {
+    /// InitiatorName; empty if it was not said.
+    pub initiator: &'a str,
+    /// TargetName of a normal session.
+    pub target: Option<&'a str>,
+    /// CHAP_N: the first 64 characters of anything without control characters.
+    pub user: Option<&'a str>,
+}
+
 /// What kind of session it is (RFC 7143 13.21).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SessionKind {
@@ -156,4 +167,24 @@ impl Default for Parameters {
             fast_abort: false,
         }
     }
+}
+
+/// What an initiator is told without having asked (RFC 7143 11.9.1).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Announcement {
+    /// AsyncEvent 1: it is to log out within so many seconds. When it does not,
+    /// [`Connection::tick`](crate::Connection::tick) says so.
+    Logout {
+        /// Parameter3, seconds.
+        seconds: u16,
+    },
+    /// AsyncEvent 2: its connection is dropped, at once.
+    DropConnection,
+    /// AsyncEvent 3: its session is dropped, at once.
+    DropSession,
+    /// AsyncEvent 4: it is to begin a text negotiation within so many seconds; as for the logout.
+    Renegotiate {
+        /// Parameter3, seconds.
+        seconds: u16,
+    },
 }

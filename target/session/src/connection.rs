@@ -9,8 +9,8 @@ use stampede_wire::{
 };
 
 use crate::{
-    Admission, Close, CommandResult, LoginRequest, LoginStatus, ManagementId, ManagementResponse, Output,
-    SessionId, SessionInfo, Settings, Task, TaskKey, Violation, ViolationKind,
+    Admission, Announcement, Claim, Close, CommandResult, LoginRequest, LoginStatus, ManagementId,
+    ManagementResponse, Output, SessionId, SessionInfo, Settings, Task, TaskKey, Violation, ViolationKind,
     full_feature::{FullFeature, Life},
     login::{Login, Progress},
 };
@@ -79,8 +79,8 @@ enum State {
     Deciding(Box<Login>),
     /// Full-feature phase, also after its end as long as tasks are left.
     Session(Box<FullFeature>),
-    /// The login failed.
-    Closed,
+    /// The login failed; with what it had said.
+    Closed(Option<Box<Login>>),
 }
 
 impl Connection {
@@ -133,7 +133,7 @@ impl Connection {
             }
             State::Login(_) => Ok(Disposition::Collect),
             State::Deciding(_) => Err(Violation::by(ViolationKind::Impatient, bhs)),
-            State::Session(_) | State::Closed => Ok(Disposition::Discard),
+            State::Session(_) | State::Closed(_) => Ok(Disposition::Discard),
         }
     }
 
@@ -168,11 +168,11 @@ impl Connection {
         match login.receive(pdu::LoginRequest::from_bhs(bhs), text, &self.settings, out) {
             Progress::Answered => {}
             Progress::Refused(status) => {
-                self.state = State::Closed;
+                self.state = State::Closed(Some(std::mem::take(login)));
                 out.close(Close::LoginRefused(status));
             }
             Progress::Redirected => {
-                self.state = State::Closed;
+                self.state = State::Closed(None);
                 out.close(Close::Redirected);
             }
             Progress::Ready => {
@@ -223,7 +223,7 @@ impl Connection {
             Admission::Refuse { status } => self.refuse(&login, status, out),
             Admission::Redirect(to) => {
                 login.redirect(&to, out);
-                self.state = State::Closed;
+                self.state = State::Closed(None);
                 out.close(Close::Redirected);
             }
         }
@@ -231,7 +231,7 @@ impl Connection {
 
     fn refuse(&mut self, login: &Login, status: LoginStatus, out: &mut impl Output) {
         login.refuse(status, out);
-        self.state = State::Closed;
+        self.state = State::Closed(None);
         out.close(Close::LoginRefused(status));
     }
 
@@ -257,7 +257,7 @@ impl Connection {
             parameters: login.parameters(),
         };
         let Some(numbers) = login.finish(tsih, out) else {
-            self.state = State::Closed;
+            self.state = State::Closed(None);
             return;
         };
         out.digests(info.parameters.header_digest, info.parameters.data_digest);
@@ -330,11 +330,10 @@ impl Connection {
         self.full_feature()?.answers_pings()
     }
 
-    /// Asks the initiator to log out within `seconds` (Asynchronous Message, AsyncEvent 1; RFC 7143 11.9.1). When it
-    /// does not, [`Connection::tick`] says so.
-    pub fn request_logout(&mut self, seconds: u16, now_ns: u64, out: &mut impl Output) {
+    /// Tells the initiator something by an Asynchronous Message (RFC 7143 11.9). Ignored outside of the full-feature phase.
+    pub fn announce(&mut self, what: Announcement, now_ns: u64, out: &mut impl Output) {
         if let State::Session(session) = &mut self.state {
-            session.request_logout(seconds, now_ns, out);
+            session.announce(what, now_ns, out);
         }
     }
 
@@ -353,7 +352,7 @@ impl Connection {
         match &self.state {
             State::Login(..) => Some(self.accepted_ns.saturating_add(self.settings.login_timeout_ns)),
             State::Session(session) => session.deadline_ns(self.heard_ns),
-            State::Deciding(_) | State::Closed => None,
+            State::Deciding(_) | State::Closed(_) => None,
         }
     }
 
@@ -367,7 +366,7 @@ impl Connection {
                 Err(Violation::new(ViolationKind::LoginTimeout))
             }
             State::Session(session) => session.tick(now_ns, self.heard_ns, out),
-            State::Login(..) | State::Deciding(_) | State::Closed => Ok(()),
+            State::Login(..) | State::Deciding(_) | State::Closed(_) => Ok(()),
         }
     }
 
@@ -376,7 +375,8 @@ impl Connection {
     pub fn disconnect(&mut self, out: &mut impl Output) {
         match &mut self.state {
             State::Session(session) => session.disconnect(out),
-            state => *state = State::Closed,
+            State::Closed(_) => {}
+            state => *state = State::Closed(None),
         }
     }
 
@@ -391,7 +391,16 @@ impl Connection {
                 Life::LoggingOut => Phase::LoggingOut,
                 Life::Over => Phase::Closed,
             },
-            State::Closed => Phase::Closed,
+            State::Closed(_) => Phase::Closed,
+        }
+    }
+
+    /// What a login had said that was refused before a decision was asked for.
+    #[must_use]
+    pub fn refused(&self) -> Option<Claim<'_>> {
+        match &self.state {
+            State::Closed(Some(login)) => Some(login.claim()),
+            _ => None,
         }
     }
 
@@ -435,7 +444,7 @@ impl Connection {
     fn full_feature(&self) -> Option<&FullFeature> {
         match &self.state {
             State::Session(session) => Some(session),
-            State::Login(..) | State::Deciding(_) | State::Closed => None,
+            State::Login(..) | State::Deciding(_) | State::Closed(_) => None,
         }
     }
 }

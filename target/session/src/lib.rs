@@ -36,7 +36,10 @@ mod table;
 mod task;
 mod violation;
 
-pub use admission::{Admission, LoginRequest, LoginStatus, Parameters, SessionId, SessionInfo, SessionKind};
+pub use admission::{
+    Admission, Announcement, Claim, LoginRequest, LoginStatus, Parameters, SessionId, SessionInfo,
+    SessionKind,
+};
 pub use connection::{Connection, DataGrant, Disposition, Phase};
 pub use login::chap::{
     CHAP_NAME_MAX, ChapAlgorithm, ChapPolicy, ChapPolicyError, ChapResponse, ChapSelf, ChapUser, Entropy,

@@ -98,6 +98,8 @@ pub enum Close {
     LoginRefused(crate::LoginStatus),
     /// The login was redirected to another portal; the Login Response is queued.
     Redirected,
+    /// We end the session and have said so; the Asynchronous Message is queued.
+    Dropped,
 }
 
 impl fmt::Display for Close {
@@ -105,6 +107,7 @@ impl fmt::Display for Close {
         match self {
             Self::LoggedOut => f.write_str("the initiator logged out"),
             Self::LoginRefused(status) => write!(f, "login refused: {status}"),
+            Self::Dropped => f.write_str("dropped, as the initiator was told"),
             Self::Redirected => f.write_str("login redirected to another portal"),
         }
     }

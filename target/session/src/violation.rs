@@ -24,6 +24,8 @@ pub enum ViolationKind {
     PingTimeout,
     /// The initiator was asked to log out and did not.
     LogoutTimeout,
+    /// The initiator was asked to renegotiate and did not.
+    RenegotiationTimeout,
     /// A PDU that is no Login Request came in the login phase.
     NotALogin,
     /// A PDU came while the answer to the login was being decided.
@@ -48,6 +50,7 @@ impl ViolationKind {
             Self::LoginTimeout => "the login took too long",
             Self::PingTimeout => "a ping was not answered",
             Self::LogoutTimeout => "the initiator was asked to log out and did not",
+            Self::RenegotiationTimeout => "the initiator was asked to renegotiate and did not",
             Self::NotALogin => "a PDU other than a Login Request came before login",
             Self::Impatient => "a PDU came before the login was answered",
             Self::LoginInFullFeature => "a Login Request came after login",

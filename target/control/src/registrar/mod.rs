@@ -13,6 +13,7 @@
 //! sessions that it replaces to end, all their I/O included, and then perhaps for its hand-over to the shard that has
 //! its clone or the least to do). It is held for [`HOLD_NS`] at most, then answered 0301.
 
+mod announce;
 mod clones;
 mod login;
 mod moves;

@@ -7,6 +7,9 @@
 //!   {"op":"session-list"}                            {"sessions":[...]}
 //!   {"op":"session-move","session":"7","shard":1}    {"moved":{"session":7,"from":0,"to":1,...}}
 //!   {"op":"session-rebalance"}                       {"rebalancing":{"bound":4,"sessions":[7,9],...}}
+//!   {"op":"session-logout","session":"7","seconds":10} {"told":{"session":7,"initiator":"iqn.x"}}
+//!   {"op":"session-drop","session":"7"}              {"told":{...}}
+//!   {"op":"session-renegotiate","session":"7","seconds":10}  {"told":{...}}
 //!   {"op":"config"}                                  {"config":"listen = ..."}
 //!   {"op":"ping"}                                    {"pong":{"version":"0.1.0","pid":1234}}
 //!   anything else                                    {"error":"..."}
@@ -18,7 +21,9 @@ mod server;
 pub use client::{CallError, call};
 pub use server::{ControlSocket, SocketError};
 
-use crate::status::{CloneStatus, MoveStatus, RebalanceStatus, ResetStatus, SessionStatus, Status};
+use crate::status::{
+    CloneStatus, MoveStatus, RebalanceStatus, ResetStatus, SessionStatus, Status, ToldStatus,
+};
 use serde::{Deserialize, Serialize};
 
 /// The longest request, in bytes.
@@ -51,6 +56,25 @@ pub enum Request {
         /// The number of the shard.
         shard: u16,
     },
+    /// Ask an initiator to log out.
+    SessionLogout {
+        /// The session's number, or the name of an initiator that has no other.
+        session: String,
+        /// How long it has; then its session is dropped.
+        seconds: u16,
+    },
+    /// Tell an initiator that its session ends, and end it.
+    SessionDrop {
+        /// As for the logout.
+        session: String,
+    },
+    /// Ask an initiator to negotiate its parameters anew.
+    SessionRenegotiate {
+        /// As for the logout.
+        session: String,
+        /// As for the logout.
+        seconds: u16,
+    },
     /// Move the fewest sessions that bring all shards within the bound; answered as soon as it begins.
     SessionRebalance,
     /// The effective configuration as TOML.
@@ -73,6 +97,8 @@ pub enum Response {
     Sessions(Vec<SessionStatus>),
     /// To [`Request::SessionMove`].
     Moved(MoveStatus),
+    /// To [`Request::SessionLogout`], [`Request::SessionDrop`] and [`Request::SessionRenegotiate`]: it is being told.
+    Told(ToldStatus),
     /// To [`Request::SessionRebalance`].
     Rebalancing(RebalanceStatus),
     /// To [`Request::Config`].

@@ -339,6 +339,15 @@ pub struct ResetStatus {
     pub in_use_by: Option<std::net::IpAddr>,
 }
 
+/// Who is told by `session logout`, `session drop` and `session renegotiate`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToldStatus {
+    /// The session's number.
+    pub session: u64,
+    /// Its initiator's name.
+    pub initiator: String,
+}
+
 /// What came of `session move`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MoveStatus {

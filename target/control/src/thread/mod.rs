@@ -21,7 +21,7 @@ pub use links::{ShardLink, Wake};
 use crate::images::golden_change;
 use crate::registrar::{Outbox, Registrar};
 use crate::socket::{Request, Response};
-use crate::status::{Facts, ResetStatus};
+use crate::status::{Facts, ResetStatus, ToldStatus};
 use crate::store::{Change, Store};
 use crossbeam::channel::{Receiver, Sender};
 use crossbeam::select;
@@ -34,7 +34,7 @@ use stampede_engine::messages::{FromControl, GoldenId, LunId, LunMap, ShardId, T
 use stampede_image::epoch::{RecordKey, ResetOutcome};
 use stampede_ring::Pool;
 use stampede_ring::file::OpenedFile;
-use stampede_session::{Admission, LoginStatus};
+use stampede_session::{Admission, Announcement, LoginStatus};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -233,6 +233,13 @@ impl ControlThread {
             Request::SessionMove { session, shard } => {
                 return self.move_session(&session, shard, answer, now, out);
             }
+            Request::SessionLogout { session, seconds } => {
+                self.announce(&session, Announcement::Logout { seconds }, out)
+            }
+            Request::SessionDrop { session } => self.announce(&session, Announcement::DropSession, out),
+            Request::SessionRenegotiate { session, seconds } => {
+                self.announce(&session, Announcement::Renegotiate { seconds }, out)
+            }
             Request::SessionRebalance => self.rebalance(out),
             Request::CloneReset { initiator, target } => {
                 self.reset_clone(&initiator.to_ascii_lowercase(), target.as_deref(), now, out)
@@ -244,6 +251,15 @@ impl ControlThread {
         };
         // Whoever asked may have given up.
         let _ = answer.try_send(response);
+    }
+
+    /// Tells the initiator of a session, which a number or an initiator name tells.
+    fn announce(&mut self, name: &str, what: Announcement, out: &mut Outbox) -> Response {
+        let registrar = &mut self.setup.registrar;
+        let told = registrar.find_session(name).and_then(|session| {
+            Ok(ToldStatus { session: session.0, initiator: registrar.announce(session, what, out)? })
+        });
+        told.map_or_else(|error| Response::Error(error.to_string()), Response::Told)
     }
 
     fn reset_clone(&mut self, initiator: &str, target: Option<&str>, now: u64, out: &mut Outbox) -> Response {

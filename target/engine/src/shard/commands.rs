@@ -29,8 +29,17 @@ impl<R: Ring> Shard<R> {
                 let Some(conn) = self.conns.get_mut(key) else { return };
                 match how {
                     Close::LoggedOut => conn.logged_out = true,
-                    Close::LoginRefused(_) => self.counters.logins_refused += 1,
-                    Close::Redirected => {}
+                    Close::LoginRefused(status) => {
+                        self.counters.logins_refused += 1;
+                        // Other refusals are those of the control thread, which has said why.
+                        if let Some(claim) = conn.session.refused() {
+                            tracing::info!(
+                                peer = %conn.peer, initiator = ?claim.initiator, target = claim.target,
+                                user = ?claim.user, %status, "login refused"
+                            );
+                        }
+                    }
+                    Close::Redirected | Close::Dropped => {}
                 }
                 self.finish(key, &how);
             }

@@ -5,7 +5,7 @@ use crate::messages::{FromControl, MoveRefusal, SessionEnd, ToControl};
 use crate::request::Message;
 use crate::token::{Key, Kind, token};
 use stampede_ring::{Errno, Operation, Ring};
-use stampede_session::{Admission, SessionId};
+use stampede_session::{Admission, Announcement, SessionId};
 
 /// Why sessions are closed in the end.
 const STOPPING: &str = "the target is stopping";
@@ -56,6 +56,10 @@ impl<R: Ring> Shard<R> {
                 }
                 None => self.gone(session),
             },
+            FromControl::Announce { session, what } => {
+                let Some(key) = self.by_session.get(&session).copied() else { return };
+                self.say(key, what);
+            }
             FromControl::Move { session, to } => self.begin_move(session, to),
             FromControl::Probe { session, deadline_ns } => self.probe(session, deadline_ns),
             FromControl::CreateClone { lun, golden, device } => {
@@ -154,8 +158,12 @@ impl<R: Ring> Shard<R> {
         }
         let seconds = deadline_ns.saturating_sub(self.now_ns) / 1_000_000_000;
         let seconds = u16::try_from(seconds).unwrap_or(u16::MAX);
+        self.say(key, Announcement::Logout { seconds });
+    }
+
+    fn say(&mut self, key: Key, what: Announcement) {
         if let Some(conn) = self.conns.get_mut(key) {
-            conn.act(key, &mut self.front, |session, now, sink| session.request_logout(seconds, now, sink));
+            conn.act(key, &mut self.front, |session, now, sink| session.announce(what, now, sink));
             self.mark(key);
         }
     }

@@ -182,6 +182,7 @@ impl<R: Ring> Shard<R> {
         let session = match &message {
             FromControl::Admit { session, .. }
             | FromControl::CloseSession { session }
+            | FromControl::Announce { session, .. }
             | FromControl::Move { session, .. }
             | FromControl::Probe { session, .. } => *session,
             FromControl::DropClone { lun } => {
@@ -197,7 +198,10 @@ impl<R: Ring> Shard<R> {
             return None;
         };
         // Only its end can be handled while its socket is on its way.
-        let waits = matches!(message, FromControl::Admit { .. } | FromControl::Probe { .. });
+        let waits = matches!(
+            message,
+            FromControl::Admit { .. } | FromControl::Probe { .. } | FromControl::Announce { .. }
+        );
         match self.conns.get_mut(key).filter(|conn| waits && conn.is_leaving()) {
             Some(Conn { moving: Some(moving), .. }) => {
                 moving.keep(message);

@@ -1,11 +1,11 @@
 //! Logout, and the request to log out (RFC 7143 11.9.1, 11.14, 11.15).
 
 use stampede_wire::pdu::{
-    AsyncMessage, LogoutReason, LogoutRequest, LogoutResponse, LogoutResponseCode, Pdu, RejectReason,
+    LogoutReason, LogoutRequest, LogoutResponse, LogoutResponseCode, Pdu, RejectReason,
 };
 
 use super::{FullFeature, Life, management::Waiting};
-use crate::{Close, ManagementRequest, OutData, Output, settings::SECOND_NS};
+use crate::{Close, ManagementRequest, OutData, Output};
 
 impl FullFeature {
     pub(super) fn logout_request(&mut self, pdu: &LogoutRequest, out: &mut impl Output) {
@@ -50,17 +50,5 @@ impl FullFeature {
         let (wait, retain) = (parameters.time2wait, parameters.time2retain);
         let pdu = LogoutResponse::new(itt, code, wait, retain, self.numbers.status());
         self.send(&pdu, OutData::None, out);
-    }
-
-    /// See [`Connection::request_logout`](crate::Connection::request_logout).
-    pub(crate) fn request_logout(&mut self, seconds: u16, now_ns: u64, out: &mut impl Output) {
-        if self.life != Life::Active {
-            return;
-        }
-        let pdu = AsyncMessage::logout_request(seconds, self.numbers.status());
-        self.send(&pdu, OutData::None, out);
-        let deadline = now_ns.saturating_add(u64::from(seconds).saturating_mul(SECOND_NS));
-        self.logout_deadline_ns =
-            Some(self.logout_deadline_ns.map_or(deadline, |earlier| earlier.min(deadline)));
     }
 }

@@ -6,6 +6,7 @@
 //!
 //! SCSI Command and Data-Out go their own short way through both; everything else is rare.
 
+mod announce;
 mod collection;
 mod command;
 mod data_in;
@@ -48,6 +49,8 @@ pub(crate) struct FullFeature {
     pings: Pings,
     /// When the initiator must have logged out, once it was asked to.
     logout_deadline_ns: Option<u64>,
+    /// When it must have begun a text negotiation, once it was asked to.
+    renegotiation_deadline_ns: Option<u64>,
     /// Counts R2Ts, to tell their tags apart.
     r2t_count: u16,
     current: Current,
@@ -93,6 +96,7 @@ impl FullFeature {
             text: text::Exchange::default(),
             pings: Pings::default(),
             logout_deadline_ns: None,
+            renegotiation_deadline_ns: None,
             r2t_count: 0,
             current: Current::Nothing,
             life: Life::Active,

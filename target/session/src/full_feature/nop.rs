@@ -74,7 +74,8 @@ impl FullFeature {
         if self.numbers.window.owes_news() {
             return Some(0);
         }
-        [self.ping_deadline_ns(last_heard_ns), self.logout_deadline_ns].into_iter().flatten().min()
+        let asked = [self.logout_deadline_ns, self.renegotiation_deadline_ns];
+        asked.into_iter().chain([self.ping_deadline_ns(last_heard_ns)]).flatten().min()
     }
 
     /// When the ping under way is late, or the next one is due.
@@ -100,6 +101,9 @@ impl FullFeature {
         self.announce_window(out);
         if self.logout_deadline_ns.is_some_and(|deadline| now_ns >= deadline) {
             return Err(Violation::new(ViolationKind::LogoutTimeout));
+        }
+        if self.renegotiation_deadline_ns.is_some_and(|deadline| now_ns >= deadline) {
+            return Err(Violation::new(ViolationKind::RenegotiationTimeout));
         }
         if self.ping_deadline_ns(last_heard_ns).is_some_and(|deadline| now_ns >= deadline) {
             match self.pings.outstanding.take() {

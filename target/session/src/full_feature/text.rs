@@ -36,6 +36,7 @@ impl FullFeature {
             self.text = Exchange { count: self.text.count, ..Exchange::default() };
             return self.reject(pdu.bhs(), RejectReason::ProtocolError, out);
         }
+        self.renegotiation_deadline_ns = None;
         let max = self.info.parameters.initiator_recv_data_segment as usize;
         // An answer may end the exchange only if the initiator wants it to (RFC 7143 11.11.1).
         let last = self.text.reply.fits(max) && pdu.is_final();

@@ -30,7 +30,8 @@ use self::{
     security::Security,
 };
 use crate::{
-    Applicant, LoginStage, LoginStatus, OutData, Output, Parameters, Redirection, SessionKind, Settings,
+    Applicant, Claim, LoginStage, LoginStatus, OutData, Output, Parameters, Redirection, SessionKind,
+    Settings,
     full_feature::Numbers,
     stage::{self, Traits},
 };
@@ -317,6 +318,15 @@ impl Login {
     /// The CHAP name that the initiator proved.
     pub(crate) fn user(&self) -> Option<&str> {
         self.security.user()
+    }
+
+    /// Who wanted what, for the log.
+    pub(crate) fn claim(&self) -> Claim<'_> {
+        Claim {
+            initiator: self.names.initiator(),
+            target: self.names.wanted(),
+            user: self.security.claimed(),
+        }
     }
 
     /// What was agreed.

@@ -36,6 +36,11 @@ impl Security {
         self.exchange.as_ref()?.user()
     }
 
+    /// The CHAP name that was claimed, whether or not it was proven.
+    pub(super) fn claimed(&self) -> Option<&str> {
+        self.exchange.as_ref()?.claimed()
+    }
+
     /// A login that begins after the security stage has proven nothing.
     pub(super) fn check_skipped(&self) -> Result<(), LoginStatus> {
         if self.is_over() { Ok(()) } else { Err(LoginStatus::AuthenticationFailure) }

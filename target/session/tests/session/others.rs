@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use stampede_session::{Close, DigestPolicy, Disposition, Phase, Settings, ViolationKind};
+use stampede_session::{Announcement, Close, DigestPolicy, Disposition, Phase, Settings, ViolationKind};
 use stampede_wire::{
     Isid, Lun, RESERVED_TAG, Sn, Tsih,
     pdu::{
@@ -305,7 +305,7 @@ fn logouts() {
 #[test]
 fn an_initiator_that_is_asked_to_leave_has_its_time() {
     let mut harness = Harness::session("");
-    harness.connection.request_logout(5, SECOND, &mut harness.out);
+    harness.connection.announce(Announcement::Logout { seconds: 5 }, SECOND, &mut harness.out);
     let message = harness.sent::<AsyncMessage>()[0];
     assert_eq!((message.event(), message.parameter3()), (Ok(AsyncEvent::LogoutRequest), 5));
     harness.read(1, 512);
@@ -330,4 +330,48 @@ fn a_require_policy_is_met_by_either_order() {
         Settings { header_digest: DigestPolicy::Require, ..Settings::new(Arc::new(Targets::default())) };
     let harness = Harness::session_with(settings, "HeaderDigest=None,CRC32C");
     assert!(harness.connection.info().unwrap().parameters.header_digest);
+}
+
+#[test]
+fn an_initiator_whose_session_is_dropped_is_told() {
+    for (what, event, cid) in [
+        (Announcement::DropConnection, AsyncEvent::DropConnection, 0),
+        (Announcement::DropSession, AsyncEvent::DropSession, 0),
+    ] {
+        let mut harness = Harness::session("DefaultTime2Wait=7");
+        let task = harness.read(9, 512);
+        harness.connection.announce(what, SECOND, &mut harness.out);
+        let message = harness.sent::<AsyncMessage>()[0];
+        assert_eq!((message.event(), message.parameter1()), (Ok(event), cid));
+        assert_eq!(
+            (message.parameter2(), message.parameter3()),
+            (7, 0),
+            "Time2Wait, and nothing is retained"
+        );
+        assert_eq!((harness.closed(), harness.connection.phase()), (Some(Close::Dropped), Phase::Closed));
+        // The task that runs is only forgotten when its I/O is over.
+        harness.connection.disconnect(&mut harness.out);
+        assert!(harness.connection.task(task).is_some_and(stampede_session::Task::killed));
+        harness.take();
+        harness.connection.announce(what, SECOND, &mut harness.out);
+        assert!(harness.take().is_empty(), "said once");
+    }
+}
+
+#[test]
+fn an_initiator_that_is_asked_to_renegotiate_has_its_time() {
+    let mut harness = Harness::session("");
+    harness.connection.announce(Announcement::Renegotiate { seconds: 5 }, SECOND, &mut harness.out);
+    let message = harness.sent::<AsyncMessage>()[0];
+    assert_eq!((message.event(), message.parameter3()), (Ok(AsyncEvent::NegotiationRequest), 5));
+    assert_eq!(harness.connection.deadline_ns(), Some(6 * SECOND));
+    assert!(harness.connection.tick(6 * SECOND - 1, &mut harness.out).is_ok());
+    let late = harness.connection.tick(6 * SECOND, &mut harness.out).unwrap_err();
+    assert_eq!(late.kind, ViolationKind::RenegotiationTimeout);
+
+    let mut harness = Harness::session("");
+    harness.connection.announce(Announcement::Renegotiate { seconds: 5 }, SECOND, &mut harness.out);
+    ask(&mut harness, b"MaxRecvDataSegmentLength=4096\0");
+    assert_eq!(harness.connection.deadline_ns(), None);
+    assert!(harness.connection.tick(100 * SECOND, &mut harness.out).is_ok());
 }

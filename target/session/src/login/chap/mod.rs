@@ -42,6 +42,9 @@ const BINARY_MAX: usize = 1024;
 /// The shortest challenge that we send, bytes.
 const CHALLENGE_MIN: usize = 16;
 
+/// Characters of a claimed name that are kept.
+const CLAIM_MAX: usize = 64;
+
 /// The CHAP keys of one text, each at most once.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Keys<'a> {
@@ -88,6 +91,8 @@ impl<'a> Keys<'a> {
 pub(super) struct Exchange {
     policy: Arc<ChapPolicy>,
     state: State,
+    /// The CHAP name that was claimed, for the log.
+    claimed: Option<String>,
 }
 
 /// How far it has come; see the module's table.
@@ -112,7 +117,7 @@ impl fmt::Debug for State {
 
 impl Exchange {
     pub(super) fn new(policy: Arc<ChapPolicy>) -> Self {
-        Self { policy, state: State::Wanted }
+        Self { policy, state: State::Wanted, claimed: None }
     }
 
     /// CHAP was offered as a method: its first step is next.
@@ -131,6 +136,11 @@ impl Exchange {
             State::Authenticated { user } => Some(user),
             _ => None,
         }
+    }
+
+    /// The CHAP name that was claimed, cut to a legal length; it may be anything.
+    pub(super) fn claimed(&self) -> Option<&str> {
+        self.claimed.as_deref()
     }
 
     /// Judges the CHAP keys of a whole text.
@@ -175,6 +185,7 @@ impl Exchange {
         let (Some(name), Some(response)) = (keys.name, keys.response) else {
             return Err(LoginStatus::AuthenticationFailure);
         };
+        self.claimed = Some(name.chars().take(CLAIM_MAX).collect());
         let response = binary(response, BINARY_MAX).unwrap_or_default();
         let user = self.policy.user(name);
         // An unknown user costs the same work: its response is compared with that of our stand-in.
