@@ -12,6 +12,9 @@ use stampede_ring::file::FileTraits;
 use stampede_scsi::{DeviceConfig, Identity, SavedState};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// The most blocks of an atomic write to a clone.
+const ATOMIC_BLOCKS_MAX: u32 = 256;
+
 /// Who serves what.
 #[derive(Debug)]
 pub struct Plan {
@@ -119,7 +122,12 @@ fn device(entry: &TargetConfig, traits: &FileTraits, identity: Identity) -> Devi
     let mut device = DeviceConfig::with_block_size(identity, block_size, entry.physical_bytes(), blocks);
     device.read_only = entry.ro;
     device.removable = entry.removable;
-    device.thin = entry.thin || entry.clone == CloneKind::Ephemeral;
+    device.thin = entry.thin;
+    if entry.clone == CloneKind::Ephemeral {
+        device.thin = true;
+        // A clone's writes are done in memory at once, and it does not outlive the host's power: it has no torn writes.
+        device.max_atomic_blocks = ATOMIC_BLOCKS_MAX;
+    }
     device
 }
 

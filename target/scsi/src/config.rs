@@ -69,6 +69,11 @@ pub struct DeviceConfig {
     pub max_write_same_blocks: u32,
     /// MAXIMUM COMPARE AND WRITE LENGTH in logical blocks (0: not supported).
     pub max_compare_write_blocks: u8,
+    /// MAXIMUM ATOMIC TRANSFER LENGTH in logical blocks: what WRITE ATOMIC writes whole or not at all, whatever fails
+    /// (0: not offered).
+    pub max_atomic_blocks: u32,
+    /// ATOMIC ALIGNMENT and ATOMIC TRANSFER LENGTH GRANULARITY in logical blocks (0: any).
+    pub atomic_granularity_blocks: u32,
     /// There is a volatile write cache: WCE starts as one and may be switched by MODE SELECT. When false, WCE is
     /// zero, cannot be changed, and every write is started with `fua`.
     pub write_cache: bool,
@@ -104,6 +109,8 @@ impl DeviceConfig {
             unmap_granularity_blocks: in_blocks(4096),
             max_write_same_blocks: in_blocks(16 << 20),
             max_compare_write_blocks: 255,
+            max_atomic_blocks: 0,
+            atomic_granularity_blocks: in_blocks(4096),
             write_cache: true,
             durable: false,
         }

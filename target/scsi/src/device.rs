@@ -159,6 +159,7 @@ impl Device {
             Needs::Nothing => true,
             Needs::Thin => self.config.thin,
             Needs::CompareWrite => self.config.max_compare_write_blocks > 0,
+            Needs::Atomic => self.config.max_atomic_blocks > 0,
         }
     }
 

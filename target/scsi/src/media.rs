@@ -72,6 +72,13 @@ pub enum Media {
         /// The data must be durable before the status.
         fua: bool,
     },
+    /// Write data-out to the range whole or not at all, whatever fails meanwhile.
+    WriteAtomic {
+        /// Blocks to write: aligned to, and a multiple of, the atomic granularity.
+        range: Blocks,
+        /// The data must be durable before the status.
+        fua: bool,
+    },
     /// Atomically OR data-out into the range.
     OrWrite {
         /// Blocks to change.
@@ -128,6 +135,7 @@ impl Media {
             | Self::WriteVerify { range, .. }
             | Self::CompareWrite { range, .. }
             | Self::OrWrite { range, .. }
+            | Self::WriteAtomic { range, .. }
             | Self::WriteSame { range, .. }
             | Self::Prefetch { range, .. } => Some(range),
             Self::Flush { range, .. } => range,
@@ -143,6 +151,7 @@ impl Media {
                 | Self::WriteVerify { .. }
                 | Self::CompareWrite { .. }
                 | Self::OrWrite { .. }
+                | Self::WriteAtomic { .. }
                 | Self::Unmap { .. }
                 | Self::WriteSame { .. }
         )

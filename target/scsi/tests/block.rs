@@ -141,6 +141,31 @@ fn compare_and_write_needs_exactly_twice_its_blocks() {
 }
 
 #[test]
+fn atomic_writes_are_whole_and_aligned() {
+    let mut config = config();
+    config.max_atomic_blocks = 256;
+    let mut device = unit_of(config);
+    let cdb = |lba: u8, boundary: u8, count: u16| {
+        let [high, low] = count.to_be_bytes();
+        padded(&[0x9C, 0, 0, 0, 0, 0, 0, 0, 0, lba, 0, boundary, high, low])
+    };
+    let range = Blocks { lba: 8, count: 16 };
+    let atomic = Media::WriteAtomic { range, fua: false };
+    assert_eq!(media(device.start(A, &cdb(8, 0, 16), 16 * 512, &[])), atomic);
+    assert_eq!(done(device.start(A, &cdb(8, 0, 0), 0, &[])).status, GOOD);
+    for (cdb, field) in [(cdb(8, 8, 16), 10), (cdb(1, 0, 8), 2), (cdb(0, 0, 7), 12), (cdb(0, 0, 264), 12)] {
+        assert_eq!(cdb_field(&done(start(&mut device, &cdb))), (field, None), "{cdb:02x?}");
+    }
+    assert_eq!(codes(&done(device.start(A, &cdb(8, 0, 16), 15 * 512, &[]))), (0x05, 0x0E, 0x03));
+    let limits = send(&mut device, A, &[0x12, 1, 0xB0, 0, 64]).data;
+    assert_eq!(limits[44..64], [0, 0, 1, 0, 0, 0, 0, 8, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0]);
+    // Where it is not offered, it is unknown and has no limits.
+    let mut device = unit();
+    assert_eq!(codes(&done(device.start(A, &cdb(8, 0, 16), 16 * 512, &[]))), (0x05, 0x20, 0x00));
+    assert_eq!(send(&mut device, A, &[0x12, 1, 0xB0, 0, 64]).data[44..64], [0; 20]);
+}
+
+#[test]
 fn write_same_has_one_block_or_none() {
     let mut device = unit();
     let range = Blocks { lba: 8, count: 64 };

@@ -15,7 +15,7 @@ use stampede_image::overlay::{
 };
 use stampede_image::range_lock::ByteRange;
 use stampede_ring::{Buffer, FileId, Pool, Ring};
-use stampede_scsi::MediaError;
+use stampede_scsi::{LbaState, LbaStatusDescriptor, MediaError};
 use std::sync::Arc;
 
 /// The overlay, and the golden beneath it.
@@ -117,6 +117,56 @@ impl CloneMedium {
         Ok(())
     }
 
+    /// Writes a payload of whole slots at byte `start` of the disk, a slot's begin: all of it or nothing.
+    ///
+    /// # Errors
+    /// `NoSpace` when the arena has not enough free slots; nothing is written.
+    pub(super) fn write_whole(
+        &mut self,
+        start: u64,
+        payload: &Payload,
+        arena: &Arc<Pool>,
+    ) -> Result<(), MediaError> {
+        debug_assert!(start.is_multiple_of(SLOT) && payload.len().is_multiple_of(SLOT));
+        let mut slots = Vec::with_capacity((payload.len() / SLOT) as usize);
+        for _ in 0..payload.len() / SLOT {
+            slots.push(arena.take().ok_or(MediaError::NoSpace)?);
+        }
+        let mut at = 0;
+        for slice in payload.slices() {
+            let mut rest = slice;
+            while !rest.is_empty() {
+                let (index, offset) = (at / SLOT as usize, at % SLOT as usize);
+                let (bytes, behind) = rest.split_at(rest.len().min(SLOT as usize - offset));
+                if let Some(target) = slots.get_mut(index).and_then(Buffer::bytes_mut) {
+                    target[offset..offset + bytes.len()].copy_from_slice(bytes);
+                }
+                at += bytes.len();
+                rest = behind;
+            }
+        }
+        for (slot, index) in slots.into_iter().zip(start / SLOT..) {
+            self.overlay.install(index, slot, u8::MAX);
+        }
+        Ok(())
+    }
+
+    /// Which blocks from `lba` on are mapped, as far as one look goes: what the clone or its golden has is, what was
+    /// unmapped or zeroed is not.
+    pub(super) fn lba_status(&self, lba: u64, blocks: u64, block_size: u32) -> Vec<LbaStatusDescriptor> {
+        let per_block = u64::from(block_size) / SECTOR;
+        let end = blocks.min(lba.saturating_add(STATUS_SECTORS_MAX / per_block));
+        let mut runs = StatusRuns { list: Vec::new(), next: lba, zero: None, per_block };
+        let sectors = u32::try_from((end - lba) * per_block).unwrap_or(u32::MAX);
+        self.overlay.resolve(lba * per_block, sectors, |piece| match piece {
+            OverlayPiece::Zero { start_sector, sectors } => runs.zero(start_sector, sectors),
+            OverlayPiece::Slot { .. } | OverlayPiece::Golden { .. } => runs.settle(),
+        });
+        runs.settle();
+        runs.until(end, LbaState::Mapped);
+        runs.list
+    }
+
     /// Makes a range read as zeros.
     ///
     /// # Errors
@@ -129,6 +179,56 @@ impl CloneMedium {
             at += u64::from(sectors);
         }
         Ok(())
+    }
+}
+
+/// Sectors that one GET LBA STATUS looks at: 64 MiB, so that it holds the shard for some ten microseconds only.
+const STATUS_SECTORS_MAX: u64 = (64 << 20) / SECTOR;
+
+/// Descriptors in the making: runs of sectors become runs of blocks.
+struct StatusRuns {
+    list: Vec<LbaStatusDescriptor>,
+    /// The first block that is in no descriptor yet.
+    next: u64,
+    /// Sectors that read as zeros, from and to, which may go on.
+    zero: Option<(u64, u64)>,
+    per_block: u64,
+}
+
+impl StatusRuns {
+    fn zero(&mut self, start: u64, sectors: u32) {
+        let end = start + u64::from(sectors);
+        match &mut self.zero {
+            Some((_, until)) if *until == start => *until = end,
+            _ => {
+                self.settle();
+                self.zero = Some((start, end));
+            }
+        }
+    }
+
+    /// The run of zeros is over: the whole blocks in it are deallocated.
+    fn settle(&mut self) {
+        let Some((start, end)) = self.zero.take() else { return };
+        let (first, behind) = (start.div_ceil(self.per_block), end / self.per_block);
+        if first < behind {
+            self.until(first, LbaState::Mapped);
+            self.until(behind, LbaState::Deallocated);
+        }
+    }
+
+    /// All blocks up to `end` that are in no descriptor yet have this state.
+    fn until(&mut self, end: u64, state: LbaState) {
+        if end <= self.next {
+            return;
+        }
+        // At most what one look goes over, which fits.
+        let count = u32::try_from(end - self.next).unwrap_or(u32::MAX);
+        match self.list.last_mut().filter(|last| last.state == state) {
+            Some(last) => last.count += count,
+            None => self.list.push(LbaStatusDescriptor { lba: self.next, count, state }),
+        }
+        self.next = end;
     }
 }
 
@@ -146,5 +246,72 @@ fn carry_over(from: &Buffer, mask: u8, to: &mut Buffer) {
     for sector in (0..8).filter(|sector| mask & (1 << sector) != 0) {
         let range = sector * SECTOR as usize..(sector + 1) * SECTOR as usize;
         target[range.clone()].copy_from_slice(&from.bytes()[range]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use stampede_image::overlay::OverlayLimits;
+    use stampede_ring::{IoMemory, PoolConfig};
+
+    fn clone() -> CloneMedium {
+        let limits = OverlayLimits { tombstone_runs_max: 100, size_bytes: 1 << 30 };
+        CloneMedium {
+            golden: GoldenId(0),
+            file: FileId(0),
+            alignment: Alignment { memory: 512, offset: 512 },
+            overlay: Overlay::new(limits),
+        }
+    }
+
+    fn zeroed(clone: &mut CloneMedium, sectors: std::ops::Range<u64>) {
+        let len = (sectors.end - sectors.start) * SECTOR;
+        clone.zero(ByteRange { start: sectors.start * SECTOR, len }).unwrap();
+    }
+
+    fn status(clone: &CloneMedium, lba: u64, block_size: u32) -> Vec<(u64, u32, bool)> {
+        let blocks = (1 << 30) / u64::from(block_size);
+        let list = clone.lba_status(lba, blocks, block_size);
+        list.iter().map(|run| (run.lba, run.count, run.state == LbaState::Mapped)).collect()
+    }
+
+    #[test]
+    fn what_was_unmapped_is_deallocated_and_the_rest_is_mapped() {
+        let mut clone = clone();
+        const LOOK: u32 = STATUS_SECTORS_MAX as u32;
+        assert_eq!(status(&clone, 5, 512), [(5, LOOK, true)]);
+        zeroed(&mut clone, 8..24);
+        zeroed(&mut clone, 24..30);
+        let arena = Pool::new(PoolConfig { slot_len: SLOT as u32, slots: 4 }).unwrap();
+        let memory = IoMemory::new(1 << 20).unwrap();
+        let block = Payload::copied(&memory, &[7; 512]).unwrap();
+        clone.write(12 * SECTOR, block, &arena).unwrap();
+        let found = status(&clone, 0, 512);
+        assert_eq!(found[..4], [(0, 8, true), (8, 4, false), (12, 1, true), (13, 17, false)]);
+        assert_eq!(found[4], (30, LOOK - 30, true));
+        assert_eq!(status(&clone, 9, 512)[0], (9, 3, false), "begins at the block asked for");
+        // Of 4,096-byte blocks only whole ones are deallocated.
+        assert_eq!(status(&clone, 0, 4096)[..3], [(0, 2, true), (2, 1, false), (3, LOOK / 8 - 3, true)]);
+        let end = (1 << 30) / 512;
+        assert_eq!(status(&clone, end - 3, 512), [(end - 3, 3, true)]);
+    }
+
+    #[test]
+    fn an_atomic_write_without_room_writes_nothing() {
+        let mut clone = clone();
+        let arena = Pool::new(PoolConfig { slot_len: SLOT as u32, slots: 3 }).unwrap();
+        let memory = IoMemory::new(1 << 20).unwrap();
+        let payload = Payload::copied(&memory, &[7; 4 * 4096]).unwrap();
+        assert_eq!(clone.write_whole(SLOT, &payload, &arena), Err(MediaError::NoSpace));
+        assert!(clone.overlay.is_empty());
+        let bytes: Vec<u8> = (0..3 * 4096u32).map(|at| (at / 512) as u8).collect();
+        let payload = Payload::copied(&memory, &bytes).unwrap();
+        clone.write_whole(SLOT, &payload, &arena).unwrap();
+        for slot in 0..3 {
+            let (buffer, live) = clone.overlay.slot(1 + slot).unwrap();
+            let start = slot as usize * 4096;
+            assert_eq!((buffer.bytes(), live), (&bytes[start..start + 4096], u8::MAX));
+        }
     }
 }

@@ -350,6 +350,7 @@ pub(super) fn data_needed(media: &Media, block_size: u32) -> u64 {
         Media::Write { .. }
         | Media::WriteVerify { .. }
         | Media::OrWrite { .. }
+        | Media::WriteAtomic { .. }
         | Media::Verify { mode: VerifyMode::Compare, .. } => range,
         Media::CompareWrite { .. } => range * 2,
         Media::Verify { mode: VerifyMode::CompareOneBlock, .. }

@@ -7,6 +7,7 @@
 //!  Write               Lock ─► Align ─► Merge ─► Write ─► [Flush] ────────────► end
 //!  WriteVerify         Lock ─► Align ─► Merge ─► Write ─► Flush ─► Read ─► Compare ─► end
 //!  CompareWrite        Lock ─► Read ─► Compare ─► Align ─► Merge ─► Write ─► [Flush] ─► end
+//!  WriteAtomic         Lock ─► Write ───────────────────────────────────────────► end       (clones only)
 //!  OrWrite             Lock ─► Read ─► Combine ─► Align ─► Merge ─► Write ─► [Flush] ─► end
 //!  Unmap, WriteSame    Lock ─► Zero ─► [Flush] ───────────────────────────────► end
 //!                                └► Fill ─► Align ─► Merge ─► Write ⟲ ─► [Flush] ─► end   (pattern, or no Zero)
@@ -99,6 +100,7 @@ impl Step {
         let media = job.media();
         match (self, media) {
             (Self::Lock, Media::Write { .. } | Media::WriteVerify { .. }) => Self::Align,
+            (Self::Lock, Media::WriteAtomic { .. }) => Self::Write,
             (Self::Lock, Media::Unmap { .. }) => Self::Zero,
             (Self::Lock, Media::WriteSame { pattern: Pattern::Zero, .. }) => Self::Zero,
             (Self::Lock, Media::WriteSame { unmap: true, .. }) if pattern_is_zero(job) => Self::Zero,
@@ -129,6 +131,7 @@ fn durable(media: &Media) -> bool {
         Media::Write { fua, .. }
         | Media::CompareWrite { fua, .. }
         | Media::OrWrite { fua, .. }
+        | Media::WriteAtomic { fua, .. }
         | Media::WriteSame { fua, .. } => fua,
         Media::WriteVerify { .. } => true,
         _ => false,
@@ -166,7 +169,7 @@ impl Job {
             }
             entered = true;
             match self.enter(key, lun, io) {
-                Went::Done if self.step == Step::End => return Run::Ended(self.outcome()),
+                Went::Done if self.step == Step::End => return Run::Ended(self.outcome(lun)),
                 Went::Done => {}
                 Went::Transfers | Went::Locked => return Run::Waits,
                 // A job that holds buffers must not wait for more: jobs would wait for each other.
@@ -256,7 +259,7 @@ impl Job {
     fn first_write(&mut self) {
         self.write_start = self.range().start;
         match self.media() {
-            Media::Write { .. } => self.write = self.take_data(),
+            Media::Write { .. } | Media::WriteAtomic { .. } => self.write = self.take_data(),
             Media::WriteVerify { range, .. } => {
                 let len = self.bytes(*range).len;
                 self.write = self.data().slice(0, len);
@@ -345,14 +348,21 @@ impl Job {
     }
 
     fn enter_write<R: Ring>(&mut self, key: Key, lun: &mut Lun, io: &mut Io<'_, R>) -> Went {
+        let atomic = matches!(self.media(), Media::WriteAtomic { .. });
         match &mut lun.medium {
+            // Not offered: a file could tear it.
+            Medium::Disk(_) if atomic => Went::Failed(MediaError::Hardware),
             Medium::Disk(disk) => {
                 disk.write(self, key, io);
                 if self.is_waiting() { Went::Transfers } else { Went::Done }
             }
             Medium::Clone(clone) => {
                 let write = std::mem::take(&mut self.write);
-                match clone.write(self.write_start, write, io.arena) {
+                let written = match atomic {
+                    true => clone.write_whole(self.write_start, &write, io.arena),
+                    false => clone.write(self.write_start, write, io.arena),
+                };
+                match written {
                     Ok(()) => Went::Done,
                     Err(error) => Went::Failed(error),
                 }
@@ -424,12 +434,23 @@ impl Job {
         }
     }
 
-    fn outcome(&mut self) -> Outcome {
+    /// What is known of the provisioning of the blocks from `lba` on: of a file nothing, so they count as mapped.
+    fn lba_status(&self, lun: &Lun, lba: u64) -> Vec<LbaStatusDescriptor> {
+        let config = lun.device.config();
+        match &lun.medium {
+            Medium::Clone(clone) => clone.lba_status(lba, config.blocks, config.block_size),
+            Medium::Disk(_) => {
+                let count = u32::try_from(config.blocks.saturating_sub(lba)).unwrap_or(u32::MAX);
+                vec![LbaStatusDescriptor { lba, count, state: LbaState::Mapped }]
+            }
+        }
+    }
+
+    fn outcome(&mut self, lun: &Lun) -> Outcome {
         match self.media() {
             Media::Read { .. } => read_outcome(std::mem::take(&mut self.read)),
             Media::LbaStatus { lba, allocation_length } => {
-                let mapped = LbaStatusDescriptor { lba: *lba, count: u32::MAX, state: LbaState::Mapped };
-                lba_status_reply(&[mapped], *allocation_length).into()
+                lba_status_reply(&self.lba_status(lun, *lba), *allocation_length).into()
             }
             media => media_done(media).into(),
         }

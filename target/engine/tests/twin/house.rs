@@ -199,6 +199,7 @@ impl<R: Ring> House<R> {
         let blocks = world.disk_len(plan.disk) / 512;
         let mut device = DeviceConfig::new(Identity::default(), blocks);
         device.durable = !plan.clone;
+        device.max_atomic_blocks = if plan.clone { 256 } else { 0 };
         let alignment = Alignment { memory: plan.alignment, offset: plan.alignment };
         for (number, mesh) in (0..plan.shards).zip(MeshEnd::mesh(plan.shards, plan.queue)) {
             let mut ring = world.ring(number);

@@ -69,6 +69,7 @@ impl Variation {
             sectors_max: pick(rng, &[16, 48, 128]),
             span: pick(rng, &[128, 256, SECTORS]),
             fua: 150,
+            atomic_max: if clone { 128 } else { 0 },
             flushes: 40,
             zeroes: 15,
             task_sets: 3,

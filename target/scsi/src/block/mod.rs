@@ -8,5 +8,5 @@ mod verify;
 
 pub(crate) use cache::{prefetch, synchronize_cache};
 pub(crate) use provisioning::{lba_status, unmap, write_same};
-pub(crate) use transfer::{compare_and_write, orwrite, read, write};
+pub(crate) use transfer::{compare_and_write, orwrite, read, write, write_atomic};
 pub(crate) use verify::{verify, write_and_verify};

@@ -1,6 +1,7 @@
 //! READ, WRITE, ORWRITE and COMPARE AND WRITE.
 
 use super::range::NOTHING;
+use crate::cdb::be16;
 use crate::device::{Device, Request};
 use crate::sense::Sense;
 use crate::{Media, Step};
@@ -41,6 +42,26 @@ pub(crate) fn compare_and_write(device: &mut Device, request: &Request<'_>) -> R
     };
     request.exactly(2 * u64::from(range.count) * u64::from(device.config.block_size))?;
     Ok(Step::Media(Media::CompareWrite { range, fua: durable(device, request) }))
+}
+
+/// WRITE ATOMIC(16) (SBC-4 5.48). There is no atomic boundary.
+pub(crate) fn write_atomic(device: &mut Device, request: &Request<'_>) -> Result<Step, Sense> {
+    request.check_protection()?;
+    if be16(request.cdb, 10) != 0 {
+        return Err(Sense::invalid_cdb(10, None));
+    }
+    let range = request.limited_range(device)?;
+    request.check_limit(range, device.config.max_atomic_blocks)?;
+    let Some(range) = range else { return Ok(NOTHING) };
+    let granularity = device.config.atomic_granularity_blocks.max(1);
+    if !range.lba.is_multiple_of(u64::from(granularity)) {
+        return Err(Sense::invalid_cdb(2, None));
+    }
+    if !range.count.is_multiple_of(granularity) {
+        return Err(Sense::invalid_cdb(12, None));
+    }
+    request.exactly(u64::from(range.count) * u64::from(device.config.block_size))?;
+    Ok(Step::Media(Media::WriteAtomic { range, fua: durable(device, request) }))
 }
 
 /// Whether a write must be durable before its status: FUA, or no write cache in use.

@@ -243,6 +243,8 @@ pub(crate) static COMMANDS: &[Command] = &[
     row(usage16!(0x90, 0x02), "PRE-FETCH(16)", Data::None, Access::Read, block::prefetch),
     row(usage16!(0x91, 0x02), "SYNCHRONIZE CACHE(16)", Data::None, Access::Write, block::synchronize_cache),
     row(usage16!(0x93, 0xF9), "WRITE SAME(16)", Data::OneBlock { ndob: true }, SAME, block::write_same),
+    row(usage16!(0x9C, 0xF8), "WRITE ATOMIC(16)", WRITE.0, WRITE.1, block::write_atomic)
+        .needing(Needs::Atomic),
     row(
         &[0x9E, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, F, F, F, F, 0, C],
         "READ CAPACITY(16)",

@@ -15,6 +15,8 @@ pub(crate) enum BlockLayout {
     Sixteen,
     /// COMPARE AND WRITE: 64-bit address, 8-bit length.
     Compare,
+    /// WRITE ATOMIC(16): 64-bit address, 16-bit length behind a boundary.
+    Atomic,
 }
 
 /// Address and length of a block command, unchecked.
@@ -39,6 +41,7 @@ impl BlockLayout {
             Self::Twelve => (u64::from(be32(cdb, 2)), be32(cdb, 6)),
             Self::Sixteen => (be64(cdb, 2), be32(cdb, 10)),
             Self::Compare => (be64(cdb, 2), u32::from(cdb[13])),
+            Self::Atomic => (be64(cdb, 2), u32::from(be16(cdb, 12))),
         };
         BlockCdb { lba, count }
     }
@@ -59,6 +62,7 @@ impl BlockLayout {
             Self::Twelve => 6,
             Self::Sixteen => 10,
             Self::Compare => 13,
+            Self::Atomic => 12,
         }
     }
 }
@@ -79,5 +83,6 @@ mod tests {
         let lba = 0x2233_4455_6677_8899;
         assert_eq!(BlockLayout::Sixteen.decode(&cdb), BlockCdb { lba, count: 0xAABB_CCDD });
         assert_eq!(BlockLayout::Compare.decode(&cdb), BlockCdb { lba, count: 0xDD });
+        assert_eq!(BlockLayout::Atomic.decode(&cdb), BlockCdb { lba, count: 0xCCDD });
     }
 }

@@ -52,6 +52,8 @@ pub(crate) enum Needs {
     Thin,
     /// A compare and write length above zero.
     CompareWrite,
+    /// An atomic transfer length above zero.
+    Atomic,
 }
 
 /// One supported command.
@@ -100,6 +102,7 @@ impl Command {
             (0x28 | 0x2A | 0x2E | 0x2F | 0x34 | 0x35 | 0x41, _) => Some(BlockLayout::Ten),
             (0xA8 | 0xAA | 0xAE | 0xAF, _) => Some(BlockLayout::Twelve),
             (0x89, _) => Some(BlockLayout::Compare),
+            (0x9C, _) => Some(BlockLayout::Atomic),
             (0x88 | 0x8A | 0x8B | 0x8E | 0x8F | 0x90 | 0x91 | 0x93, _) => Some(BlockLayout::Sixteen),
             _ => None,
         }

@@ -21,6 +21,12 @@ pub(super) fn block_limits(config: &DeviceConfig) -> Vec<u8> {
         put(&mut body, 28, 0x8000_0000);
     }
     body[32..40].copy_from_slice(&u64::from(config.max_write_same_blocks).to_be_bytes());
+    if config.max_atomic_blocks > 0 {
+        // Atomic writes with a boundary are not offered: the last two fields stay zero.
+        put(&mut body, 40, config.max_atomic_blocks);
+        put(&mut body, 44, config.atomic_granularity_blocks);
+        put(&mut body, 48, config.atomic_granularity_blocks);
+    }
     body
 }
 

@@ -37,6 +37,13 @@ pub fn write_16(lba: u64, blocks: u32, fua: bool) -> [u8; 16] {
     sixteen(0x8a, if fua { 0x08 } else { 0 }, lba, blocks)
 }
 
+/// WRITE ATOMIC(16) without a boundary, with FUA or not.
+pub fn write_atomic_16(lba: u64, blocks: u16, fua: bool) -> [u8; 16] {
+    let mut cdb = sixteen(0x9c, if fua { 0x08 } else { 0 }, lba, 0);
+    cdb[12..14].copy_from_slice(&blocks.to_be_bytes());
+    cdb
+}
+
 /// SYNCHRONIZE CACHE(16) of a range; 0 blocks for all up to the end.
 pub fn synchronize_cache_16(lba: u64, blocks: u32) -> [u8; 16] {
     sixteen(0x91, 0, lba, blocks)

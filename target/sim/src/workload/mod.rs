@@ -34,6 +34,8 @@ pub struct WorkloadConfig {
     pub writes: u32,
     /// Writes with FUA, of a thousand.
     pub fua: u32,
+    /// Sectors of a WRITE ATOMIC at most: every other write of whole 4 KiB blocks up to there is one. 0: none.
+    pub atomic_max: u64,
     /// Steps that send a SYNCHRONIZE CACHE.
     pub flushes: u32,
     /// Steps that send a WRITE SAME of zeros.
@@ -65,6 +67,7 @@ impl Default for WorkloadConfig {
             reads: 200,
             writes: 250,
             fua: 100,
+            atomic_max: 0,
             flushes: 30,
             zeroes: 20,
             unmaps: 20,
@@ -470,8 +473,12 @@ impl Workload {
         let (writer, generation) = (index as u64 + 1, self.generation);
         let write = self.model.begin_write(lba, sectors, Value::Written { writer, generation });
         let data = Stamp::write(lba, sectors, writer, generation);
-        let command =
-            Command::new(self.config.lun, cdb::write_16(lba, sectors as u32, fua), Transfer::Out(data));
+        let whole = lba.is_multiple_of(8) && sectors.is_multiple_of(8);
+        let cdb = match whole && sectors <= self.config.atomic_max && generation % 2 == 0 {
+            true => cdb::write_atomic_16(lba, sectors as u16, fua),
+            false => cdb::write_16(lba, sectors as u32, fua),
+        };
+        let command = Command::new(self.config.lun, cdb, Transfer::Out(data));
         if !self.send(index, command, Purpose::Write { write, fua, zeroes: false }) {
             self.model.refuse_write(write);
         }
