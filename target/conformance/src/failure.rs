@@ -44,11 +44,14 @@ macro_rules! ensure {
 /// Fails the test unless two things are equal; says both.
 #[macro_export]
 macro_rules! ensure_eq {
-    ($found:expr, $wanted:expr, $($what:tt)+) => {{
-        let (found, wanted) = (&$found, &$wanted);
-        if found != wanted {
-            let what = format!($($what)+);
-            return Err($crate::failure::Failure(format!("{what}: {found:?} instead of {wanted:?}")));
+    ($found:expr, $wanted:expr, $($what:tt)+) => {
+        match (&$found, &$wanted) {
+            (found, wanted) => {
+                if found != wanted {
+                    let what = format!($($what)+);
+                    return Err($crate::failure::Failure(format!("{what}: {found:?} instead of {wanted:?}")));
+                }
+            }
         }
-    }};
+    };
 }

@@ -17,12 +17,14 @@
 
 #![forbid(unsafe_code)]
 
+pub mod chap;
 pub mod conn;
 pub mod failure;
 pub mod full_feature;
 pub mod lab;
 pub mod link;
 pub mod login;
+pub mod must_dos;
 pub mod mutation;
 pub mod pdu;
 pub mod recovery;
@@ -30,5 +32,6 @@ pub mod registry;
 pub mod run;
 pub mod site;
 pub mod stream;
+pub mod table;
 pub mod tcp;
 pub mod twin;

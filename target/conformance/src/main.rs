@@ -4,7 +4,8 @@
 
 use clap::{Parser, Subcommand};
 use stampede_conformance::registry::{Group, Test, all};
-use stampede_conformance::run::{Place, Report, Verdict, attempt, run};
+use stampede_conformance::run::{Place, Report, Verdict, attempt, run_all_of};
+use stampede_conformance::table;
 use std::io::{Write as _, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -27,6 +28,12 @@ enum Command {
     },
     /// Run tests; on both sides unless one is chosen. Exits with 1 when one fails.
     Run(RunArgs),
+    /// Print the table of rules, code, tests and mutations; or put it into a file between its markers.
+    Table {
+        /// The file.
+        #[arg(long, value_name = "FILE")]
+        write: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -79,6 +86,13 @@ fn obey(command: &Command) -> std::io::Result<bool> {
             Ok(true)
         }
         Command::Run(arguments) => run_all(arguments),
+        Command::Table { write: None } => write!(stdout().lock(), "{}", table::generate()).map(|()| true),
+        Command::Table { write: Some(path) } => {
+            let text = std::fs::read_to_string(path)?;
+            let replaced = table::replace(&text)
+                .ok_or_else(|| std::io::Error::other(format!("{} has no markers", path.display())))?;
+            std::fs::write(path, replaced).map(|()| true)
+        }
     }
 }
 
@@ -102,13 +116,11 @@ fn run_all(arguments: &RunArgs) -> std::io::Result<bool> {
     }
     let mut reports = Vec::new();
     for place in &places {
-        for (group, test) in chosen(&arguments.filter).filter(|(_, test)| test.runs_on(place.side())) {
-            let report = run(group, test, place);
-            if !arguments.json {
-                tell(&report, arguments.transcript)?;
-            }
-            reports.push(report);
+        let of_place = run_all_of(&chosen(&arguments.filter).collect::<Vec<_>>(), place);
+        if !arguments.json {
+            of_place.iter().try_for_each(|report| tell(report, arguments.transcript))?;
         }
+        reports.extend(of_place);
     }
     let wrong = reports.iter().filter(|report| report.verdict.is_wrong()).count();
     let known_failures = reports.iter().filter(|report| report.verdict == Verdict::KnownFailure).count();

@@ -8,6 +8,11 @@ use crate::tcp::Process;
 use crate::twin::Twin;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Tests at once: most of a test over TCP is waiting.
+const THREADS: usize = 4;
 
 /// Where a test runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -99,6 +104,14 @@ pub struct Report {
     pub transcript: Vec<String>,
 }
 
+impl Report {
+    /// What is to be read of a test that went wrong.
+    pub fn explain(&self) -> String {
+        let Self { group, name, side, verdict, why, transcript } = self;
+        format!("{group}/{name} on {side}: {verdict:?}: {why}\n    {}", transcript.join("\n    "))
+    }
+}
+
 /// Runs one test.
 pub fn run(group: Group, test: &Test, place: &Place) -> Report {
     let (outcome, transcript) = attempt(test, place, false);
@@ -110,6 +123,29 @@ pub fn run(group: Group, test: &Test, place: &Place) -> Report {
     };
     let transcript = if verdict == Verdict::Fail { transcript } else { Vec::new() };
     Report { group: group.folder(), name: test.name, side: place.side(), verdict, why, transcript }
+}
+
+/// Runs all of these tests that run here, several at once, and reports in their order.
+pub fn run_all_of(tests: &[(Group, &'static Test)], place: &Place) -> Vec<Report> {
+    let here: Vec<_> = tests.iter().filter(|(_, test)| test.runs_on(place.side())).collect();
+    let next = AtomicUsize::new(0);
+    let reports = Mutex::new(Vec::new());
+    let work = || {
+        while let Some((at, (group, test))) = {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            here.get(at).map(|test| (at, *test))
+        } {
+            let report = run(*group, test, place);
+            // A test that panics has ended the run already.
+            if let Ok(mut reports) = reports.lock() {
+                reports.push((at, report));
+            }
+        }
+    };
+    std::thread::scope(|scope| (0..THREADS).for_each(|_| drop(scope.spawn(work))));
+    let mut reports = reports.into_inner().unwrap_or_default();
+    reports.sort_by_key(|(at, _)| *at);
+    reports.into_iter().map(|(_, report)| report).collect()
 }
 
 /// Runs a test, with its rule broken if that is wanted; how it went, and what was said.

@@ -2,7 +2,7 @@
 
 use crate::failure::{Failure, Outcome, fail};
 use crate::link::{Heard, Link, Patience};
-use crate::site::{BLOCK, BLOCKS, Site, Target};
+use crate::site::{Site, Target};
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -38,11 +38,7 @@ impl Process {
         command.args(["--max-commands", &site.commands.to_string()]);
         command.args(["--login-timeout", &format!("{}s", site.login_timeout_s)]);
         command.args(["--drain-timeout", &format!("{}s", site.drain_timeout_s)]);
-        for (name, options) in [("data", ""), ("odd", ",lun=1"), ("clone", ",clone=ephemeral")] {
-            let image = folder.path().join(name);
-            File::create(&image)?.set_len(BLOCKS * BLOCK as u64)?;
-            command.arg("--target").arg(format!("{name}={}{options}", image.display()));
-        }
+        command.arg("--config").arg(site.write_config(folder.path())?);
         let log = folder.path().join("log");
         command.env_remove("RUST_LOG").env_remove("NOTIFY_SOCKET");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log)?);

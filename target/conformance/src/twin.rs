@@ -3,9 +3,11 @@
 
 use crate::failure::{Failure, Outcome, fail};
 use crate::link::{Heard, Link, Patience};
-use crate::site::{BLOCK, BLOCKS, CLONE, DATA, ODD, PORTAL_GROUP, Site, Target};
+use crate::site::{BLOCK, BLOCKS, CLONE, DATA, ODD, Site, Target};
 use crossbeam::channel::{Receiver, unbounded};
 use crossbeam::queue::ArrayQueue;
+use stampede_control::config::{ConfigError, Partial, read};
+use stampede_control::directory::TargetDirectory;
 use stampede_control::identity::LunIdentity;
 use stampede_control::registrar::{Backing, Outbox, Registrar, TargetLun};
 use stampede_engine::messages::{FromControl, GoldenId, LunAddress, LunId, ShardId, ToControl};
@@ -15,12 +17,12 @@ use stampede_image::align::Alignment;
 use stampede_image::epoch::TargetPolicy;
 use stampede_ring::{IoMemory, Pool, PoolConfig, Ring};
 use stampede_scsi::{DeviceConfig, SavedState};
-use stampede_session::{Directory, LoginStage, Settings};
+use stampede_session::{Entropy, NoEntropy, Settings};
 use stampede_sim::{ClientId, ClientStatus, DiskConfig, SimConfig, SimRing, SimWorld};
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// Messages that a queue between shards holds.
 const MESH: usize = 64;
@@ -113,29 +115,24 @@ impl Link for Client {
     }
 }
 
-/// The suite's targets, as a login sees them.
-struct Names;
+/// Random bytes that a seed repeats.
+struct Seeded(Mutex<fastrand::Rng>);
 
-impl Directory for Names {
-    fn contains(&self, target: &str) -> bool {
-        [CLONE, DATA, ODD].contains(&target)
+impl Entropy for Seeded {
+    fn fill(&self, bytes: &mut [u8]) -> Result<(), NoEntropy> {
+        self.0.lock().map_err(|_| NoEntropy)?.fill(bytes);
+        Ok(())
     }
+}
 
-    fn discover(
-        &self,
-        _: &str,
-        local: SocketAddr,
-        which: Option<&str>,
-        visit: &mut dyn FnMut(&str, &[String], u16),
-    ) {
-        for name in [CLONE, DATA, ODD].iter().filter(|name| which.is_none_or(|which| which == **name)) {
-            visit(name, &[local.to_string()], PORTAL_GROUP);
-        }
-    }
-
-    fn stage_override(&self, _: &str) -> Option<LoginStage> {
-        None
-    }
+/// The targets as the daemon would see them, from the same configuration.
+fn directory(seed: u64, site: &Site) -> Outcome<TargetDirectory> {
+    let folder = tempfile::tempdir()?;
+    let path = site.write_config(folder.path())?;
+    let wrong = |error: ConfigError| Failure(format!("the suite's configuration: {error}"));
+    let config = read(&path).and_then(Partial::finish).map_err(wrong)?;
+    let entropy = Seeded(Mutex::new(fastrand::Rng::with_seed(seed)));
+    TargetDirectory::new(&config, Arc::new(entropy)).map_err(wrong)
 }
 
 /// Shards, and the control thread's part of the work.
@@ -158,7 +155,7 @@ impl House {
             login_timeout_ns: u64::from(site.login_timeout_s) * SECOND_NS,
             ping_interval_ns: u64::from(site.ping_interval_s) * SECOND_NS,
             ping_timeout_ns: SECOND_NS,
-            ..Settings::new(Arc::new(Names))
+            ..Settings::new(Arc::new(directory(seed, site)?))
         });
         let arena = pool(1024)?;
         let (sender, from_shards) = unbounded();
@@ -198,7 +195,7 @@ impl House {
             shard.add_golden(GoldenSetup { golden: GoldenId(0), file: files[2], alignment });
             shards.push(shard);
         }
-        let registrar = Registrar::new(targets(site.shards), Vec::new(), LunId(2), site.shards);
+        let registrar = Registrar::new(targets(site), Vec::new(), LunId(2), site.shards);
         let drain_ns = u64::from(site.drain_timeout_s) * SECOND_NS;
         Ok(Self { world, shards, to_shards, from_shards, registrar, drain_ns })
     }
@@ -291,7 +288,7 @@ fn device(iqn: &str, number: u16, clone: bool) -> DeviceConfig {
     device
 }
 
-fn targets(shards: u16) -> Vec<stampede_control::registrar::Target> {
+fn targets(site: &Site) -> Vec<stampede_control::registrar::Target> {
     use stampede_control::registrar::Target;
     let plain = |unit: Unit| {
         let address =
@@ -303,13 +300,14 @@ fn targets(shards: u16) -> Vec<stampede_control::registrar::Target> {
         }];
         Target { iqn: unit.iqn.to_owned(), luns, policy: TargetPolicy::default() }
     };
-    let mut targets: Vec<Target> = units(shards).into_iter().map(plain).collect();
+    let mut targets: Vec<Target> = units(site.shards).into_iter().map(plain).collect();
     let backing = Backing::Clone {
         golden: GoldenId(0),
         device: Box::new(device(CLONE, 0, true)),
         identity: LunIdentity::derive(CLONE, 0),
     };
     let luns = vec![TargetLun { number: 0, name: "clone".to_owned(), backing }];
-    targets.push(Target { iqn: CLONE.to_owned(), luns, policy: TargetPolicy::default() });
+    let policy = TargetPolicy { max_clones: site.clones, ..TargetPolicy::default() };
+    targets.push(Target { iqn: CLONE.to_owned(), luns, policy });
     targets
 }

@@ -3,28 +3,16 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use stampede_conformance::registry::{KNOWN, all};
-use stampede_conformance::run::{Place, Side, attempt, run};
+use stampede_conformance::run::{Place, Side, attempt, run_all_of};
 use std::collections::BTreeSet;
 
 #[test]
 fn everything_holds_on_the_twin() {
-    let mut failed = Vec::new();
-    for seed in [1, 2] {
-        for (group, test) in all().filter(|(_, test)| test.runs_on(Side::Twin)) {
-            let report = run(group, test, &Place::Seed(seed));
-            if report.verdict.is_wrong() {
-                failed.push(format!(
-                    "{}/{} with seed {seed}: {:?}: {}\n    {}",
-                    report.group,
-                    report.name,
-                    report.verdict,
-                    report.why,
-                    report.transcript.join("\n    ")
-                ));
-            }
-        }
-    }
-    assert!(failed.is_empty(), "{}", failed.join("\n"));
+    let tests: Vec<_> = all().collect();
+    let reports = [1, 2].into_iter().flat_map(|seed| run_all_of(&tests, &Place::Seed(seed)));
+    let wrong: Vec<String> =
+        reports.filter(|report| report.verdict.is_wrong()).map(|report| report.explain()).collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]

@@ -6,10 +6,13 @@ use crate::lab::Lab;
 use crate::mutation::{Middle, Mutation};
 use crate::pdu::Raw;
 use crate::registry::Test;
-use crate::site::Site;
+use crate::site::{DATA, ODD, Site};
 use crate::{ensure, ensure_eq, test};
 use stampede_wire::encode::Digests;
-use stampede_wire::pdu::{NopIn, Reject, RejectReason, TargetSns};
+use stampede_wire::pdu::{
+    NopIn, ReadyToTransfer, Reject, RejectReason, TargetSns, TaskManagementFunction, TaskManagementRequest,
+    TaskManagementResponse,
+};
 use stampede_wire::{Bhs, Opcode, Sn};
 
 pub(super) const TESTS: &[Test] = &[
@@ -39,6 +42,64 @@ pub(super) const TESTS: &[Test] = &[
     .must(&[3])
     .on(Site::NARROW)
     .broken_by(Mutation::new("MaxCmdSN moves back by one while commands are in the target", max_moves_back)),
+    test!(
+        reopened_window_is_told_by_nop_in,
+        "RFC 7143 11.19, 4.2.2.1",
+        "an initiator whose window was told closed, and that nothing else is due to, is told of its reopening by a \
+         NOP-In without tags",
+        "session/src/full_feature/nop.rs#announce_window"
+    )
+    .must(&[3])
+    .on(Site::NARROW)
+    .broken_by(Mutation::new("the initiator is not told that its window opened again", no_news)),
+    test!(
+        immediate_commands_do_not_advance_exp_cmd_sn,
+        "RFC 7143 4.2.2.1",
+        "a command marked immediate is executed at once, and ExpCmdSN stays",
+        "session/src/full_feature/mod.rs#arrives"
+    )
+    .must(&[4])
+    .broken_by(Mutation::new("an immediate command advances ExpCmdSN", counts_immediate)),
+    test!(
+        immediate_commands_run_beyond_a_closed_window,
+        "RFC 7143 4.2.2.1",
+        "with the window closed, at least one immediate command and one immediate task management function are taken",
+        "session/src/full_feature/command.rs#begin_command"
+    )
+    .must(&[4])
+    .on(Site::NARROW),
+    test!(
+        too_many_immediate_commands_are_rejected,
+        "RFC 7143 4.2.2.1, 11.17.1",
+        "immediate commands beyond what the target has room for are rejected for that reason, and those before go on",
+        "session/src/full_feature/command.rs#TooManyImmediateCommands"
+    )
+    .must(&[4])
+    .on(Site::NARROW)
+    .broken_by(Mutation::new("they are dropped without a word", no_reject)),
+    test!(
+        commands_run_in_cmd_sn_order,
+        "RFC 7143 4.2.2.1",
+        "commands are delivered in the order of their CmdSNs: what one wrote, the next reads",
+        "session/src/full_feature/window.rs#arrive"
+    )
+    .must(&[5]),
+    test!(
+        ordered_read_does_not_overtake_an_ordered_write,
+        "RFC 7143 4.2.2.1, SAM-5 8.5",
+        "a task takes its place in the task set when its command is delivered: an ORDERED read behind an ORDERED write \
+         whose data is still out waits for it",
+        "engine/src/lun/task_set.rs#enter"
+    )
+    .must(&[5]),
+    test!(
+        ordered_read_does_not_overtake_an_ordered_write_on_another_shard,
+        "RFC 7143 4.2.2.1, SAM-5 8.5",
+        "the same where the unit belongs to another shard than the session",
+        "engine/src/lun/task_set.rs#enter"
+    )
+    .must(&[5])
+    .on(Site { shards: 2, ..Site::PLAIN }),
 ];
 
 /// Answers a duplicate with a Reject.
@@ -109,7 +170,7 @@ fn fill_window(conn: &mut Conn) -> Outcome<Vec<stampede_wire::pdu::ScsiCommand>>
     let mut headers = Vec::new();
     for _ in 0..4 {
         headers.push(conn.start(&Cmd::write(0, &[7; 512])));
-        conn.expect::<stampede_wire::pdu::ReadyToTransfer>()?;
+        conn.expect::<ReadyToTransfer>()?;
     }
     Ok(headers)
 }
@@ -124,4 +185,138 @@ fn max_cmd_sn_never_moves_back(lab: &mut Lab) -> Outcome {
     // A command beyond it is none.
     conn.start(&Cmd::test_unit_ready());
     conn.expect_quiet().map(drop)
+}
+
+fn no_news(middle: &mut Middle, pdu: Raw) {
+    if pdu.opcode() == Some(Opcode::NopIn) && pdu.word(16) == u32::MAX {
+        middle.withhold(&pdu);
+    } else {
+        middle.pass(pdu);
+    }
+}
+
+fn no_reject(middle: &mut Middle, pdu: Raw) {
+    if pdu.opcode() == Some(Opcode::Reject) { middle.withhold(&pdu) } else { middle.pass(pdu) }
+}
+
+fn counts_immediate(middle: &mut Middle, mut pdu: Raw) {
+    let immediate = |bhs: &&Bhs| bhs.immediate() && bhs.opcode() == Ok(Opcode::ScsiCommand);
+    let count = middle.sent.iter().filter(immediate).count() as u32;
+    pdu.set_word(28, pdu.word(28).wrapping_add(count));
+    pdu.set_word(32, pdu.word(32).wrapping_add(count));
+    middle.pass(pdu);
+}
+
+fn reopened_window_is_told_by_nop_in(lab: &mut Lab) -> Outcome {
+    let mut conn = lab.plain()?;
+    fill_window(&mut conn)?;
+    let told = conn.expect_quiet()?.sns();
+    ensure_eq!(told.max_cmd_sn.next(), told.exp_cmd_sn, "MaxCmdSN + 1 of a window that is full");
+    // Another initiator resets the unit: the tasks are gone, and no status is due.
+    let mut other = lab.ready(&LoginText::normal(DATA, 2))?;
+    let tag = other.new_tag();
+    let reset = TaskManagementRequest::new(
+        TaskManagementFunction::LogicalUnitReset,
+        tag,
+        crate::conn::lun(0),
+        other.sns(),
+    );
+    other.send(reset.into_immediate(), &[]);
+    ensure_eq!(other.expect::<TaskManagementResponse>()?.byte(2), 0, "the response to the reset");
+    let news = conn.expect_view::<NopIn>()?;
+    ensure_eq!(news.initiator_task_tag(), u32::MAX, "the task tag of the news");
+    ensure_eq!(news.target_transfer_tag(), u32::MAX, "the transfer tag of the news");
+    ensure!(news.exp_cmd_sn().lte(news.max_cmd_sn()), "the news do not open the window");
+    conn.clear_attentions(0)
+}
+
+fn immediate_commands_do_not_advance_exp_cmd_sn(lab: &mut Lab) -> Outcome {
+    let mut conn = lab.plain()?;
+    let before = conn.expect_quiet()?.sns().exp_cmd_sn;
+    for _ in 0..3 {
+        let done = conn.run(&Cmd::test_unit_ready().immediately())?.good()?;
+        ensure_eq!(Sn(done.last.word(28)), before, "ExpCmdSN after an immediate command");
+        conn.run(&Cmd::read(0, 1).immediately())?.good()?;
+    }
+    ensure_eq!(conn.expect_quiet()?.sns().exp_cmd_sn, before, "ExpCmdSN");
+    conn.run(&Cmd::test_unit_ready())?.good().map(drop)
+}
+
+fn immediate_commands_run_beyond_a_closed_window(lab: &mut Lab) -> Outcome {
+    let mut conn = lab.plain()?;
+    let headers = fill_window(&mut conn)?;
+    conn.run(&Cmd::read(100, 1).immediately())?.good()?;
+    let tag = conn.new_tag();
+    let abort =
+        TaskManagementRequest::new(TaskManagementFunction::AbortTask, tag, crate::conn::lun(0), conn.sns());
+    let abort = abort.with_reference(headers[0].initiator_task_tag(), headers[0].cmd_sn());
+    conn.send(abort.into_immediate(), &[]);
+    let response = conn.expect::<TaskManagementResponse>()?;
+    ensure_eq!(response.byte(2), 0, "the response to an immediate ABORT TASK");
+    // That made room for one command.
+    conn.run(&Cmd::test_unit_ready())?.good().map(drop)
+}
+
+fn too_many_immediate_commands_are_rejected(lab: &mut Lab) -> Outcome {
+    let mut conn = lab.plain()?;
+    let data = [9; 512];
+    let mut taken = Vec::new();
+    for _ in 0..64 {
+        let header = conn.start(&Cmd::write(0, &data).immediately());
+        let pdu = conn.hear()?;
+        if let Some(r2t) = pdu.view::<ReadyToTransfer>() {
+            taken.push((header, *r2t));
+            continue;
+        }
+        ensure_eq!(pdu.opcode(), Some(Opcode::Reject), "what comes instead of an R2T");
+        ensure_eq!(pdu.byte(2), RejectReason::TooManyImmediateCommands as u8, "the reason");
+        ensure!(!taken.is_empty(), "not one immediate command is taken");
+        for (header, r2t) in taken {
+            conn.answer_r2t(&r2t, &data)?;
+            conn.finish(&header, &data)?.good()?;
+        }
+        return conn.run(&Cmd::test_unit_ready().immediately())?.good().map(drop);
+    }
+    crate::failure::fail("64 immediate commands are in the target at once")
+}
+
+fn commands_run_in_cmd_sn_order(lab: &mut Lab) -> Outcome {
+    let mut conn = lab.plain()?;
+    for round in 0..8u8 {
+        let data = [round; 2048];
+        let write = conn.start(&Cmd::write(40, &data).with_immediate_data(2048).ordered());
+        let read = conn.start(&Cmd::read(40, 4).ordered());
+        conn.finish(&write, &data)?.good()?;
+        let done = conn.finish(&read, &[])?.good()?;
+        ensure!(done.data == data, "a read that came after a write has other data");
+    }
+    Ok(())
+}
+
+/// Whether an ORDERED read waits for the ORDERED write before it, at LUN `number`.
+fn keeps_the_order(conn: &mut Conn, number: u16) -> Outcome {
+    let data = [0xe7; 512];
+    let write = conn.start(&Cmd::write(50, &data).ordered().at(number));
+    let r2t = conn.expect_view::<ReadyToTransfer>()?;
+    let read = conn.start(&Cmd::read(50, 1).ordered().at(number));
+    conn.expect_silence()?;
+    conn.answer_r2t(&r2t, &data)?;
+    conn.finish(&write, &data)?.good()?;
+    let done = conn.finish(&read, &[])?.good()?;
+    ensure!(done.data == data, "the read has what was there before the write");
+    Ok(())
+}
+
+fn ordered_read_does_not_overtake_an_ordered_write(lab: &mut Lab) -> Outcome {
+    let mut conn = lab.plain()?;
+    keeps_the_order(&mut conn, 0)
+}
+
+fn ordered_read_does_not_overtake_an_ordered_write_on_another_shard(lab: &mut Lab) -> Outcome {
+    // Units lie on both shards: of two targets, one is away from the session.
+    let mut near = lab.plain()?;
+    keeps_the_order(&mut near, 0)?;
+    let mut far = lab.session(&LoginText::normal(ODD, 2))?;
+    far.clear_attentions(1)?;
+    keeps_the_order(&mut far, 1)
 }

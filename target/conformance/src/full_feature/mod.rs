@@ -1,9 +1,28 @@
 //! The full-feature phase (RFC 7143 4, 11).
 
 mod cmd_sn;
+mod data_in;
+mod logout;
+mod management;
 mod nop;
+mod residual;
+mod sense;
+mod stat_sn;
+mod text;
+mod writes;
 
 use crate::registry::Test;
 
 /// The tests of this group, by file.
-pub(crate) const FILES: &[&[Test]] = &[cmd_sn::TESTS, nop::TESTS];
+pub(crate) const FILES: &[&[Test]] = &[
+    cmd_sn::TESTS,
+    stat_sn::TESTS,
+    data_in::TESTS,
+    writes::TESTS,
+    residual::TESTS,
+    sense::TESTS,
+    management::TESTS,
+    nop::TESTS,
+    text::TESTS,
+    logout::TESTS,
+];

@@ -157,7 +157,8 @@ impl<R: Ring> Shard<R> {
             return self.drop_conn(key, &STOPPING);
         }
         let seconds = deadline_ns.saturating_sub(self.now_ns) / 1_000_000_000;
-        let seconds = u16::try_from(seconds).unwrap_or(u16::MAX);
+        // With 0 the session would end before its initiator was asked; the deadline ends it anyway.
+        let seconds = u16::try_from(seconds).unwrap_or(u16::MAX).max(1);
         self.say(key, Announcement::Logout { seconds });
     }
 
