@@ -40,7 +40,7 @@ pub(super) const TESTS: &[Test] = &[
         "RFC 7143 13.10, 13.11, 4.2.5.2",
         "with each answer to InitialR2T and ImmediateData, data comes with the command, after it and by R2T, and what \
          was written is read",
-        "session/src/full_feature/command.rs#task_of"
+        "session/src/full_feature/command.rs#collection_of"
     )
     .must(&[10])
     .broken_by(Mutation::new("data that came unasked is asked for again", asks_again)),
@@ -57,7 +57,7 @@ pub(super) const TESTS: &[Test] = &[
         immediate_data_where_none_was_agreed_fails,
         "RFC 7143 13.11, 11.4.7.2",
         "with ImmediateData=No, data in the command PDU ends the command with sense 0B/0C/0C",
-        "session/src/full_feature/command.rs#task_of"
+        "session/src/full_feature/command.rs#collection_of"
     )
     .must(&[10])
     .broken_by(Mutation::new("immediate data is taken though No was agreed", all_good)),
@@ -66,7 +66,7 @@ pub(super) const TESTS: &[Test] = &[
         "RFC 7143 13.10, 11.4.7.2",
         "with InitialR2T=Yes, a write that says that data follows (F=0) ends with sense 0B/0C/0C, or its data is \
          refused",
-        "session/src/full_feature/command.rs#task_of"
+        "session/src/full_feature/command.rs#collection_of"
     )
     .must(&[10]),
     test!(
