@@ -1,5 +1,7 @@
 //! What a logical unit is: its identity, geometry, limits and capabilities.
 
+use crate::alua::Alua;
+
 /// Who the logical unit says it is, in INQUIRY data and VPD pages. Stays the same for the life of the disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
@@ -79,6 +81,8 @@ pub struct DeviceConfig {
     pub write_cache: bool,
     /// There is a store behind the unit that outlives the process: APTPL and SP are taken, PTPL_C and PS are one.
     pub durable: bool,
+    /// Asymmetric logical unit access: TPGS, and which of its commands are there.
+    pub alua: Alua,
 }
 
 impl DeviceConfig {
@@ -113,6 +117,7 @@ impl DeviceConfig {
             atomic_granularity_blocks: in_blocks(4096),
             write_cache: true,
             durable: false,
+            alua: Alua::default(),
         }
     }
 }

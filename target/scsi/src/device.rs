@@ -1,6 +1,6 @@
 //! The device server of one logical unit: mutable state with one owner.
 
-use crate::alua::AccessState;
+use crate::alua::{AccessState, Alua};
 use crate::cdb::{self, Access, Command, Needs};
 use crate::draft::Pending;
 use crate::medium::MediumAccess;
@@ -69,11 +69,13 @@ impl Device {
     /// with APTPL, mode pages, the asymmetric access state.
     pub fn restored(config: DeviceConfig, saved: SavedState) -> Self {
         let mode = saved.pages.state(&config);
+        // Where initiators may not change it, none may have left it so that nobody can.
+        let access = saved.access.filter(|_| config.alua == Alua::Explicit).unwrap_or_default();
         Self {
             config,
             mode,
             saved_mode: mode,
-            access: saved.access.unwrap_or_default(),
+            access,
             nexuses: BTreeMap::new(),
             reservations: Reservations::restored(saved.persistent),
             pending: None,
@@ -140,6 +142,9 @@ impl Device {
         if naca(command, cdb) {
             return Err(Sense::invalid_cdb(command.usage.len() as u16 - 1, Some(2)));
         }
+        if self.access.restricts() {
+            self.access.check(command)?;
+        }
         let access = access_of(command, cdb);
         if self.conflicts(nexus, access) {
             return Ok(Step::Done(Reply::status(Status::ReservationConflict)));
@@ -151,6 +156,7 @@ impl Device {
             self.check_writable()?;
         }
         (command.run)(self, &Request { nexus, cdb, command, data_out_len, param })
+            .map_err(|sense| command.point_at_length(sense))
     }
 
     /// Whether the unit has the ability the command belongs to.
@@ -158,6 +164,8 @@ impl Device {
         match command.needs {
             Needs::Nothing => true,
             Needs::Thin => self.config.thin,
+            Needs::Alua => self.config.alua != Alua::Off,
+            Needs::ExplicitAlua => self.config.alua == Alua::Explicit,
             Needs::CompareWrite => self.config.max_compare_write_blocks > 0,
             Needs::Atomic => self.config.max_atomic_blocks > 0,
         }

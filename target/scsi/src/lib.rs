@@ -26,6 +26,7 @@ mod config;
 mod device;
 mod draft;
 mod inquiry;
+mod log;
 mod media;
 mod medium;
 mod mode;
@@ -37,7 +38,7 @@ mod status;
 mod step;
 mod unit_attention;
 
-pub use alua::AccessState;
+pub use alua::{AccessState, Alua};
 pub use config::{DeviceConfig, Identity};
 pub use device::Device;
 pub use media::{

@@ -188,6 +188,10 @@ pub const NO_SENSE: Sense = Sense::new(SenseKey::NoSense, 0x00, 0x00);
 pub const NOT_READY: Sense = Sense::new(SenseKey::NotReady, 0x04, 0x00);
 /// 02h/04h/01h.
 pub const BECOMING_READY: Sense = Sense::new(SenseKey::NotReady, 0x04, 0x01);
+/// 02h/04h/0Bh: target port in standby state.
+pub const STANDBY: Sense = Sense::new(SenseKey::NotReady, 0x04, 0x0B);
+/// 02h/04h/0Ch: target port in unavailable state.
+pub const UNAVAILABLE: Sense = Sense::new(SenseKey::NotReady, 0x04, 0x0C);
 /// 02h/04h/03h.
 pub const MANUAL_INTERVENTION: Sense = Sense::new(SenseKey::NotReady, 0x04, 0x03);
 /// 02h/3Ah/00h.

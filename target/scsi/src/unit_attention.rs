@@ -25,6 +25,8 @@ pub enum UnitAttention {
     ReservationsReleased,
     /// 2Ah/05h REGISTRATIONS PREEMPTED.
     RegistrationsPreempted,
+    /// 2Ah/06h ASYMMETRIC ACCESS STATE CHANGED.
+    AccessStateChanged,
     /// 2Ah/09h CAPACITY DATA HAS CHANGED.
     CapacityChanged,
     /// 2Fh/00h COMMANDS CLEARED BY ANOTHER INITIATOR.
@@ -47,6 +49,7 @@ impl UnitAttention {
             Self::ReservationsPreempted => (0x2A, 0x03),
             Self::ReservationsReleased => (0x2A, 0x04),
             Self::RegistrationsPreempted => (0x2A, 0x05),
+            Self::AccessStateChanged => (0x2A, 0x06),
             Self::CapacityChanged => (0x2A, 0x09),
             Self::CommandsCleared => (0x2F, 0x00),
             Self::LunsChanged => (0x3F, 0x0E),
@@ -66,6 +69,7 @@ impl UnitAttention {
         Self::MediumChanged,
         Self::CommandsCleared,
         Self::LunsChanged,
+        Self::AccessStateChanged,
         Self::CapacityChanged,
         Self::ModeParametersChanged,
         Self::ReservationsPreempted,

@@ -18,7 +18,7 @@ fn standard_data() {
     let mut device = unit();
     let data = send(&mut device, A, &[0x12, 0, 0, 0, 255, 0]).data;
     assert_eq!(data.len(), usize::from(data[4]) + 5);
-    assert_eq!(data[..8], [0x00, 0x00, 0x06, 0x12, 91, 0, 0, 0x02]);
+    assert_eq!(data[..8], [0x00, 0x00, 0x06, 0x12, 91, 0x10, 0, 0x02]);
     assert_eq!(&data[8..16], b"STAMPEDE");
     let versions: Vec<u16> = data[58..74].chunks(2).map(|v| u16::from_be_bytes([v[0], v[1]])).collect();
     assert!(versions.contains(&0x0460) && versions.contains(&0x04C0) && versions.contains(&0x0960));
@@ -33,10 +33,17 @@ fn standard_data() {
 fn every_supported_page_is_readable() {
     let mut device = unit();
     let list = page(&mut device, 0x00)[4..].to_vec();
-    assert_eq!(list, [0x00, 0x80, 0x83, 0x86, 0xB0, 0xB1, 0xB2]);
+    assert_eq!(list, [0x00, 0x80, 0x83, 0x85, 0x86, 0x87, 0x88, 0xB0, 0xB1, 0xB2]);
     for code in list {
         page(&mut device, code);
     }
+    assert!(page(&mut device, 0x85)[4..].is_empty(), "no management address is told");
+    assert_eq!(page(&mut device, 0x87)[4..], [0x3F, 0xFF, 0, 0], "all mode pages are shared");
+    let ports = page(&mut device, 0x88);
+    assert_eq!(ports[4..14], [0, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(usize::from(u16::from_be_bytes([ports[14], ports[15]])), ports.len() - 16);
+    assert_eq!(ports[16..18], [0x53, 0x98], "the port by its name");
+    assert!(ports[20..].starts_with(b"iqn.2026-11.io.stampede:disk,t,0x0001\0"));
 }
 
 #[test]

@@ -43,8 +43,21 @@ fn headers_and_block_descriptors() {
 fn all_pages_ascend_and_fit_a_mode_sense_6() {
     let mut device = unit();
     for (subpage, expected) in [
-        (0, vec![(0x01, 0), (0x02, 0), (0x07, 0), (0x08, 0), (0x0A, 0), (0x1A, 0), (0x1C, 0)]),
-        (0xFF, vec![(0x01, 0), (0x02, 0), (0x07, 0), (0x08, 0), (0x0A, 0), (0x0A, 1), (0x1A, 0), (0x1C, 0)]),
+        (0, vec![(0x01, 0), (0x02, 0), (0x07, 0), (0x08, 0), (0x0A, 0), (0x10, 0), (0x1A, 0), (0x1C, 0)]),
+        (
+            0xFF,
+            vec![
+                (0x01, 0),
+                (0x02, 0),
+                (0x07, 0),
+                (0x08, 0),
+                (0x0A, 0),
+                (0x0A, 1),
+                (0x10, 0),
+                (0x1A, 0),
+                (0x1C, 0),
+            ],
+        ),
     ] {
         let data = sense6(&mut device, 8, 0x3F, subpage).data;
         assert_eq!(usize::from(data[0]) + 1, data.len());

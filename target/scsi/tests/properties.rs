@@ -5,7 +5,7 @@ mod common;
 use common::*;
 use proptest::prelude::*;
 use stampede_scsi::cdb::{Transfer, data_direction_and_len, takes_parameter_list};
-use stampede_scsi::{Blocks, Device, DeviceConfig, Identity, Media, Status, Step};
+use stampede_scsi::{Alua, Blocks, Device, DeviceConfig, Identity, Media, SavedState, Status, Step};
 
 fn inside(device: &Device, range: Blocks) -> bool {
     range.count > 0
@@ -26,7 +26,7 @@ fn check(device: &Device, cdb: &[u8; 16], data_out_len: u32, step: &Step) {
                 assert!(sense.encode_fixed().len() == 18 && sense.encode_descriptor().len() <= 40);
             }
         }
-        Step::Save(_) | Step::Wait => assert!(device.config().durable),
+        Step::Save(_) | Step::Wait => panic!("nothing is being saved"),
         Step::Media(Media::Unmap { ranges }) => {
             assert!(!ranges.is_empty() && ranges.iter().all(|range| inside(device, *range)));
         }
@@ -52,8 +52,8 @@ fn check(device: &Device, cdb: &[u8; 16], data_out_len: u32, step: &Step) {
 fn any_cdb() -> impl Strategy<Value = [u8; 16]> {
     let known = prop::sample::select(vec![
         0x00u8, 0x03, 0x08, 0x0A, 0x12, 0x15, 0x16, 0x17, 0x1A, 0x1B, 0x1E, 0x25, 0x28, 0x2A, 0x2E, 0x2F,
-        0x34, 0x35, 0x41, 0x42, 0x55, 0x56, 0x57, 0x5A, 0x5E, 0x5F, 0x88, 0x89, 0x8A, 0x8B, 0x8E, 0x8F, 0x90,
-        0x91, 0x93, 0x9E, 0xA0, 0xA3, 0xA8, 0xAA, 0xAE, 0xAF,
+        0x34, 0x35, 0x37, 0x41, 0x42, 0x4D, 0x55, 0x56, 0x57, 0x5A, 0x5E, 0x5F, 0x88, 0x89, 0x8A, 0x8B, 0x8E,
+        0x8F, 0x90, 0x91, 0x93, 0x9E, 0xA0, 0xA3, 0xA4, 0xA8, 0xAA, 0xAE, 0xAF, 0xB7,
     ]);
     (any::<[u8; 16]>(), prop_oneof![8 => known, 1 => any::<u8>()], any::<u16>(), any::<bool>()).prop_map(
         |(mut cdb, opcode, mask, tame)| {
@@ -82,18 +82,23 @@ proptest! {
         big in any::<bool>(),
         thin in any::<bool>(),
         read_only in any::<bool>(),
+        durable in any::<bool>(),
     ) {
         let blocks = if big { (1 << 40) + blocks } else { blocks };
         let block_size = if thin { 512 } else { 4096 };
         let base = DeviceConfig::new(Identity::default(), blocks);
-        let mut device = Device::new(DeviceConfig { thin, read_only, block_size, ..base });
+        let mut device = Device::new(DeviceConfig { thin, read_only, block_size, durable, alua: Alua::Explicit, ..base });
         for n in 1..3 {
             device.attach(stampede_scsi::NexusId(n), port(n as u8));
         }
         for (cdb, param, out, nexus) in commands {
             let (param, out) = if takes_parameter_list(&cdb) { (&param[..], param.len() as u32) } else { (&[][..], u32::from(out)) };
             let before = device.write_protected();
-            let step = device.start(stampede_scsi::NexusId(nexus), &cdb, out, param);
+            let mut step = device.start(stampede_scsi::NexusId(nexus), &cdb, out, param);
+            if let Step::Save(state) = step {
+                prop_assert!(SavedState::decode(&state).is_ok());
+                step = device.saved(out % 3 > 0);
+            }
             if before == device.write_protected() {
                 check(&device, &cdb, out, &step);
             }

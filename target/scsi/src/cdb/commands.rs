@@ -3,7 +3,7 @@
 use super::field::LengthField::{Byte, Long, Short};
 use super::table::{Access, Command, Data, Needs};
 use crate::device::Handler;
-use crate::{block, inquiry, medium, mode, report, reservations};
+use crate::{alua, block, inquiry, log, medium, mode, report, reservations};
 
 /// The bits of the CONTROL byte that are looked at: NACA.
 const C: u8 = 0x04;
@@ -106,9 +106,23 @@ pub(crate) static COMMANDS: &[Command] = &[
     row(usage10!(0x2F, 0xF6), "VERIFY(10)", CHECK.0, CHECK.1, block::verify),
     row(usage10!(0x34, 0x02), "PRE-FETCH(10)", Data::None, Access::Read, block::prefetch),
     row(usage10!(0x35, 0x02), "SYNCHRONIZE CACHE(10)", Data::None, Access::Write, block::synchronize_cache),
+    row(
+        &[0x37, 0, 0x1F, 0, 0, 0, 0, F, F, C],
+        "READ DEFECT DATA(10)",
+        Data::Allocation(Short(7)),
+        Access::Read,
+        report::read_defect_data_10,
+    ),
     row(usage10!(0x41, 0xF8), "WRITE SAME(10)", Data::OneBlock { ndob: false }, SAME, block::write_same),
     row(&[0x42, 1, 0, 0, 0, 0, 0, F, F, C], "UNMAP", Data::Parameters(Short(7)), SAME, block::unmap)
         .needing(Needs::Thin),
+    row(
+        &[0x4D, 1, F, F, 0, F, F, F, F, C],
+        "LOG SENSE",
+        Data::Allocation(Short(7)),
+        Access::Free,
+        log::log_sense,
+    ),
     row(
         &[0x55, 0x11, 0, 0, 0, 0, 0, F, F, C],
         "MODE SELECT(10)",
@@ -264,10 +278,19 @@ pub(crate) static COMMANDS: &[Command] = &[
         report::own_lun,
     ),
     row(
+        &[0xA3, 0xEA, 0, 0, 0, 0, F, F, F, F, 0, C],
+        "REPORT TARGET PORT GROUPS",
+        Data::Allocation(Long(6)),
+        Access::Free,
+        alua::report_target_port_groups,
+    )
+    .service()
+    .needing(Needs::Alua),
+    row(
         &[0xA3, 0x0C, 0x87, F, F, F, F, F, F, F, 0, C],
         "REPORT SUPPORTED OPERATION CODES",
         Data::Allocation(Long(6)),
-        Access::Free,
+        Access::Read,
         report::operation_codes,
     )
     .service(),
@@ -275,12 +298,28 @@ pub(crate) static COMMANDS: &[Command] = &[
         &[0xA3, 0x0D, 0x80, 0, 0, 0, F, F, F, F, 0, C],
         "REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS",
         Data::Allocation(Long(6)),
-        Access::Free,
+        Access::Read,
         report::task_management,
     )
     .service(),
+    row(
+        &[0xA4, 0x0A, 0, 0, 0, 0, F, F, F, F, 0, C],
+        "SET TARGET PORT GROUPS",
+        Data::Parameters(Long(6)),
+        Access::Write,
+        alua::set_target_port_groups,
+    )
+    .service()
+    .needing(Needs::ExplicitAlua),
     row(usage12!(0xA8, 0xF8), "READ(12)", READ.0, READ.1, block::read),
     row(usage12!(0xAA, 0xF8), "WRITE(12)", WRITE.0, WRITE.1, block::write),
     row(usage12!(0xAE, 0xF6), "WRITE AND VERIFY(12)", WRITE.0, WRITE.1, block::write_and_verify),
     row(usage12!(0xAF, 0xF6), "VERIFY(12)", CHECK.0, CHECK.1, block::verify),
+    row(
+        &[0xB7, 0x1F, F, F, F, F, F, F, F, F, 0, C],
+        "READ DEFECT DATA(12)",
+        Data::Allocation(Long(6)),
+        Access::Read,
+        report::read_defect_data_12,
+    ),
 ];

@@ -27,6 +27,13 @@ pub(crate) enum LengthField {
 }
 
 impl LengthField {
+    /// Offset of its first byte in the CDB.
+    pub(crate) const fn byte(self) -> u8 {
+        match self {
+            Self::Byte(at) | Self::Short(at) | Self::Long(at) => at,
+        }
+    }
+
     /// The length in bytes.
     pub(crate) fn read(self, cdb: &[u8; 16]) -> u32 {
         match self {

@@ -4,6 +4,7 @@ use super::commands::COMMANDS;
 use super::field::LengthField;
 use super::layout::BlockLayout;
 use crate::device::Handler;
+use crate::sense::{PARAMETER_LIST_LENGTH_ERROR, Sense};
 
 /// What a command moves, as far as its operation code decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +55,10 @@ pub(crate) enum Needs {
     CompareWrite,
     /// An atomic transfer length above zero.
     Atomic,
+    /// Asymmetric access that is reported.
+    Alua,
+    /// Asymmetric access that initiators may change.
+    ExplicitAlua,
 }
 
 /// One supported command.
@@ -85,6 +90,16 @@ impl Command {
     pub(crate) const fn needs_medium(&self) -> bool {
         // TEST UNIT READY, READ CAPACITY(10), UNMAP; READ CAPACITY(16) and GET LBA STATUS.
         self.layout().is_some() || matches!(self.opcode(), 0x00 | 0x25 | 0x42 | 0x9E)
+    }
+
+    /// A PARAMETER LIST LENGTH ERROR that points at the CDB's field.
+    pub(crate) fn point_at_length(&self, sense: Sense) -> Sense {
+        match self.data {
+            Data::Parameters(field) if sense == PARAMETER_LIST_LENGTH_ERROR => {
+                sense.with_cdb_field(u16::from(field.byte()), None)
+            }
+            _ => sense,
+        }
     }
 
     /// Nominal and recommended command timeout in seconds (SPC-4 6.35.4).

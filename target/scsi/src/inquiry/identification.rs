@@ -1,7 +1,8 @@
-//! Who the unit is: unit serial number (80h) and device identification (83h).
+//! Who the unit is: unit serial number (80h) and device identification (83h); how it is reached: management network
+//! addresses (85h) and SCSI ports (88h).
 
 use super::ascii;
-use crate::DeviceConfig;
+use crate::{DeviceConfig, Identity};
 
 /// The longest serial number told, in bytes.
 const SERIAL_MAX: usize = 36;
@@ -57,11 +58,32 @@ pub(super) fn device_identification(config: &DeviceConfig) -> Vec<u8> {
     push(&mut body, Names::Port, CodeSet::Binary, Kind::RelativePort, &[0, 0, high, low]);
     let [high, low] = identity.target_port_group.to_be_bytes();
     push(&mut body, Names::Port, CodeSet::Binary, Kind::PortGroup, &[0, 0, high, low]);
+    push(&mut body, Names::Port, CodeSet::Utf8, Kind::ScsiName, &name_string(&port_name(identity)));
     let name = truncated(&identity.target_name);
-    let port = format!("{name},t,0x{:04x}", identity.target_port_group);
-    push(&mut body, Names::Port, CodeSet::Utf8, Kind::ScsiName, &name_string(&port));
     push(&mut body, Names::Target, CodeSet::Utf8, Kind::ScsiName, &name_string(name));
     body
+}
+
+/// Management network addresses (85h, SPC-4 7.8.7): none is told to initiators.
+pub(super) fn management_addresses(_: &DeviceConfig) -> Vec<u8> {
+    Vec::new()
+}
+
+/// SCSI ports (88h, SPC-4 7.8.13): the one target port and its name.
+pub(super) fn scsi_ports(config: &DeviceConfig) -> Vec<u8> {
+    let identity = &config.identity;
+    let mut designator = Vec::new();
+    push(&mut designator, Names::Port, CodeSet::Utf8, Kind::ScsiName, &name_string(&port_name(identity)));
+    let [high, low] = identity.relative_port.to_be_bytes();
+    let mut body = vec![0, 0, high, low, 0, 0, 0, 0, 0, 0];
+    body.extend_from_slice(&(designator.len() as u16).to_be_bytes());
+    body.extend_from_slice(&designator);
+    body
+}
+
+/// Name of the target port (RFC 7143 4.4.1).
+fn port_name(identity: &Identity) -> String {
+    format!("{},t,0x{:04x}", truncated(&identity.target_name), identity.target_port_group)
 }
 
 /// Appends a designation descriptor; those of port and target say that they are iSCSI's.

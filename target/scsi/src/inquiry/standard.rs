@@ -16,6 +16,8 @@ pub(super) fn standard(config: &DeviceConfig) -> Vec<u8> {
     // HISUP (REPORT LUNS addressing), response data format 2.
     data[3] = 0x12;
     data[4] = 96 - 5;
+    // TPGS.
+    data[5] = (config.alua as u8) << 4;
     // CMDQUE.
     data[7] = 0x02;
     for (place, byte) in data[8..16].iter_mut().zip(identity.vendor) {
@@ -43,4 +45,11 @@ pub(super) fn extended_inquiry(config: &DeviceConfig) -> Vec<u8> {
     // LUICLR: a cleared unit attention is cleared for its I_T nexus alone.
     body[3] = 0x01;
     body
+}
+
+/// Mode page policy (87h, SPC-4 7.8.8): all pages and subpages are shared by all nexuses.
+pub(super) fn mode_page_policy(_: &DeviceConfig) -> Vec<u8> {
+    const ALL_PAGES: u8 = 0x3F;
+    const ALL_SUBPAGES: u8 = 0xFF;
+    vec![ALL_PAGES, ALL_SUBPAGES, 0, 0]
 }

@@ -33,7 +33,7 @@ const fn constant(code: u8, subpage: u8, length: u8, values: fn(&ModeState, &mut
 }
 
 /// The pages, ascending by page code and subpage code.
-pub(super) static PAGES: [Page; 8] = [
+pub(super) static PAGES: [Page; 9] = [
     // Read-Write Error Recovery (SBC-3 6.4.8): AWRE and ARRE.
     constant(0x01, 0, 12, |_, page| page[2] = 0xC0),
     // Disconnect-Reconnect (SPC-4 7.5.10, iSCSI: RFC 7143 leaves all to the session).
@@ -73,6 +73,8 @@ pub(super) static PAGES: [Page; 8] = [
     },
     // Control Extension (SPC-4 7.5.9).
     constant(0x0A, 0x01, 32, |_, _| {}),
+    // XOR Control (SBC-2 6.3.6): XORDIS, there are no such commands.
+    constant(0x10, 0, 24, |_, page| page[2] = 0x02),
     // Power Condition (SPC-4 7.5.13): no timers.
     constant(0x1A, 0, 40, |_, _| {}),
     // Informational Exceptions Control (SBC-3 6.4.6): DEXCPT, none are reported.

@@ -44,7 +44,7 @@ fn sense(
             0b00 => data.extend_from_slice(&page.current(&device.mode)),
             0b01 => data.extend_from_slice(&page.mask(&device.config)),
             0b10 => data.extend_from_slice(&page.current(&ModeState::new(&device.config))),
-            _ if !device.config.durable => return Err(SAVING_NOT_SUPPORTED),
+            _ if !device.config.durable => return Err(SAVING_NOT_SUPPORTED.with_cdb_field(2, Some(7))),
             _ => data.extend_from_slice(&page.current(&device.saved_mode)),
         }
         if device.config.durable {
