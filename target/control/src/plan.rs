@@ -1,6 +1,6 @@
 //! From a configuration and its open images to what each shard and the registrar are made of.
 
-use crate::config::{CloneKind, Config, Period, TargetConfig, iscsi_targets};
+use crate::config::{AluaRule, CloneKind, Config, Period, TargetConfig, iscsi_targets};
 use crate::identity::LunIdentity;
 use crate::images::Images;
 use crate::registrar::{Backing, Target, TargetLun};
@@ -9,7 +9,7 @@ use crate::store::{Store, StoreError};
 use stampede_engine::messages::{GoldenId, LunAddress, LunId, ShardId};
 use stampede_image::epoch::{OnLost, TargetPolicy};
 use stampede_ring::file::FileTraits;
-use stampede_scsi::{DeviceConfig, Identity, SavedState};
+use stampede_scsi::{Alua, DeviceConfig, Identity, SavedState};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The most blocks of an atomic write to a clone.
@@ -122,6 +122,7 @@ fn device(entry: &TargetConfig, traits: &FileTraits, identity: Identity) -> Devi
     let mut device = DeviceConfig::with_block_size(identity, block_size, entry.physical_bytes(), blocks);
     device.read_only = entry.ro;
     device.removable = entry.removable;
+    device.alua = alua(entry);
     device.thin = entry.thin;
     if entry.clone == CloneKind::Ephemeral {
         device.thin = true;
@@ -129,6 +130,14 @@ fn device(entry: &TargetConfig, traits: &FileTraits, identity: Identity) -> Devi
         device.max_atomic_blocks = ATOMIC_BLOCKS_MAX;
     }
     device
+}
+
+fn alua(entry: &TargetConfig) -> Alua {
+    match entry.alua.unwrap_or(AluaRule::Implicit) {
+        AluaRule::Off => Alua::Off,
+        AluaRule::Implicit => Alua::Implicit,
+        AluaRule::Explicit => Alua::Explicit,
+    }
 }
 
 fn policy(target: &crate::config::IscsiTarget, max_clones: u32) -> TargetPolicy {
@@ -167,7 +176,7 @@ mod tests {
             ("os1", "golden,clone=ephemeral,on-lost=fresh,hold=1h"),
             ("os2", "golden,clone=ephemeral"),
             ("d1", "d1"),
-            ("d2", "d2,ro"),
+            ("d2", "d2,ro,alua=explicit"),
             ("d4", "d4,removable,thin,block-size=4K"),
             ("d3", "d3,lun=4,iqn=iqn.2026-11.io.stampede:d1"),
         ] {
@@ -189,6 +198,8 @@ mod tests {
         assert_eq!(plan.first_clone, LunId(4));
         assert_eq!(plan.targets[2].luns.iter().map(|lun| lun.number).collect::<Vec<_>>(), [0, 4]);
         assert_eq!(plan.disks[0].device.blocks, 2048);
+        let rules: Vec<_> = plan.disks.iter().map(|disk| disk.device.alua).collect();
+        assert_eq!(rules, [Alua::Implicit, Alua::Implicit, Alua::Explicit, Alua::Implicit]);
         let naas: BTreeSet<_> = plan.disks.iter().map(|disk| disk.device.identity.naa).collect();
         assert_eq!(naas.len(), 4);
         let plain = &plan.disks[0].device;

@@ -24,8 +24,8 @@ pub use file::read;
 pub use name::{IscsiName, NAMING_AUTHORITY};
 pub use target::{GRACE_DEFAULT, HOLD_DEFAULT, LUN_MAX, TargetConfig};
 pub use values::{
-    AuthMethod, ByteSize, CloneKind, IrqAffinity, LogFormat, OnLost, Period, StageRule, SteeringMode,
-    ValueError,
+    AluaRule, AuthMethod, ByteSize, CloneKind, IrqAffinity, LogFormat, OnLost, Period, StageRule,
+    SteeringMode, ValueError,
 };
 
 use serde::{Deserialize, Serialize};

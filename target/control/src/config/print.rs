@@ -1,6 +1,6 @@
 //! The effective configuration as TOML that reads back equal, with a comment on every key.
 
-use super::values::{CloneKind, OnLost, StageRule};
+use super::values::{AluaRule, CloneKind, OnLost, StageRule};
 use super::{ChapConfig, Config, GRACE_DEFAULT, HOLD_DEFAULT, TargetConfig};
 use std::fmt::{Display, Write};
 
@@ -103,6 +103,10 @@ const COMMENTS: &[(&str, &str)] = &[
     ("to", "Address and port to log in at instead."),
     ("permanent", "Whether initiators may remember it. Default: false."),
     ("stage", "How the stage of a login is told: \"auto\" (by its fingerprint), \"firmware\" or \"os\"."),
+    (
+        "alua",
+        "Who may change the access state of its target port group: \"off\", \"implicit\" (the target; default) or \"explicit\" (initiators too).",
+    ),
     ("on-lost", "What an operating system gets whose clone was lost: \"refuse\" (default) or \"fresh\"."),
     ("grace", "How long a clone lives after a clean logout. Default: \"1m\"."),
     ("hold", "How long a clone is held after its session broke off. Default: \"24h\"."),
@@ -252,6 +256,7 @@ fn print_target(p: &mut Printer, target: &TargetConfig) {
     p.value("lun", i64::from(target.lun));
     p.text("iqn", target.target_iqn());
     p.optional("auth", target.auth.map(|auth| auth.to_string().into()), "\"chap\"");
+    p.text("alua", target.alua.unwrap_or(AluaRule::Implicit));
     if target.clone == CloneKind::Ephemeral {
         p.text("stage", target.stage.unwrap_or(StageRule::Auto));
         p.text("on-lost", target.on_lost.unwrap_or(OnLost::Refuse));

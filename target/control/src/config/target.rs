@@ -2,11 +2,12 @@
 //!
 //! `NAME=PATH[,OPTION]...`, where an option is `clone=none|ephemeral`, `ro`, `removable`, `thin`,
 //! `block-size=SIZE`, `physical-block=SIZE`, `lun=N`, `iqn=NAME`, `auth=none|chap`,
+//! `alua=off|implicit|explicit`,
 //! `stage=auto|firmware|os`, `on-lost=refuse|fresh`, `grace=PERIOD` or `hold=PERIOD`. A comma in a path is
 //! written twice. In TOML the same words are the keys of a `[[target]]` table.
 
 use super::name::{IscsiName, check_target_name};
-use super::values::{AuthMethod, ByteSize, CloneKind, OnLost, Period, StageRule, ValueError};
+use super::values::{AluaRule, AuthMethod, ByteSize, CloneKind, OnLost, Period, StageRule, ValueError};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -50,6 +51,9 @@ pub struct TargetConfig {
     /// What an initiator must prove; `None` for what the configuration says for all targets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth: Option<AuthMethod>,
+    /// Who may change the access state of its target port group; `None` is the target alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alua: Option<AluaRule>,
     /// How the stage of a login is told; ephemeral clones only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stage: Option<StageRule>,
@@ -94,6 +98,7 @@ impl TargetConfig {
             lun: 0,
             iqn: None,
             auth: None,
+            alua: None,
             stage: None,
             on_lost: None,
             grace: None,
@@ -251,6 +256,7 @@ impl TargetConfig {
             }
             "iqn" => self.iqn = Some(wanted()?.parse()?),
             "auth" => self.auth = Some(wanted()?.parse()?),
+            "alua" => self.alua = Some(wanted()?.parse()?),
             "stage" => self.stage = Some(wanted()?.parse()?),
             "on-lost" => self.on_lost = Some(wanted()?.parse()?),
             "grace" => self.grace = Some(wanted()?.parse()?),
@@ -258,7 +264,7 @@ impl TargetConfig {
             _ => {
                 return Err(ValueError::new(
                     format!("`{key}` is not an option of a target"),
-                    "use clone=, ro, removable, thin, block-size=, physical-block=, lun=, iqn=, auth=, stage=, on-lost=, grace= or \
+                    "use clone=, ro, removable, thin, block-size=, physical-block=, lun=, iqn=, auth=, alua=, stage=, on-lost=, grace= or \
                      hold=; write a comma in a path twice",
                 ));
             }
@@ -273,7 +279,7 @@ mod tests {
 
     #[test]
     fn the_whole_language() {
-        let text = "debian=gold,,en.img,clone=ephemeral,lun=1,iqn=iqn.2026-11.io.example:d,auth=chap,stage=os,on-lost=fresh,\
+        let text = "debian=gold,,en.img,clone=ephemeral,lun=1,iqn=iqn.2026-11.io.example:d,auth=chap,alua=explicit,stage=os,on-lost=fresh,\
                     grace=90s,hold=4h";
         let target: TargetConfig = text.parse().unwrap();
         assert_eq!(target.name, "debian");
@@ -282,6 +288,7 @@ mod tests {
         assert_eq!(target.lun, 1);
         assert_eq!(target.target_iqn().as_str(), "iqn.2026-11.io.example:d");
         assert_eq!(target.auth, Some(AuthMethod::Chap));
+        assert_eq!(target.alua, Some(AluaRule::Explicit));
         assert_eq!(target.stage, Some(StageRule::Os));
         assert_eq!(target.on_lost, Some(OnLost::Fresh));
         assert_eq!(target.grace, Some(Period::seconds(90)));
@@ -321,6 +328,7 @@ mod tests {
             ("d=x,hold=1h", "means nothing without clones"),
             ("d=x,clone=ephemeral,stage=bios", "is not a stage rule"),
             ("d=x,auth=srp", "is not a way to prove who one is"),
+            ("d=x,alua=both", "is not a rule for asymmetric access"),
             ("d=x,iqn=foo", "not an iSCSI name"),
             ("d=x,size=3", "is not an option of a target"),
             ("d=a,b.img", "write a comma in a path twice"),

@@ -73,6 +73,7 @@ text_value!(
     CloneKind,
     StageRule,
     OnLost,
+    AluaRule,
     LogFormat,
     SteeringMode,
     IrqAffinity,
@@ -242,6 +243,18 @@ choice! {
         Refuse = "refuse",
         /// A fresh clone. Only where the data is known to be worthless.
         Fresh = "fresh",
+    }
+}
+
+choice! {
+    /// Who may change the asymmetric access state of a unit's target port group (SPC-4 5.16).
+    AluaRule, "a rule for asymmetric access" {
+        /// It is not reported at all.
+        Off = "off",
+        /// The target alone: the group is reported, and active.
+        Implicit = "implicit",
+        /// Initiators too, by SET TARGET PORT GROUPS.
+        Explicit = "explicit",
     }
 }
 
