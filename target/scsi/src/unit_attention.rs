@@ -60,7 +60,7 @@ impl UnitAttention {
 
 impl UnitAttention {
     /// All of them, the most urgent first.
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::PowerOnOrReset,
         Self::PowerOn,
         Self::BusReset,
@@ -137,7 +137,7 @@ mod tests {
             assert_eq!(seen & attention.bit(), 0);
             seen |= attention.bit();
         }
-        assert_eq!(seen, 0x1FFF);
+        assert_eq!(seen, 0x3FFF);
     }
 
     #[test]
