@@ -1,0 +1,8 @@
+//! See `bodies::commands`; run with `cargo fuzz run commands` in `target/scsi`.
+#![no_main]
+
+#[path = "../bodies.rs"]
+#[allow(dead_code, reason = "each target runs one body")]
+mod bodies;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| bodies::commands(bytes));
