@@ -86,7 +86,7 @@ fn check(reply: &Reply) {
 }
 
 /// Commands with parameter data: `nexus and store (1) | length (1) | CDB (16) | parameter list` each.
-pub fn commands(mut bytes: &[u8]) {
+pub(crate) fn commands(mut bytes: &[u8]) {
     let mut unit = Unit::new();
     while let Some((&[head, length], rest)) = bytes.split_first_chunk::<2>() {
         let Some((cdb, rest)) = rest.split_first_chunk::<16>() else { return };
@@ -103,7 +103,7 @@ pub fn commands(mut bytes: &[u8]) {
 
 /// PERSISTENT RESERVE OUT, with lists that are mostly right: `nexus, action (1) | type, store (1) | keys (1) |
 /// flags (1) | tail length (1) | tail` each. What fails changes nothing, and what APTPL keeps comes back.
-pub fn reservations(mut bytes: &[u8]) {
+pub(crate) fn reservations(mut bytes: &[u8]) {
     let mut unit = Unit::new();
     while let Some((&[who, kind, keys, flags, length], rest)) = bytes.split_first_chunk::<5>() {
         let (tail, rest) = rest.split_at(usize::from(length & 0x3F).min(rest.len()));
