@@ -2,6 +2,7 @@
 
 use crate::alua::{AccessState, Alua};
 use crate::cdb::{self, Access, Command, Needs};
+use crate::copy::{Copies, Rods};
 use crate::draft::Pending;
 use crate::medium::MediumAccess;
 use crate::mode::ModeState;
@@ -57,6 +58,10 @@ pub struct Device {
     /// What the store has.
     pub(crate) durable_state: Vec<u8>,
     pub(crate) medium: MediumAccess,
+    /// What third-party copies have done.
+    pub(crate) copies: Copies,
+    /// Tokens that stand for blocks of the unit.
+    pub(crate) rods: Rods,
 }
 
 impl Device {
@@ -81,6 +86,8 @@ impl Device {
             pending: None,
             durable_state: saved.bytes,
             medium: MediumAccess::Ready,
+            copies: Copies::default(),
+            rods: Rods::default(),
         }
     }
 
@@ -101,6 +108,7 @@ impl Device {
     /// Removes an I_T nexus (its session has ended): its RESERVE is released, its persistent registration stays.
     pub fn detach(&mut self, nexus: NexusId) {
         self.reservations.nexus_gone(nexus);
+        self.copies.nexus_gone(nexus);
         self.nexuses.remove(&nexus);
     }
 
@@ -139,6 +147,31 @@ impl Device {
             self.report_attention(nexus)?;
         }
         let Some(command) = found else { return Err(self.unknown(cdb)) };
+        self.perform(command, nexus, cdb, data_out_len, param)
+    }
+
+    /// Starts a command that asks for no parameter list, whatever unit attentions are pending.
+    pub(crate) fn start_regardless(&mut self, nexus: NexusId, cdb: &[u8; 16], data_out_len: u32) -> Step {
+        let found = cdb::find(cdb).filter(|command| self.offers(command));
+        let step = match found {
+            Some(command) => self.perform(command, nexus, cdb, data_out_len, &[]),
+            None => Err(self.unknown(cdb)),
+        };
+        match step.unwrap_or_else(|sense| Step::Done(sense.into())) {
+            Step::Done(reply) => Step::Done(self.formatted(reply)),
+            step => step,
+        }
+    }
+
+    #[inline(always)]
+    fn perform(
+        &mut self,
+        command: &'static Command,
+        nexus: NexusId,
+        cdb: &[u8; 16],
+        data_out_len: u32,
+        param: &[u8],
+    ) -> Result<Step, Sense> {
         if naca(command, cdb) {
             return Err(Sense::invalid_cdb(command.usage.len() as u16 - 1, Some(2)));
         }
@@ -155,8 +188,15 @@ impl Device {
         if access == Access::WriteMedium {
             self.check_writable()?;
         }
-        (command.run)(self, &Request { nexus, cdb, command, data_out_len, param })
-            .map_err(|sense| command.point_at_length(sense))
+        let step = (command.run)(self, &Request { nexus, cdb, command, data_out_len, param })
+            .map_err(|sense| command.point_at_length(sense))?;
+        if self.rods.any_live()
+            && let Step::Media(media) = &step
+            && media.writes()
+        {
+            self.revoke_tokens(media);
+        }
+        Ok(step)
     }
 
     /// Whether the unit has the ability the command belongs to.
@@ -242,6 +282,8 @@ impl Device {
     fn reset_with(&mut self, attention: UnitAttention) {
         self.mode = self.saved_mode;
         self.reservations.reset();
+        self.copies.reset();
+        self.rods.reset();
         for nexus in self.nexuses.values_mut() {
             nexus.prevents_removal = false;
             nexus.attentions.raise(attention);
@@ -269,6 +311,7 @@ impl Device {
     pub fn resize(&mut self, blocks: u64) {
         if self.config.blocks != blocks {
             self.config.blocks = blocks;
+            self.rods.all_changed();
             self.raise_all(UnitAttention::CapacityChanged);
         }
     }

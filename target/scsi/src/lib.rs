@@ -23,6 +23,7 @@ mod alua;
 mod block;
 pub mod cdb;
 mod config;
+pub mod copy;
 mod device;
 mod draft;
 mod inquiry;

@@ -226,6 +226,42 @@ pub const WRITE_PROTECTED: Sense = Sense::new(SenseKey::DataProtect, 0x27, 0x00)
 pub const SOFTWARE_WRITE_PROTECTED: Sense = Sense::new(SenseKey::DataProtect, 0x27, 0x02);
 /// 07h/27h/07h.
 pub const SPACE_ALLOCATION_FAILED: Sense = Sense::new(SenseKey::DataProtect, 0x27, 0x07);
+/// 05h/00h/16h OPERATION IN PROGRESS: a copy with that list identifier.
+pub const OPERATION_IN_PROGRESS: Sense = Sense::new(SenseKey::IllegalRequest, 0x00, 0x16);
+/// 05h/23h/00h.
+pub const INVALID_TOKEN_OPERATION: Sense = Sense::new(SenseKey::IllegalRequest, 0x23, 0x00);
+/// 05h/23h/01h.
+pub const UNSUPPORTED_TOKEN_TYPE: Sense = Sense::new(SenseKey::IllegalRequest, 0x23, 0x01);
+/// 05h/23h/04h.
+pub const TOKEN_UNKNOWN: Sense = Sense::new(SenseKey::IllegalRequest, 0x23, 0x04);
+/// 05h/23h/05h.
+pub const TOKEN_CORRUPT: Sense = Sense::new(SenseKey::IllegalRequest, 0x23, 0x05);
+/// 05h/23h/06h: what the token stands for has changed.
+pub const TOKEN_REVOKED: Sense = Sense::new(SenseKey::IllegalRequest, 0x23, 0x06);
+/// 05h/23h/0Ah.
+pub const INVALID_TOKEN_LENGTH: Sense = Sense::new(SenseKey::IllegalRequest, 0x23, 0x0A);
+/// 05h/26h/06h.
+pub const TOO_MANY_TARGET_DESCRIPTORS: Sense = Sense::new(SenseKey::IllegalRequest, 0x26, 0x06);
+/// 05h/26h/07h.
+pub const UNSUPPORTED_TARGET_DESCRIPTOR: Sense = Sense::new(SenseKey::IllegalRequest, 0x26, 0x07);
+/// 05h/26h/08h.
+pub const TOO_MANY_SEGMENT_DESCRIPTORS: Sense = Sense::new(SenseKey::IllegalRequest, 0x26, 0x08);
+/// 05h/26h/09h.
+pub const UNSUPPORTED_SEGMENT_DESCRIPTOR: Sense = Sense::new(SenseKey::IllegalRequest, 0x26, 0x09);
+/// 05h/26h/0Bh.
+pub const INLINE_DATA_LENGTH_EXCEEDED: Sense = Sense::new(SenseKey::IllegalRequest, 0x26, 0x0B);
+/// 0Ah/00h/00h: a segment reaches beyond the end of a unit.
+pub const COPY_ABORTED: Sense = Sense::new(SenseKey::CopyAborted, 0x00, 0x00);
+/// 0Ah/08h/04h: a segment names a copy source or destination that the list does not have.
+pub const UNREACHABLE_COPY_TARGET: Sense = Sense::new(SenseKey::CopyAborted, 0x08, 0x04);
+/// 0Ah/0Dh/01h: a command to a copy source or destination failed.
+pub const THIRD_PARTY_DEVICE_FAILURE: Sense = Sense::new(SenseKey::CopyAborted, 0x0D, 0x01);
+/// 0Ah/0Dh/02h: the I_T nexus sees no unit that is named so.
+pub const COPY_TARGET_NOT_REACHABLE: Sense = Sense::new(SenseKey::CopyAborted, 0x0D, 0x02);
+/// 0Ah/0Dh/03h.
+pub const INCORRECT_COPY_TARGET_TYPE: Sense = Sense::new(SenseKey::CopyAborted, 0x0D, 0x03);
+/// 0Ah/26h/0Ah.
+pub const UNEXPECTED_INEXACT_SEGMENT: Sense = Sense::new(SenseKey::CopyAborted, 0x26, 0x0A);
 /// 0Bh/4Bh/00h.
 pub const DATA_PHASE_ERROR: Sense = Sense::new(SenseKey::AbortedCommand, 0x4B, 0x00);
 /// 0Eh/1Dh/00h.

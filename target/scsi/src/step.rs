@@ -17,6 +17,8 @@ pub enum Step {
     /// A change of the unit's lasting state is on its way to the store: the engine starts this command again after
     /// [`Device::saved`](crate::Device::saved).
     Wait,
+    /// A third-party copy command: the engine goes on with [`Device::third_party`](crate::Device::third_party).
+    Copy,
     /// PERSISTENT RESERVE OUT that took access away: the engine ends tasks first, then sends the reply (SPC-4
     /// 5.13.11.3).
     Fence(Fence),

@@ -18,7 +18,7 @@ fn standard_data() {
     let mut device = unit();
     let data = send(&mut device, A, &[0x12, 0, 0, 0, 255, 0]).data;
     assert_eq!(data.len(), usize::from(data[4]) + 5);
-    assert_eq!(data[..8], [0x00, 0x00, 0x06, 0x12, 91, 0x10, 0, 0x02]);
+    assert_eq!(data[..8], [0x00, 0x00, 0x06, 0x12, 91, 0x18, 0, 0x02]);
     assert_eq!(&data[8..16], b"STAMPEDE");
     let versions: Vec<u16> = data[58..74].chunks(2).map(|v| u16::from_be_bytes([v[0], v[1]])).collect();
     assert!(versions.contains(&0x0460) && versions.contains(&0x04C0) && versions.contains(&0x0960));
@@ -33,7 +33,7 @@ fn standard_data() {
 fn every_supported_page_is_readable() {
     let mut device = unit();
     let list = page(&mut device, 0x00)[4..].to_vec();
-    assert_eq!(list, [0x00, 0x80, 0x83, 0x85, 0x86, 0x87, 0x88, 0xB0, 0xB1, 0xB2]);
+    assert_eq!(list, [0x00, 0x80, 0x83, 0x85, 0x86, 0x87, 0x88, 0x8F, 0xB0, 0xB1, 0xB2]);
     for code in list {
         page(&mut device, code);
     }

@@ -3,7 +3,7 @@
 use super::field::LengthField::{Byte, Long, Short};
 use super::table::{Access, Command, Data, Needs};
 use crate::device::Handler;
-use crate::{alua, block, inquiry, log, medium, mode, report, reservations};
+use crate::{alua, block, copy, inquiry, log, medium, mode, report, reservations};
 
 /// The bits of the CONTROL byte that are looked at: NACA.
 const C: u8 = 0x04;
@@ -60,6 +60,27 @@ macro_rules! prout {
 macro_rules! prin {
     ($sa:expr) => {
         &[0x5E, $sa, 0, 0, 0, 0, 0, F, F, C]
+    };
+}
+
+/// CDB usage data of EXTENDED COPY.
+macro_rules! lists {
+    ($sa:expr) => {
+        &[0x83, $sa, 0, 0, 0, 0, 0, 0, 0, 0, F, F, F, F, 0, C]
+    };
+}
+
+/// CDB usage data of POPULATE TOKEN and WRITE USING TOKEN.
+macro_rules! offloads {
+    ($sa:expr) => {
+        &[0x83, $sa, 0, 0, 0, 0, F, F, F, F, F, F, F, F, 0, C]
+    };
+}
+
+/// CDB usage data of the RECEIVE COPY commands: the first byte of a list identifier, and the others.
+macro_rules! receives {
+    ($sa:expr, $first:expr, $more:expr) => {
+        &[0x84, $sa, $first, $more, $more, $more, 0, 0, 0, 0, F, F, F, F, 0, C]
     };
 }
 
@@ -239,6 +260,77 @@ pub(crate) static COMMANDS: &[Command] = &[
         Data::Parameters(Long(5)),
         Access::Free,
         reservations::persistent_reserve_out,
+    )
+    .service(),
+    row(lists!(0x00), "EXTENDED COPY(LID1)", Data::Parameters(Long(10)), Access::Write, copy::third_party)
+        .service(),
+    row(lists!(0x01), "EXTENDED COPY(LID4)", Data::Parameters(Long(10)), Access::Write, copy::third_party)
+        .service(),
+    row(offloads!(0x10), "POPULATE TOKEN", Data::Parameters(Long(10)), Access::Read, copy::third_party)
+        .service(),
+    row(offloads!(0x11), "WRITE USING TOKEN", Data::Parameters(Long(10)), SAME, copy::third_party).service(),
+    row(
+        &[0x83, 0x1C, F, F, F, F, 0, 0, 0, 0, 0, 0, 0, 0, 0, C],
+        "COPY OPERATION ABORT",
+        Data::None,
+        Access::Write,
+        copy::third_party,
+    )
+    .service(),
+    row(
+        receives!(0x00, F, 0),
+        "RECEIVE COPY STATUS(LID1)",
+        Data::Allocation(Long(10)),
+        Access::Write,
+        copy::third_party,
+    )
+    .service(),
+    row(
+        receives!(0x01, F, 0),
+        "RECEIVE COPY DATA(LID1)",
+        Data::Allocation(Long(10)),
+        Access::Write,
+        copy::third_party,
+    )
+    .service(),
+    row(
+        receives!(0x03, 0, 0),
+        "RECEIVE COPY OPERATING PARAMETERS",
+        Data::Allocation(Long(10)),
+        Access::Write,
+        copy::third_party,
+    )
+    .service(),
+    row(
+        receives!(0x04, F, 0),
+        "RECEIVE COPY FAILURE DETAILS(LID1)",
+        Data::Allocation(Long(10)),
+        Access::Write,
+        copy::third_party,
+    )
+    .service(),
+    row(
+        receives!(0x05, F, F),
+        "RECEIVE COPY STATUS(LID4)",
+        Data::Allocation(Long(10)),
+        Access::Write,
+        copy::third_party,
+    )
+    .service(),
+    row(
+        receives!(0x07, F, F),
+        "RECEIVE ROD TOKEN INFORMATION",
+        Data::Allocation(Long(10)),
+        Access::Write,
+        copy::third_party,
+    )
+    .service(),
+    row(
+        receives!(0x08, 0, 0),
+        "REPORT ALL ROD TOKENS",
+        Data::Allocation(Long(10)),
+        Access::Write,
+        copy::third_party,
     )
     .service(),
     row(usage16!(0x88, 0xF8), "READ(16)", READ.0, READ.1, block::read),

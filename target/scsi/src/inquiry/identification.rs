@@ -46,7 +46,7 @@ enum Kind {
 
 /// Device identification (83h, SPC-4 7.8.6): the unit by NAA and by vendor and serial, the port by its number, group
 /// and name, the target by its name.
-pub(super) fn device_identification(config: &DeviceConfig) -> Vec<u8> {
+pub(crate) fn device_identification(config: &DeviceConfig) -> Vec<u8> {
     let identity = &config.identity;
     let mut body = Vec::with_capacity(128 + 2 * identity.target_name.len());
     let mut naa = identity.naa;
@@ -84,6 +84,19 @@ pub(super) fn scsi_ports(config: &DeviceConfig) -> Vec<u8> {
 /// Name of the target port (RFC 7143 4.4.1).
 fn port_name(identity: &Identity) -> String {
     format!("{},t,0x{:04x}", truncated(&identity.target_name), identity.target_port_group)
+}
+
+/// The designation descriptor of the target, by its name.
+pub(crate) fn target_descriptor(identity: &Identity) -> Vec<u8> {
+    let mut body = Vec::new();
+    push(
+        &mut body,
+        Names::Target,
+        CodeSet::Utf8,
+        Kind::ScsiName,
+        &name_string(truncated(&identity.target_name)),
+    );
+    body
 }
 
 /// Appends a designation descriptor; those of port and target say that they are iSCSI's.

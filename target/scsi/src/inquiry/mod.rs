@@ -4,6 +4,8 @@ mod block_pages;
 mod identification;
 mod standard;
 
+pub(crate) use identification::{device_identification, target_descriptor};
+
 use crate::cdb::be16;
 use crate::device::{Device, Request};
 use crate::sense::Sense;
@@ -16,14 +18,15 @@ struct Page {
 }
 
 /// The supported pages, ascending.
-static PAGES: [Page; 10] = [
+static PAGES: [Page; 11] = [
     Page { code: 0x00, body: supported_pages },
     Page { code: 0x80, body: identification::unit_serial_number },
-    Page { code: 0x83, body: identification::device_identification },
+    Page { code: 0x83, body: device_identification },
     Page { code: 0x85, body: identification::management_addresses },
     Page { code: 0x86, body: standard::extended_inquiry },
     Page { code: 0x87, body: standard::mode_page_policy },
     Page { code: 0x88, body: identification::scsi_ports },
+    Page { code: 0x8F, body: crate::copy::third_party_copy },
     Page { code: 0xB0, body: block_pages::block_limits },
     Page { code: 0xB1, body: block_pages::block_device_characteristics },
     Page { code: 0xB2, body: block_pages::logical_block_provisioning },

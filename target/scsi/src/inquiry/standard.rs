@@ -16,8 +16,8 @@ pub(super) fn standard(config: &DeviceConfig) -> Vec<u8> {
     // HISUP (REPORT LUNS addressing), response data format 2.
     data[3] = 0x12;
     data[4] = 96 - 5;
-    // TPGS.
-    data[5] = (config.alua as u8) << 4;
+    // TPGS; 3PC: third-party copy commands.
+    data[5] = (config.alua as u8) << 4 | 0x08;
     // CMDQUE.
     data[7] = 0x02;
     for (place, byte) in data[8..16].iter_mut().zip(identity.vendor) {
