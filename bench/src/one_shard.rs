@@ -92,6 +92,7 @@ impl OneShard {
             connections_max: 4,
             connection_bytes_max: 16 << 20,
             tombstone_runs_max: 1024,
+            token_key: stampede_scsi::copy::TokenKey::new([7; 32]),
         };
         let control = ControlLink::new(sender, Arc::clone(&to_shard));
         let mesh = meshes.pop().expect("a mesh of one");

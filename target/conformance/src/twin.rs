@@ -175,6 +175,7 @@ impl House {
                 connections_max: 64,
                 connection_bytes_max: 4 << 20,
                 tombstone_runs_max: 1024,
+                token_key: stampede_scsi::copy::TokenKey::new([7; 32]),
             };
             let link = ControlLink::new(sender.clone(), from);
             let mut shard = Shard::new(ring, config, mesh, link)

@@ -2,7 +2,7 @@
 //! between shards when a logical unit is owned elsewhere.
 
 use crate::connection::Traveller;
-use crate::messages::{FromControl, LunId, ShardId};
+use crate::messages::{FromControl, LunId, LunMap, ShardId};
 use crate::payload::Payload;
 use crate::token::Key;
 use stampede_scsi::sense::SenseBytes;
@@ -19,6 +19,23 @@ pub(crate) struct Origin {
     pub(crate) connection: Key,
     /// The task of that connection.
     pub(crate) task: TaskKey,
+}
+
+impl Origin {
+    /// Set in the index of a connection that is none: a copy's key is there. No table has so many slots.
+    const COPY: u32 = 1 << 31;
+
+    /// A copy of a shard.
+    pub(crate) fn of_copy(shard: ShardId, copy: Key) -> Self {
+        let connection = Key { index: copy.index | Self::COPY, generation: copy.generation };
+        Self { shard, connection, task: TaskKey { index: 0, generation: 0 } }
+    }
+
+    /// The copy that it is, if it is one.
+    pub(crate) fn as_copy(&self) -> Option<Key> {
+        let Key { index, generation } = self.connection;
+        (index & Self::COPY != 0).then_some(Key { index: index & !Self::COPY, generation })
+    }
 }
 
 /// A SCSI command with all its data.
@@ -149,6 +166,8 @@ pub(crate) enum Message {
         shard: ShardId,
         /// Its connection there.
         connection: Key,
+        /// What it sees.
+        luns: Arc<LunMap>,
     },
     /// The unit knows the nexus now.
     Attached {
@@ -168,6 +187,15 @@ pub(crate) enum Message {
     },
     /// Execute this.
     Command(Request),
+    /// Execute this for a third-party copy.
+    CopyCommand(Request),
+    /// A session gives up a third-party copy.
+    StopCopy {
+        /// On which unit.
+        lun: LunId,
+        /// Whose task it is.
+        origin: Origin,
+    },
     /// It was executed.
     Answer(Answer),
     /// Clear a task set.

@@ -3,6 +3,7 @@
 use crate::messages::{GoldenId, LunId, ShardId};
 use stampede_image::align::Alignment;
 use stampede_ring::{FileId, IoMemory, Pool};
+pub use stampede_scsi::copy::TokenKey;
 use stampede_scsi::{DeviceConfig, SavedState};
 use stampede_session::Settings;
 use std::sync::Arc;
@@ -26,6 +27,8 @@ pub struct ShardConfig {
     pub connection_bytes_max: u64,
     /// Runs of zeroed ranges that one overlay may remember.
     pub tombstone_runs_max: u32,
+    /// What ROD tokens are made from: 32 bytes that nobody can foretell, the same for all shards.
+    pub token_key: TokenKey,
 }
 
 /// A golden image, opened read-only in this shard's ring.

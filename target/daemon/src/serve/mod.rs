@@ -33,10 +33,11 @@ use stampede_control::status::{Facts, FeatureStatus};
 use stampede_control::store::Store;
 use stampede_control::thread::{Command, ControlThread, Ended, Setup};
 use stampede_engine::messages::ToControl;
+use stampede_engine::setup::TokenKey;
 use stampede_ring::clock::monotonic_ns;
 use stampede_ring::net::ListenError;
 use stampede_ring::{Pool, PoolConfig, cpu, limits, probe};
-use stampede_session::Settings;
+use stampede_session::{Entropy, Settings};
 use stampede_steer::placement::Placement;
 use stampede_steer::reuseport::{Steering, Step};
 use std::path::Path;
@@ -107,6 +108,7 @@ fn run(config: &Config, placement: &Placement) -> Result<(), Failure> {
         images: &images,
         settings: Arc::new(settings(config)?),
         arena: &arena,
+        token_key: token_key()?,
     };
     let addresses = listeners.addresses.clone();
     let shards = shards::start(&blueprint, listeners, &to_control, &commands)?;
@@ -234,6 +236,13 @@ fn settings(config: &Config) -> Result<Settings, Failure> {
         window: config.limits.commands,
         ..Settings::new(Arc::new(directory))
     })
+}
+
+/// What this run's ROD tokens are made from.
+fn token_key() -> Result<TokenKey, Failure> {
+    let mut bytes = [0; 32];
+    SystemEntropy.fill(&mut bytes).context("cannot make a key for copy tokens").map_err(Failure::Runtime)?;
+    Ok(TokenKey::new(bytes))
 }
 
 /// The overlays' memory; next to none when there are no clones.

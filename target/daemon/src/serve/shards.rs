@@ -16,7 +16,7 @@ use stampede_control::plan::{DiskPlan, Plan};
 use stampede_control::status::HomeStatus;
 use stampede_control::thread::{Command, ShardLink};
 use stampede_engine::messages::{FromControl, GoldenId, ShardId, ToControl};
-use stampede_engine::setup::{DiskSetup, GoldenSetup, ShardConfig};
+use stampede_engine::setup::{DiskSetup, GoldenSetup, ShardConfig, TokenKey};
 use stampede_engine::{ControlLink, MeshEnd, Shard};
 use stampede_image::align::Alignment;
 use stampede_ring::clock::monotonic_ns;
@@ -51,6 +51,7 @@ pub(crate) struct Blueprint<'a> {
     pub(crate) images: &'a Images,
     pub(crate) settings: Arc<Settings>,
     pub(crate) arena: &'a Arc<Pool>,
+    pub(crate) token_key: TokenKey,
 }
 
 /// One shard before it has a thread.
@@ -167,7 +168,7 @@ fn make_parts(
     control: ControlLink,
     listeners: Vec<TcpListener>,
 ) -> anyhow::Result<Parts> {
-    let Blueprint { placement, config, plan, images, settings, arena } = blueprint;
+    let Blueprint { placement, config, plan, images, settings, arena, token_key } = blueprint;
     let connections = config.limits.connections;
     let file = |at: usize| images.files().get(at).map(OpenedFile::try_clone).transpose();
     let mut goldens = Vec::new();
@@ -194,6 +195,7 @@ fn make_parts(
             connections_max: connections,
             connection_bytes_max: config.buffers.0 / 4,
             tombstone_runs_max: TOMBSTONE_RUNS_MAX,
+            token_key: token_key.clone(),
         },
         ring: UringConfig {
             sockets_max: connections.saturating_add(u32::try_from(listeners.len())?).saturating_add(8),

@@ -286,6 +286,14 @@ impl Conn {
             .collect()
     }
 
+    /// The unit of a third-party copy that runs there, or waits for its turn, and the task.
+    pub(crate) fn copy(&mut self, task: TaskKey) -> Option<(LunAddress, TaskKey)> {
+        /// EXTENDED COPY, WRITE USING TOKEN (SPC-4 table 87).
+        const THIRD_PARTY_COPY_OUT: u8 = 0x83;
+        let is_copy = self.session.task(task)?.cdb()[0] == THIRD_PARTY_COPY_OUT;
+        self.side.slot_mut(task).filter(|slot| is_copy && slot.running)?.unit.map(|unit| (unit, task))
+    }
+
     /// Whether a task on a logical unit is alive, be it that it still gathers its data.
     pub(crate) fn has_live_task(&self, lun: u16) -> bool {
         self.side

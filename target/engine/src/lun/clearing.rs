@@ -6,6 +6,7 @@
 //!     └─ the jobs' I/O is over, for a fence also every shard has answered, a change of state is saved: then the answer
 //! ```
 
+use super::copy::Copy;
 use super::job::Job;
 use super::{Backend, Io, Lun, Result};
 use crate::messages::{LunId, ShardId};
@@ -19,6 +20,8 @@ use std::sync::Arc;
 pub(super) struct Waiting {
     /// Jobs.
     jobs: Vec<Key>,
+    /// Third-party copies.
+    copies: Vec<Key>,
     /// A kill that every shard has to answer.
     kill: Option<u32>,
     /// A change of the unit's lasting state.
@@ -27,8 +30,13 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
+    /// Until these copies are over; then this answer goes out.
+    pub(super) fn for_copies(copies: Vec<Key>, answer: Answer) -> Self {
+        Self { jobs: Vec::new(), copies, kill: None, save: false, then: Then::Answer(answer) }
+    }
+
     fn is_over(&self) -> bool {
-        self.jobs.is_empty() && self.kill.is_none() && !self.save
+        self.jobs.is_empty() && self.copies.is_empty() && self.kill.is_none() && !self.save
     }
 }
 
@@ -104,6 +112,7 @@ impl Backend {
         io: &mut Io<'_, R>,
     ) {
         let jobs = Self::abort_jobs(&mut self.jobs, |job| job.lun() == lun);
+        let copies = self.stop_copies(|| Outcome::Aborted, |copy| copy.is_on(lun));
         let place = self.places.get(&lun).copied();
         let Some((place, unit)) = place.and_then(|place| Some((place, self.luns.get_mut(place)?))) else {
             self.results.push_back(Result::Cleared(manager));
@@ -123,7 +132,7 @@ impl Backend {
         for request in behind {
             self.finish(place, aborted(&request));
         }
-        self.wait_for(lun, Waiting { jobs, kill: None, save, then: Then::Manager(manager) });
+        self.wait_for(lun, Waiting { jobs, copies, kill: None, save, then: Then::Manager(manager) });
         self.settle(io);
     }
 
@@ -133,6 +142,11 @@ impl Backend {
         let (lun, nexus) = (request.lun, request.nexus);
         let mut jobs =
             Self::abort_jobs(&mut self.jobs, |job| job.lun() == lun && fence.aborted.contains(&job.nexus()));
+        let preempted = |copy: &Copy| copy.is_on(lun) && fence.aborted.contains(&copy.nexus());
+        let mut copies = self.stop_copies(|| Outcome::Aborted, preempted);
+        // What lost access ends by itself, at its next command.
+        let lost = |copy: &Copy| copy.is_on(lun) && fence.awaited.contains(&copy.nexus());
+        copies.extend(self.copies.iter().filter(|(_, copy)| lost(copy)).map(|(key, _)| key));
         let mut kill = None;
         if !fence.aborted.is_empty()
             && let Some(unit) = self.luns.get_mut(place)
@@ -154,10 +168,10 @@ impl Backend {
         let others: Vec<Key> = others.map(|(key, _)| key).collect();
         jobs.extend(others);
         let answer = Answer { origin: request.origin, lun, outcome: fence.reply.into() };
-        self.wait_for(lun, Waiting { jobs, kill, save: false, then: Then::Answer(answer) });
+        self.wait_for(lun, Waiting { jobs, copies, kill, save: false, then: Then::Answer(answer) });
     }
 
-    fn wait_for(&mut self, lun: LunId, waiting: Waiting) {
+    pub(super) fn wait_for(&mut self, lun: LunId, waiting: Waiting) {
         if waiting.is_over() {
             self.waited(waiting.then);
         } else if let Some(lun) = self.lun_mut(lun) {
@@ -191,6 +205,11 @@ impl Backend {
     /// A job is over.
     pub(super) fn job_over(&mut self, place: Key, job: Key) {
         self.relieve(place, |waiting| waiting.jobs.retain(|waited| *waited != job));
+    }
+
+    /// A third-party copy is over.
+    pub(super) fn copy_is_over(&mut self, place: Key, copy: Key) {
+        self.relieve(place, |waiting| waiting.copies.retain(|waited| *waited != copy));
     }
 
     /// A change of a unit's lasting state is saved, or is not to be.

@@ -178,6 +178,19 @@ impl Job {
         self.lock = Lock::Held;
     }
 
+    /// Whether the command may change a block of this range.
+    pub(super) fn may_change(&self, range: Blocks) -> bool {
+        let meets = |own: &Blocks| {
+            own.lba < range.lba.saturating_add(range.count.into())
+                && range.lba < own.lba.saturating_add(own.count.into())
+        };
+        self.media.writes()
+            && match &self.media {
+                Media::Unmap { ranges } => ranges.iter().any(meets),
+                media => media.range().is_none_or(|own| meets(&own)),
+            }
+    }
+
     /// Bytes that the command changes, for the counters.
     pub(super) fn written_bytes(&self) -> u64 {
         match &self.media {

@@ -15,6 +15,7 @@
 
 mod clearing;
 mod clone;
+mod copy;
 mod direct;
 mod disk;
 mod job;
@@ -26,7 +27,7 @@ mod travel;
 
 pub(crate) use travel::TravellingLun;
 
-use crate::messages::{GoldenId, LunId, LunReport, ShardId};
+use crate::messages::{GoldenId, LunId, LunMap, LunReport, ShardId};
 use crate::payload::Payload;
 use crate::pusher::Pusher;
 use crate::request::{Answer, Data, Kill, Manager, Outcome, Request};
@@ -34,11 +35,13 @@ use crate::setup::{DiskSetup, GoldenSetup};
 use crate::stats::Counters;
 use crate::token::{Key, Table};
 use clearing::{Killing, Waiting};
+use copy::Copy;
 use job::Job;
 use save::Saving;
 use stampede_image::overlay::{Overlay, OverlayLimits};
 use stampede_image::range_lock::RangeLocks;
 use stampede_ring::{Buffer, Event, IoMemory, Pool, Ring};
+use stampede_scsi::copy::TokenKey;
 use stampede_scsi::{Device, DeviceConfig, MediaError, NexusId, Reply, Step as DeviceStep, TransportId, cdb};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -80,6 +83,8 @@ pub(crate) struct Lun {
     /// The command whose change of state is on its way to the store, and those that wait for it.
     saving: Option<Saving>,
     behind_save: VecDeque<Request>,
+    /// What each nexus sees of the target: where its copies may go.
+    seen: BTreeMap<NexusId, Arc<LunMap>>,
     /// Another shard owned it before.
     travelled: bool,
     report: LunReport,
@@ -93,6 +98,8 @@ pub(crate) enum Result {
     Cleared(Manager),
     /// All sessions but one shall kill their tasks of a unit that have not come here yet.
     Kill(Kill),
+    /// A command of a copy, for the shard that owns its unit.
+    CopyCommand(ShardId, Request),
     /// A unit's lasting state is to be made durable; [`Backend::saved`] follows.
     Save {
         /// Whose.
@@ -127,12 +134,26 @@ pub(crate) struct Backend {
     shards: Vec<ShardId>,
     next_kill: u32,
     next_save: u64,
+    /// Third-party copies in progress.
+    copies: Table<Copy>,
+    /// Those of them that can go on, oldest first.
+    due_copies: VecDeque<Key>,
+    /// What tokens are made from.
+    token_key: TokenKey,
 }
 
 impl Backend {
     /// Without logical units: the back of `shard`, one of `shards`.
-    pub(crate) fn new(tombstone_runs_max: u32, shard: ShardId, shards: Vec<ShardId>) -> Self {
+    pub(crate) fn new(
+        tombstone_runs_max: u32,
+        shard: ShardId,
+        shards: Vec<ShardId>,
+        token_key: TokenKey,
+    ) -> Self {
         Self {
+            copies: Table::default(),
+            due_copies: VecDeque::new(),
+            token_key,
             shard,
             shards,
             next_kill: 0,
@@ -224,6 +245,7 @@ impl Backend {
     /// A nexus is over.
     pub(crate) fn detach(&mut self, lun: LunId, nexus: NexusId) {
         if let Some(lun) = self.lun_mut(lun) {
+            lun.seen.remove(&nexus);
             lun.device.detach(nexus);
         }
     }
@@ -315,6 +337,7 @@ impl Backend {
                     }
                 }
             }
+            DeviceStep::Copy => self.third_party(place, &request, io.now_ns),
             DeviceStep::Save(state) => self.save(place, request, state),
             DeviceStep::Wait => lun.behind_save.push_back(request),
             DeviceStep::Fence(fence) => self.fence(place, &request, fence),
@@ -438,6 +461,7 @@ impl Lun {
             killing: Vec::new(),
             saving: None,
             behind_save: VecDeque::new(),
+            seen: BTreeMap::new(),
             travelled: false,
             report: LunReport {
                 lun,

@@ -43,6 +43,9 @@ impl<R: Ring> Shard<R> {
             self.stay(key, MoveRefusal::Ending);
         }
         let Some(conn) = self.conns.get_mut(key) else { return };
+        let running = conn.running(None);
+        self.stop_copies(key, &running);
+        let Some(conn) = self.conns.get_mut(key) else { return };
         conn.act(key, &mut self.front, |session, _, sink| session.disconnect(sink));
         conn.outbox().clear();
         if conn.outbox().in_flight() {

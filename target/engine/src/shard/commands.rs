@@ -62,8 +62,8 @@ impl<R: Ring> Shard<R> {
         conn.attaching = luns.0.len() as u32;
         let (shard, connection) = (self.config.shard, key);
         for (_, address) in &luns.0 {
-            let (lun, transport) = (address.lun, transport.clone());
-            self.post(address.owner, Message::Attach { lun, nexus, transport, shard, connection });
+            let (lun, transport, luns) = (address.lun, transport.clone(), luns.clone());
+            self.post(address.owner, Message::Attach { lun, nexus, transport, shard, connection, luns });
         }
     }
 
@@ -199,6 +199,9 @@ impl<R: Ring> Shard<R> {
     pub(super) fn deliver(&mut self, result: BackResult) {
         match result {
             BackResult::Answer(answer) => self.return_answer(answer),
+            BackResult::CopyCommand(owner, request) => {
+                self.post(owner, Message::CopyCommand(request));
+            }
             BackResult::Cleared(manager) => {
                 self.post(manager.shard, Message::Cleared { manager });
             }
@@ -234,15 +237,41 @@ impl<R: Ring> Shard<R> {
     pub(super) fn answer(&mut self, mut answer: Answer) {
         let Answer { origin, outcome, .. } = &mut answer;
         let key = origin.connection;
-        let Some(conn) = self.conns.get_mut(key) else {
-            debug_assert!(false, "an answer outlived its connection");
-            return;
-        };
+        let Some(conn) = self.conns.get_mut(key) else { return self.answer_copy(answer) };
         if matches!(outcome, Outcome::Ended { status: Status::CheckCondition, .. }) {
             self.counters.check_conditions += 1;
         }
         conn.answer(key, origin.task, outcome, &mut self.front);
         self.mark(key);
+    }
+
+    /// A command has ended that no connection sent: a copy goes on.
+    #[cold]
+    fn answer_copy(&mut self, answer: Answer) {
+        match answer.origin.as_copy() {
+            Some(copy) => self.backend.copy_answered(copy, answer.outcome),
+            None => debug_assert!(false, "an answer outlived its connection"),
+        }
+    }
+
+    /// A command of a copy arrives. Its unit may have left since its copy's session was told where it is.
+    pub(super) fn execute_for_copy(&mut self, request: Request) {
+        match self.travel.owner_of(request.lun).filter(|_| !self.backend.owns(request.lun)) {
+            Some(owner) => {
+                self.post(owner, Message::CopyCommand(request));
+            }
+            None => self.backend.execute_for_copy(request, &mut io!(self)),
+        }
+    }
+
+    /// Third-party copies among these tasks end before they are done: somebody waits for their end.
+    pub(super) fn stop_copies(&mut self, key: Key, tasks: &[TaskKey]) {
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        let copies: Vec<(LunAddress, TaskKey)> = tasks.iter().filter_map(|task| conn.copy(*task)).collect();
+        for (address, task) in copies {
+            let origin = Origin { shard: self.config.shard, connection: key, task };
+            self.post(address.owner, Message::StopCopy { lun: address.lun, origin });
+        }
     }
 
     fn manage(&mut self, key: Key, request: ManagementRequest) {
@@ -308,9 +337,11 @@ impl<R: Ring> Shard<R> {
     ) {
         let Some(conn) = self.conns.get_mut(key) else { return };
         let nexus = conn.nexus();
+        let ending = tasks.clone();
         conn.manage(key, id, tasks, clearings.len() as u32, &mut self.front);
         self.mark(key);
         self.retry_waiting(key);
+        self.stop_copies(key, &ending);
         let manager = Manager { shard: self.config.shard, connection: key, id };
         for (address, clearing) in clearings {
             self.post(address.owner, Message::Clear { manager, lun: address.lun, nexus, clearing });

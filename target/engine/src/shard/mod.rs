@@ -134,7 +134,12 @@ impl<R: Ring> Shard<R> {
             read_latency: latency()?,
             write_latency: latency()?,
         };
-        let backend = Backend::new(config.tombstone_runs_max, config.shard, mesh.shards().collect());
+        let backend = Backend::new(
+            config.tombstone_runs_max,
+            config.shard,
+            mesh.shards().collect(),
+            config.token_key.clone(),
+        );
         Ok(Self {
             pusher: Pusher::new(ring),
             conns: Table::default(),
@@ -214,12 +219,16 @@ impl<R: Ring> Shard<R> {
         self.run_timers();
         self.retry_memory();
         self.settle();
+        if self.backend.copy_is_due() {
+            self.backend.run_copy(&mut io!(self));
+            self.settle();
+        }
         self.send_all();
         self.run_moves();
         self.flush_links();
         let unsettled =
             !self.front.happenings.is_empty() || !self.backend.results.is_empty() || !self.dirty.is_empty();
-        let busy = full || more || unsettled || self.pusher.is_waiting();
+        let busy = full || more || unsettled || self.pusher.is_waiting() || self.backend.copy_is_due();
         Turn { wait: if busy { Wait::No } else { self.next_deadline() }, stopped: self.is_stopped() }
     }
 
@@ -385,12 +394,13 @@ impl<R: Ring> Shard<R> {
 
     fn receive_message(&mut self, message: Message) {
         match message {
-            Message::Attach { lun, nexus, transport, shard, connection } => {
+            Message::Attach { lun, nexus, transport, shard, connection, luns } => {
                 if let Some(owner) = self.travel.owner_of(lun) {
-                    self.post(owner, Message::Attach { lun, nexus, transport, shard, connection });
+                    self.post(owner, Message::Attach { lun, nexus, transport, shard, connection, luns });
                     return;
                 }
                 self.backend.attach(lun, nexus, transport);
+                self.backend.sees(lun, nexus, luns);
                 let owner = self.config.shard;
                 self.post(shard, Message::Attached { connection, lun, owner });
             }
@@ -407,6 +417,8 @@ impl<R: Ring> Shard<R> {
                 }
                 self.execute(request);
             }
+            Message::CopyCommand(request) => self.execute_for_copy(request),
+            Message::StopCopy { lun, origin } => self.backend.stop_copy(lun, origin, &mut io!(self)),
             Message::Answer(answer) => self.answer(answer),
             Message::Clear { manager, lun, nexus, clearing } => {
                 self.backend.clear(manager, lun, nexus, clearing, &mut io!(self));

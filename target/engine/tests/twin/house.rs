@@ -216,6 +216,7 @@ impl<R: Ring> House<R> {
                 connections_max: plan.connections,
                 connection_bytes_max: plan.connection_bytes,
                 tombstone_runs_max: 1024,
+                token_key: stampede_scsi::copy::TokenKey::new([7; 32]),
             };
             memory.push(Memory { buffers: config.memory.clone(), headers: Arc::clone(&config.headers) });
             let control = ControlLink::new(sender.clone(), from);
