@@ -88,8 +88,11 @@ impl Command {
 
     /// Whether it is refused while there is no medium (SBC-3 5: commands that address the medium or tell its state).
     pub(crate) const fn needs_medium(&self) -> bool {
-        // TEST UNIT READY, READ CAPACITY(10), UNMAP; READ CAPACITY(16) and GET LBA STATUS.
-        self.layout().is_some() || matches!(self.opcode(), 0x00 | 0x25 | 0x42 | 0x9E)
+        // TEST UNIT READY, READ CAPACITY(10), UNMAP; READ CAPACITY(16) and GET LBA STATUS; POPULATE TOKEN and WRITE
+        // USING TOKEN.
+        self.layout().is_some()
+            || matches!(self.opcode(), 0x00 | 0x25 | 0x42 | 0x9E)
+            || matches!((self.opcode(), self.service_action), (0x83, Some(0x10 | 0x11)))
     }
 
     /// A PARAMETER LIST LENGTH ERROR that points at the CDB's field.
