@@ -1,6 +1,7 @@
 //! What must hold for any bytes. The fuzz targets run these, and so do the property tests of the normal suite.
 
 use stampede_scsi::cdb::takes_parameter_list;
+use stampede_scsi::copy::{Answered, CopyStep, Moment, Next, TokenKey};
 use stampede_scsi::{
     Alua, Device, DeviceConfig, Identity, NexusId, Reply, SavedState, Status, Step, TransportId,
 };
@@ -49,8 +50,31 @@ impl Unit {
                 Some(fence.reply)
             }
             Step::Media(_) => None,
+            Step::Copy => self.copy(NexusId(nexus), cdb, param),
             Step::Save(_) | Step::Wait => panic!("nothing is being saved"),
         }
+    }
+
+    /// A third-party copy command, to its end: whatever a copier asks for fails, so it asks little.
+    fn copy(&mut self, nexus: NexusId, cdb: &[u8; 16], param: &[u8]) -> Option<Reply> {
+        let key = TokenKey::new([7; 32]);
+        let moment = Moment { now_ns: 0, key: &key, others: 2, changing: &|_| false };
+        let mut copier = match self.device.third_party(nexus, cdb, param, &moment) {
+            CopyStep::Done(reply) | CopyStep::Abort(_, reply) => return Some(reply),
+            CopyStep::Copy(copier) => copier,
+        };
+        let mut answer = None;
+        for _ in 0..64 {
+            match copier.next(answer) {
+                Next::Ask(_) => answer = Some(Answered { status: None, data: &[], len: 0 }),
+                Next::Done(reply) => {
+                    self.device.copy_ended(&copier, Some(reply.status), &[]);
+                    return Some(reply);
+                }
+                Next::Forward => return None,
+            }
+        }
+        panic!("a copy whose commands fail goes on")
     }
 
     /// Registrants, their keys and what they hold, as an initiator that never registers sees it.

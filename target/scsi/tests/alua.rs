@@ -25,7 +25,7 @@ fn report(device: &mut Device) -> Vec<u8> {
 fn one_group_is_active_and_the_inquiry_agrees() {
     for (alua, tpgs) in [(Alua::Off, 0x00), (Alua::Implicit, 0x10), (Alua::Explicit, 0x30)] {
         let mut device = unit_of(DeviceConfig { alua, ..config() });
-        assert_eq!(send(&mut device, A, &[0x12, 0, 0, 0, 96, 0]).data[5], tpgs);
+        assert_eq!(send(&mut device, A, &[0x12, 0, 0, 0, 96, 0]).data[5] & 0x30, tpgs);
         let reply = send(&mut device, A, &[0xA3, 0x0A, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0]);
         if alua == Alua::Off {
             assert_eq!(cdb_field(&reply), (1, Some(4)));
