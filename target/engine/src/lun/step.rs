@@ -259,7 +259,11 @@ impl Job {
     fn first_write(&mut self) {
         self.write_start = self.range().start;
         match self.media() {
-            Media::Write { .. } | Media::WriteAtomic { .. } => self.write = self.take_data(),
+            Media::Write { .. } | Media::WriteAtomic { .. } => {
+                let (len, data) = (self.range().len, self.take_data());
+                // An expected length that is no multiple of a block brings the beginning of one that is not written.
+                self.write = if data.len() > len { data.slice(0, len) } else { data };
+            }
             Media::WriteVerify { range, .. } => {
                 let len = self.bytes(*range).len;
                 self.write = self.data().slice(0, len);

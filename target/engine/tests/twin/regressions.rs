@@ -141,3 +141,23 @@ fn a_reset_is_answered_when_the_writes_of_others_are_over_too() {
         assert!(world.peek_disk(disk, 0, 8 * 4096) == then, "seed {seed}: a write landed after the answer");
     }
 }
+
+/// The beginning of a block that was not asked to be written whole was written: beyond the command's lock.
+#[test]
+fn a_write_that_expects_no_whole_number_of_blocks_leaves_the_rest_alone() {
+    let (world, disk) = world_with_disk(512);
+    let mut house = build(&world, &Plan::new(disk));
+    let mut initiator = initiator(&world, 1, |_| {});
+    login(&mut house, &mut initiator);
+    let mut run = |command: Command| {
+        let tag = initiator.command(command).unwrap();
+        until(&mut house, &mut initiator, tag).pop().unwrap()
+    };
+    let old = pattern(1024, 1);
+    assert_eq!(run(Command::new(0, cdb::write_16(0, 2, false), Transfer::Out(old.clone()))).status, 0);
+    let new = pattern(700, 2);
+    assert_eq!(run(Command::new(0, cdb::write_16(0, 2, false), Transfer::Out(new.clone()))).status, 0);
+    let read = run(Command::new(0, cdb::read_16(0, 2), Transfer::In(1024)));
+    assert_eq!(read.data[..512], new[..512], "the first block is written");
+    assert_eq!(read.data[512..], old[512..], "the second is as it was");
+}
