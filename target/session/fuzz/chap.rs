@@ -79,9 +79,8 @@ pub(crate) fn chap(bytes: &[u8]) {
     let [first, bytes @ ..] = bytes else { return };
     let mut world = world(first & 1 != 0);
     let mut right = false;
-    let mut step = 0;
     let mut names = "InitiatorName=iqn.2026-01.example:host\0TargetName=".to_owned() + TARGET + "\0";
-    for chunk in bytes.chunks_exact(8) {
+    for (step, chunk) in bytes.chunks_exact(8).enumerate() {
         let mut text = std::mem::take(&mut names);
         let challenge = challenge(&world.engine.last_text);
         let usual: &[u8] = match step {
@@ -90,7 +89,6 @@ pub(crate) fn chap(bytes: &[u8]) {
             // A name and a response, the latter as the bytes say.
             _ => &[6, 10 + chunk[2] % 4, chunk[3] | 16],
         };
-        step += 1;
         for byte in if chunk[0] % 4 == 0 { &chunk[1..6] } else { usual } {
             text.push_str(&pair(*byte, challenge.as_ref(), &mut right));
         }
