@@ -237,4 +237,6 @@ pub(crate) enum Message {
     CloneOver(LunId),
     /// The shard is stopping and sends no session away any more.
     Settled(ShardId),
+    /// The shard is stopping and has no session left: it sends no command any more.
+    Quiet(ShardId),
 }

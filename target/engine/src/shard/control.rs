@@ -16,6 +16,8 @@ pub(super) struct Draining {
     /// When sessions are closed by force.
     deadline_ns: u64,
     forced: bool,
+    /// No session is here any more and none will come: the other shards were told.
+    quiet: bool,
     /// Flushes under way; `None` before they are pushed.
     flushes: Option<u32>,
     reported: bool,
@@ -136,7 +138,8 @@ impl<R: Ring> Shard<R> {
             let target = token(Kind::Accept, key, 0);
             self.pusher.push(token(Kind::Ignored, key, 0), Operation::Cancel { target });
         }
-        self.draining = Some(Draining { deadline_ns, forced: false, flushes: None, reported: false });
+        self.draining =
+            Some(Draining { deadline_ns, forced: false, quiet: false, flushes: None, reported: false });
         for key in self.conns.keys().collect::<Vec<_>>() {
             let Some(conn) = self.conns.get_mut(key) else { continue };
             match &conn.moving {
@@ -182,9 +185,19 @@ impl<R: Ring> Shard<R> {
         let Some(draining) = &mut self.draining else { return };
         // Sessions may still be on their way here, until every shard has said that it sends none.
         let all_settled = self.travel.settled_len() + 1 >= self.mesh.shards().count();
-        if self.conns.len() > 0 || self.backend.jobs_len() > 0 || !all_settled || draining.reported {
+        if self.conns.len() > 0 || !all_settled || draining.reported {
             return;
         }
+        if !std::mem::replace(&mut draining.quiet, true) {
+            let me = self.config.shard;
+            self.tell_all(|| Message::Quiet(me));
+        }
+        // Sessions of other shards may still write to units of this one: what is flushed is the last of all.
+        let all_quiet = self.travel.quiet_len() + 1 >= self.mesh.shards().count();
+        if !all_quiet || self.backend.jobs_len() > 0 {
+            return;
+        }
+        let Some(draining) = &mut self.draining else { return };
         match draining.flushes {
             None => {
                 let files: Vec<_> = self.backend.files().collect();

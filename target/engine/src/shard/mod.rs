@@ -439,6 +439,7 @@ impl<R: Ring> Shard<R> {
             Message::SessionOver(session) => self.travel.session_over(session),
             Message::CloneOver(lun) => self.travel.clone_over(lun),
             Message::Settled(shard) => self.travel.settle(shard),
+            Message::Quiet(shard) => self.travel.quieten(shard),
         }
     }
 

@@ -40,6 +40,8 @@ pub(super) struct Travel {
     clones: BTreeMap<LunId, ShardId>,
     /// Other shards that send no session away any more, since they are stopping.
     settled: BTreeSet<ShardId>,
+    /// Those of them that have no session left.
+    quiet: BTreeSet<ShardId>,
 }
 
 impl Travel {
@@ -56,6 +58,16 @@ impl Travel {
     /// How many other shards send no session away any more.
     pub(super) fn settled_len(&self) -> usize {
         self.settled.len()
+    }
+
+    /// Another shard has no session left and gets none any more.
+    pub(super) fn quieten(&mut self, shard: ShardId) {
+        self.quiet.insert(shard);
+    }
+
+    /// How many other shards have no session left.
+    pub(super) fn quiet_len(&self) -> usize {
+        self.quiet.len()
     }
 
     /// A session is over, wherever it was last.

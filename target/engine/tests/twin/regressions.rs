@@ -2,6 +2,7 @@
 
 use crate::basics::{initiator, login, pattern, portal, wait, world_with_disk};
 use crate::house::{House, Plan};
+use stampede_engine::messages::{FromControl, ShardId};
 use stampede_sim::initiator::{Command, Done, Initiator, Report, Tag, Transfer, cdb};
 use stampede_sim::{DiskConfig, SimConfig, SimRing, SimWorld};
 
@@ -160,4 +161,34 @@ fn a_write_that_expects_no_whole_number_of_blocks_leaves_the_rest_alone() {
     let read = run(Command::new(0, cdb::read_16(0, 2), Transfer::In(1024)));
     assert_eq!(read.data[..512], new[..512], "the first block is written");
     assert_eq!(read.data[512..], old[512..], "the second is as it was");
+}
+
+/// The shard that owned a unit flushed it when its own sessions were over: what others wrote after that was lost with
+/// the power.
+#[test]
+fn a_drain_flushes_what_sessions_of_other_shards_wrote_last() {
+    let (world, disk) = world_with_disk(512);
+    let mut house = build(&world, &Plan { shards: 2, ..Plan::new(disk) });
+    let mut initiator = initiator(&world, 1, |config| config.shard = Some(1));
+    login(&mut house, &mut initiator);
+    for shard in [0, 1] {
+        house.tell(ShardId(shard), FromControl::Drain { deadline_ns: world.now() + 60_000_000_000 });
+    }
+    for _ in 0..20 {
+        // It does not listen, so it does not hear that it is to log out.
+        house.step();
+    }
+    let last = pattern(4096, 7);
+    let tag =
+        initiator.command(Command::new(0, cdb::write_16(0, 8, false), Transfer::Out(last.clone()))).unwrap();
+    let ended = until(&mut house, &mut initiator, tag);
+    assert!(ended.iter().any(|done| done.tag == tag && done.is_good()), "{ended:?}");
+    for _ in 0..20_000 {
+        if house.drained == 2 || !house.step() {
+            break;
+        }
+        initiator.poll();
+    }
+    assert_eq!(house.drained, 2);
+    assert!(world.peek_durable(disk, 0, 4096) == last);
 }
