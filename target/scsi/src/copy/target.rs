@@ -37,11 +37,7 @@ impl Target {
         if bytes[0] != IDENTIFICATION {
             return Err(sense::UNSUPPORTED_TARGET_DESCRIPTOR.with_parameter_field(at as u16, None));
         }
-        // LU ID TYPE: a logical unit number only; there are no proxy tokens. Initiators want to hear of the CDB here
-        // (libiscsi's test does), so no field of it is pointed at.
-        if bytes[1] & 0xC0 != 0 {
-            return Err(sense::INVALID_FIELD_IN_CDB);
-        }
+        // LU ID TYPE is obsolete since SPC-4, and ignored: what is named is a logical unit.
         let (device_type, nul) = (bytes[1] & 0x1F, bytes[1] & 0x20 != 0);
         let block_length = u32::from_be_bytes([0, bytes[29], bytes[30], bytes[31]]);
         if nul {

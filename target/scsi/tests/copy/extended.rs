@@ -71,12 +71,12 @@ fn what_is_wrong_with_a_list_is_said() {
         list[at] = value;
         list
     };
-    // Cut short; unsupported descriptors; LU ID TYPE; NUL; an index that is not there; LIST ID USAGE 01b, 11b with an id.
+    // Cut short; unsupported descriptors; NUL; an index that is not there; LIST ID USAGE 01b, 11b with an id.
     let cut = &good[..good.len() - 1];
     assert_eq!(codes(&copy(&mut desk, cut)), (0x05, 0x1A, 0x00));
     assert_eq!(codes(&copy(&mut desk, &with(16, 0xE0))), (0x05, 0x26, 0x07));
     assert_eq!(codes(&copy(&mut desk, &with(48, 0x03))), (0x05, 0x26, 0x09));
-    assert_eq!(codes(&copy(&mut desk, &with(17, 0xC0))), (0x05, 0x24, 0x00));
+    assert_eq!(copy(&mut desk, &with(17, 0xC0)).status, Status::Good, "LU ID TYPE is obsolete");
     assert_eq!(codes(&copy(&mut desk, &with(17, 0x20))), (0x0A, 0x08, 0x04));
     assert_eq!(codes(&copy(&mut desk, &with(55, 1))), (0x0A, 0x08, 0x04));
     assert_eq!(parameter_field(&copy(&mut desk, &with(1, 0x08))), (1, Some(4)));
