@@ -104,12 +104,14 @@ fn check_hex(rest: &str, lengths: &[usize]) -> Result<(), &'static str> {
 /// Checks the name of a target: it becomes a part of its default IQN and of command lines.
 ///
 /// # Errors
-/// It is empty, too long, or has other characters than lower-case letters, digits, dash, dot and colon.
+/// It is empty, too long, a whole iSCSI name, or has other characters than lower-case letters, digits, dash, dot and colon.
 pub(crate) fn check_target_name(name: &str) -> Result<(), ValueError> {
     let why = if name.is_empty() {
         "it is empty".to_owned()
     } else if name.len() > TARGET_NAME_MAX {
         format!("it is longer than {TARGET_NAME_MAX} bytes")
+    } else if name.parse::<IscsiName>().is_ok() {
+        "it is a whole iSCSI name, which is given with the option `iqn=`, beside a short name".to_owned()
     } else {
         match check_characters(name) {
             Ok(()) => return Ok(()),
@@ -167,7 +169,7 @@ mod tests {
     #[test]
     fn target_names() {
         assert!(check_target_name("debian-12.x").is_ok());
-        for bad in ["", "Debian", "a/b", "a,b", "a=b"] {
+        for bad in ["", "Debian", "a/b", "a,b", "a=b", "iqn.2026-11.io.stampede:debian"] {
             assert!(check_target_name(bad).is_err(), "{bad}");
         }
         assert!(check_target_name(&"a".repeat(129)).is_err());
