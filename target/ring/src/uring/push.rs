@@ -50,6 +50,16 @@ enum Direction {
     Write,
 }
 
+impl Transfer {
+    fn operation(self, direction: Direction) -> Operation {
+        let Self { file, offset, buffer, start, len } = self;
+        match direction {
+            Direction::Read => Operation::Read { file, offset, buffer, start, len },
+            Direction::Write => Operation::Write { file, offset, buffer, start, len },
+        }
+    }
+}
+
 impl UringRing {
     pub(super) fn push_operation(&mut self, token: Token, operation: Operation) -> Result<(), Operation> {
         let full = match operation {
@@ -149,27 +159,16 @@ impl UringRing {
 
     /// See [`crate::Ring::at_once`].
     pub(super) fn do_at_once(&mut self, operation: Operation) -> Result<Event, Operation> {
-        match operation {
-            Operation::Read { file, offset, buffer, start, len } => self
-                .transfer_at_once(Direction::Read, Transfer { file, offset, buffer, start, len })
-                .map_err(|Transfer { file, offset, buffer, start, len }| Operation::Read {
-                    file,
-                    offset,
-                    buffer,
-                    start,
-                    len,
-                }),
-            Operation::Write { file, offset, buffer, start, len } => self
-                .transfer_at_once(Direction::Write, Transfer { file, offset, buffer, start, len })
-                .map_err(|Transfer { file, offset, buffer, start, len }| Operation::Write {
-                    file,
-                    offset,
-                    buffer,
-                    start,
-                    len,
-                }),
-            other => Err(other),
-        }
+        let (direction, transfer) = match operation {
+            Operation::Read { file, offset, buffer, start, len } => {
+                (Direction::Read, Transfer { file, offset, buffer, start, len })
+            }
+            Operation::Write { file, offset, buffer, start, len } => {
+                (Direction::Write, Transfer { file, offset, buffer, start, len })
+            }
+            other => return Err(other),
+        };
+        self.transfer_at_once(direction, transfer).map_err(|transfer| transfer.operation(direction))
     }
 
     /// Does a transfer of a file in memory, or refuses one that cannot be; any other comes back.
