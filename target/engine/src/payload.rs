@@ -1,7 +1,7 @@
 //! A run of bytes that lies in several buffers: a command's data, on its way in or out.
 
 use crate::few::Few;
-use stampede_ring::{Buffer, IoMemory};
+use stampede_ring::{Buffer, IoMemory, copy_to_cold};
 
 /// `buffer[start..start + len]`.
 #[derive(Clone, Debug)]
@@ -122,7 +122,18 @@ impl Payload {
     }
 
     /// Copies `bytes` in at `offset`. The pieces are not shared yet: their one owner is gathering data.
+    #[inline]
     pub(crate) fn fill(&mut self, offset: u64, bytes: &[u8]) {
+        self.fill_by(offset, bytes, <[u8]>::copy_from_slice);
+    }
+
+    /// As [`Payload::fill`], for pieces where the data stays: they are probably in no cache.
+    #[inline]
+    pub(crate) fn fill_cold(&mut self, offset: u64, bytes: &[u8]) {
+        self.fill_by(offset, bytes, copy_to_cold);
+    }
+
+    fn fill_by(&mut self, offset: u64, bytes: &[u8], copy: impl Fn(&mut [u8], &[u8])) {
         let (mut skip, mut rest) = (offset, bytes);
         for piece in self.0.iter_mut() {
             if rest.is_empty() {
@@ -136,7 +147,7 @@ impl Payload {
             let start = piece.start as usize + skip as usize;
             let target = piece.buffer.bytes_mut().and_then(|bytes| bytes.get_mut(start..start + now.len()));
             match target {
-                Some(target) => target.copy_from_slice(now),
+                Some(target) => copy(target, now),
                 None => debug_assert!(false, "data was gathered into a shared buffer"),
             }
             rest = later;

@@ -15,6 +15,7 @@
 //! This is the one crate of the product that may use `unsafe`.
 
 pub mod clock;
+mod cold_copy;
 pub mod cpu;
 pub mod file;
 pub mod limits;
@@ -30,6 +31,7 @@ pub mod seam;
 mod send_list;
 pub mod uring;
 
+pub use cold_copy::copy_to_cold;
 pub use loose::LooseSocket;
 pub use memory::{Buffer, IoMemory, Pool, PoolConfig};
 pub use seam::{

@@ -6,7 +6,7 @@
 //! untouched (and cost no memory).
 
 use crate::numa::{self, Pages};
-use memmap2::{MmapOptions, MmapRaw};
+use memmap2::{Advice, MmapOptions, MmapRaw};
 use std::io;
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
@@ -28,7 +28,7 @@ pub struct PoolConfig {
 /// A fixed number of equal, page-aligned slots in one anonymous mapping.
 pub struct Pool {
     /// Keeps `base` mapped; its bytes are only ever reached through `base`.
-    _mapping: MmapRaw,
+    mapping: MmapRaw,
     base: NonNull<u8>,
     config: PoolConfig,
     references: Box<[AtomicU32]>,
@@ -68,7 +68,7 @@ impl Pool {
             .ok_or_else(|| io::Error::new(io::ErrorKind::OutOfMemory, "mmap gave a null mapping"))?;
         let zeros = |_| AtomicU32::new(0);
         Ok(Arc::new(Self {
-            _mapping: mapping,
+            mapping,
             base,
             config,
             references: (0..config.slots).map(zeros).collect(),
@@ -77,6 +77,12 @@ impl Pool {
             fresh: AtomicU32::new(0),
             in_use: AtomicU32::new(0),
         }))
+    }
+
+    /// Lets the kernel give the pool huge pages: for one that fills up, since it grows by them. A first use of a slot
+    /// then seldom waits for a page fault. Nothing but speed depends on it, so a refusal is no error.
+    pub fn prefer_huge_pages(&self) {
+        let _ = self.mapping.advise(Advice::HugePage);
     }
 
     /// Takes a free slot, or `None` when all are in use. Its bytes are whatever was in it last.

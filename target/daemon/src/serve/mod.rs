@@ -251,9 +251,11 @@ fn arena(config: &Config) -> Result<Arc<Pool>, Failure> {
     let slots = if clones { config.arena.0 / u64::from(ARENA_SLOT) } else { 1 };
     let slots = u32::try_from(slots)
         .map_err(|_| Failure::Usage(anyhow!("arena: {} is too large: use at most 15T", config.arena)))?;
-    Pool::new(PoolConfig { slot_len: ARENA_SLOT, slots })
+    let arena = Pool::new(PoolConfig { slot_len: ARENA_SLOT, slots })
         .context("cannot reserve the arena: give a smaller --arena")
-        .map_err(Failure::Runtime)
+        .map_err(Failure::Runtime)?;
+    arena.prefer_huge_pages();
+    Ok(arena)
 }
 
 #[expect(clippy::too_many_arguments, reason = "the one place where everything comes together")]

@@ -197,7 +197,7 @@ impl Receiver {
                 let take = bytes.len().min((len - at) as usize);
                 side.owing_ns = now_ns;
                 if let Some(slot) = side.slot_mut(task) {
-                    slot.data.fill(u64::from(offset) + u64::from(at), &bytes[..take]);
+                    slot.fill(offset + at, &bytes[..take]);
                 }
             }
             Disposition::Collect => self.collected.extend_from_slice(bytes),

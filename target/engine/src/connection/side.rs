@@ -69,6 +69,16 @@ impl Slot {
         reading_bytes: 0,
         wrote: false,
     };
+
+    /// Write data has come, for bytes `offset..` of the command's. In a slot of the arena it stays; from an I/O buffer it
+    /// goes on to a file.
+    #[inline]
+    pub(super) fn fill(&mut self, offset: u32, bytes: &[u8]) {
+        match self.gathered_bytes {
+            0 => self.data.fill_cold(u64::from(offset), bytes),
+            _ => self.data.fill(u64::from(offset), bytes),
+        }
+    }
 }
 
 /// What is known of the command whose header is being handed to the session.

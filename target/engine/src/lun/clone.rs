@@ -14,7 +14,7 @@ use stampede_image::overlay::{
     Overlay, OverlayFull, Piece as OverlayPiece, SECTOR, SLOT, SlotPart, slot_parts,
 };
 use stampede_image::range_lock::ByteRange;
-use stampede_ring::{Buffer, FileId, Pool, Ring};
+use stampede_ring::{Buffer, FileId, Pool, Ring, copy_to_cold};
 use stampede_scsi::{LbaState, LbaStatusDescriptor, MediaError};
 use std::sync::Arc;
 
@@ -236,7 +236,7 @@ impl StatusRuns {
 fn put(slot: &mut Buffer, part: &SlotPart, bytes: &[u8]) -> bool {
     let Some(target) = slot.bytes_mut() else { return false };
     let start = part.offset_in_slot() as usize;
-    target[start..start + bytes.len()].copy_from_slice(bytes);
+    copy_to_cold(&mut target[start..start + bytes.len()], bytes);
     true
 }
 

@@ -10,9 +10,10 @@
 //! here puts a page of zeros into the gap so that the copy ends, and marks the mapping; the transfer is then done over
 //! by a call, which gives the right error, and the file is not used through a mapping any more.
 
+use crate::cold_copy::copy_to_cold_raw;
 use crate::file::OpenedFile;
 use crate::memory::Buffer;
-use memmap2::{MmapOptions, MmapRaw};
+use memmap2::{Advice, MmapOptions, MmapRaw};
 use rustix::fs::{SeekFrom, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::OnceLock;
@@ -29,6 +30,10 @@ const MAPPINGS_MAX: usize = 256;
 
 /// Stretches of data that are looked for when a file is mapped. A file in more pieces is learned as it is used.
 const STRETCHES_MAX: usize = 4096;
+
+/// Bytes of a file that get their page table entries when it is mapped. The rest get them one by one, at its first use,
+/// by a page fault each, which takes longer than the command that it holds up.
+const POPULATED_MAX: u64 = 4 << 30;
 
 /// Pages of one transfer that are looked for after it was done by a call.
 const LEARN_MAX: u64 = 16;
@@ -92,13 +97,22 @@ impl MappedFile {
         Some(this)
     }
 
-    /// Notes what is there at first. The kernel goes through a GiB of pages in a few milliseconds, before the shard runs.
+    /// Notes what is there at first, and makes it accessible. The kernel goes through a GiB of pages in a few
+    /// milliseconds, and fills in its page table in some hundred, before the shard runs.
     fn find_data(&mut self) {
-        let mut at = 0;
+        let (mut at, mut populate) = (0, POPULATED_MAX);
         for _ in 0..STRETCHES_MAX {
             let Ok(data) = rustix::fs::seek(&self.fd, SeekFrom::Data(at)) else { return };
             let Ok(hole) = rustix::fs::seek(&self.fd, SeekFrom::Hole(data)) else { return };
-            (data.div_ceil(PAGE)..hole.min(self.len) / PAGE).for_each(|page| self.mark(page, true));
+            let (first, behind) = (data.div_ceil(PAGE), hole.min(self.len) / PAGE);
+            (first..behind).for_each(|page| self.mark(page, true));
+            let bytes = (behind.saturating_sub(first) * PAGE).min(populate);
+            if bytes > 0 {
+                populate -= bytes;
+                // Where the kernel cannot (before 5.14), the pages are found when they are used.
+                let _ =
+                    self.mapping.advise_range(Advice::PopulateRead, (first * PAGE) as usize, bytes as usize);
+            }
             at = hole;
             if at <= data || at >= self.len {
                 return;
@@ -145,7 +159,7 @@ impl MappedFile {
         #[allow(unsafe_code, reason = "bytes of a shared mapping must not be referred to")]
         unsafe {
             let target = self.mapping.as_mut_ptr().add(offset as usize);
-            std::ptr::copy_nonoverlapping(source.as_ptr(), target, source.len());
+            copy_to_cold_raw(source.as_ptr(), target, source.len());
         }
         self.modified = true;
         !self.is_damaged()
