@@ -5,8 +5,11 @@
 # kernel_guest_initramfs FOLDER OUT SOURCE=PLACE...   OUT: its initramfs with further files, /init among them
 # Needs debian-tree.sh.
 
-PROGRAMS=(/bin/busybox /sbin/iscsid /usr/bin/iscsiadm /usr/bin/sg_reset /usr/bin/fio)
-MODULES=(virtio_pci virtio_net sd_mod sg crc32c_generic crc32c_intel iscsi_tcp)
+PROGRAMS=(/bin/busybox /sbin/iscsid /usr/bin/iscsiadm /usr/bin/sg_reset /usr/bin/fio
+    /sbin/multipathd /sbin/multipath /sbin/dmsetup /lib/systemd/systemd-udevd /bin/udevadm /lib/udev/scsi_id)
+MODULES=(virtio_pci virtio_net sd_mod sg crc32c_generic crc32c_intel iscsi_tcp dm-multipath dm-service-time dm-round-robin)
+# What udev must know of disks and of device-mapper's; other rules would only ask for programs that are not there.
+UDEV_RULES='*-dm.rules *-dm-*.rules *multipath*.rules 60-block.rules 60-persistent-storage.rules'
 
 kernel_guest() {
     local key made
@@ -45,8 +48,9 @@ kernel_guest_compose() {
     {
         printf '%s\n' "${PROGRAMS[@]}"
         for file in "${PROGRAMS[@]}"; do in_tree "$tree" ldd "$file" 2>/dev/null | grep -o '/[^ ]*' || true; done
-        # fio and libc load these by name when it comes to it.
-        in_tree "$tree" sh -c 'ls /lib/x86_64-linux-gnu/libgcc_s.so.1 /lib/x86_64-linux-gnu/libnss_files.so.2' || true
+        # fio, libc and multipathd load these by name when it comes to it.
+        in_tree "$tree" sh -c 'ls /lib/x86_64-linux-gnu/libgcc_s.so.1 /lib/x86_64-linux-gnu/libnss_files.so.2 /lib/multipath/*.so' || true
+        in_tree "$tree" sh -c "cd /lib/udev/rules.d && ls $UDEV_RULES" | sed 's|^|/lib/udev/rules.d/|'
         for file in "${MODULES[@]}"; do
             in_tree "$tree" modprobe -S "$kernel" --show-depends "$file" | sed -n 's/^insmod \([^ ]*\).*/\1/p'
         done
@@ -83,7 +87,7 @@ kernel_guest_make() {
     mkdir "$tree"
     as_root tar -C "$tree" -I zstd -xpf "$tar"
     say "  installing fio and its friends"
-    in_tree "$tree" sh -c 'apt-get update -qq && apt-get install -y -qq --no-install-recommends fio sg3-utils busybox-static' \
+    in_tree "$tree" sh -c 'apt-get update -qq && apt-get install -y -qq --no-install-recommends fio sg3-utils busybox-static multipath-tools dmsetup' \
         >"$work/install.log" 2>&1 || { tail -n 20 "$work/install.log"; die "fio could not be installed"; }
     say "  composing the initramfs"
     kernel_guest_compose "$tree"

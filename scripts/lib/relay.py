@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""A TCP relay that can be cut: `relay.py LISTEN_PORT TARGET_PORT`, both on 127.0.0.1.
+"""A TCP relay that can be cut: `relay.py LISTEN_PORT TARGET_PORT [TARGET_ADDRESS]`, on 127.0.0.1.
 
-SIGUSR1 cuts it: every connection is reset and new ones are refused (the listener is closed). SIGUSR2 mends it.
+SIGUSR1 cuts it: every connection is reset and new ones are refused (the listener is closed). SIGHUP makes it silent, as
+a pulled cable does: nothing passes, nobody is told, and new connections hear nothing. SIGUSR2 mends it.
 """
 
 import asyncio
@@ -14,12 +15,17 @@ RESET = struct.pack("ii", 1, 0)
 
 
 class Relay:
-    def __init__(self, listen_port, target_port):
-        self.listen_port, self.target_port = listen_port, target_port
+    def __init__(self, listen_port, target_port, target_address="127.0.0.1"):
+        self.listen_port, self.target_port, self.target_address = listen_port, target_port, target_address
         self.writers = set()
         self.server = None
+        self.passes = asyncio.Event()
+
+    async def silence(self):
+        self.passes.clear()
 
     async def mend(self):
+        self.passes.set()
         if self.server is None:
             self.server = await asyncio.start_server(self.serve, "127.0.0.1", self.listen_port)
 
@@ -34,7 +40,8 @@ class Relay:
 
     async def serve(self, reader, writer):
         try:
-            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.target_port)
+            await self.passes.wait()
+            far_reader, far_writer = await asyncio.open_connection(self.target_address, self.target_port)
         except OSError:
             writer.transport.abort()
             return
@@ -44,10 +51,10 @@ class Relay:
         finally:
             self.writers -= {writer, far_writer}
 
-    @staticmethod
-    async def pump(reader, writer):
+    async def pump(self, reader, writer):
         try:
             while data := await reader.read(1 << 18):
+                await self.passes.wait()
                 writer.write(data)
                 await writer.drain()
             writer.write_eof()
@@ -56,7 +63,7 @@ class Relay:
 
 
 async def main():
-    relay = Relay(int(sys.argv[1]), int(sys.argv[2]))
+    relay = Relay(int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:4])
     loop = asyncio.get_running_loop()
     tasks = set()
 
@@ -70,6 +77,7 @@ async def main():
 
     on(signal.SIGUSR1, relay.cut)
     on(signal.SIGUSR2, relay.mend)
+    on(signal.SIGHUP, relay.silence)
     await relay.mend()
     await asyncio.Event().wait()
 
