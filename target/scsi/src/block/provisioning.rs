@@ -99,7 +99,7 @@ fn check_write_same_flags(device: &Device, flags: u8) -> Result<(), Sense> {
         return Err(Sense::invalid_cdb(1, Some(3)));
     }
     if flags & 0x06 != 0 {
-        return Err(Sense::invalid_cdb(1, Some(2)));
+        return Err(Sense::invalid_cdb(1, Some(if flags & 0x04 != 0 { 2 } else { 1 })));
     }
     Ok(())
 }

@@ -101,8 +101,8 @@ pub(crate) static COMMANDS: &[Command] = &[
     ),
     row(&[0x08, 0x1F, F, F, F, C], "READ(6)", READ.0, READ.1, block::read),
     row(&[0x0A, 0x1F, F, F, F, C], "WRITE(6)", WRITE.0, WRITE.1, block::write),
-    row(&[0x12, 1, F, F, F, C], "INQUIRY", Data::Allocation(Short(3)), Access::Always, inquiry::inquiry),
-    row(&[0x15, 0x11, 0, 0, F, C], "MODE SELECT(6)", Data::Parameters(Byte(4)), Access::Write, mode::select6),
+    row(&[0x12, 3, F, F, F, C], "INQUIRY", Data::Allocation(Short(3)), Access::Always, inquiry::inquiry),
+    row(&[0x15, 0x13, 0, 0, F, C], "MODE SELECT(6)", Data::Parameters(Byte(4)), Access::Write, mode::select6),
     row(&[0x16, 0x11, 0, 0, 0, C], "RESERVE(6)", Data::None, Access::Free, reservations::reserve),
     row(&[0x17, 0x11, 0, 0, 0, C], "RELEASE(6)", Data::None, Access::Always, reservations::release),
     row(&[0x1A, 8, F, F, F, C], "MODE SENSE(6)", Data::Allocation(Byte(4)), Access::Read, mode::sense6),
@@ -134,7 +134,7 @@ pub(crate) static COMMANDS: &[Command] = &[
         Access::Read,
         report::read_defect_data_10,
     ),
-    row(usage10!(0x41, 0xF8), "WRITE SAME(10)", Data::OneBlock { ndob: false }, SAME, block::write_same),
+    row(usage10!(0x41, 0xFE), "WRITE SAME(10)", Data::OneBlock { ndob: false }, SAME, block::write_same),
     row(&[0x42, 1, 0, 0, 0, 0, 0, F, F, C], "UNMAP", Data::Parameters(Short(7)), SAME, block::unmap)
         .needing(Needs::Thin),
     row(
@@ -145,7 +145,7 @@ pub(crate) static COMMANDS: &[Command] = &[
         log::log_sense,
     ),
     row(
-        &[0x55, 0x11, 0, 0, 0, 0, 0, F, F, C],
+        &[0x55, 0x13, 0, 0, 0, 0, 0, F, F, C],
         "MODE SELECT(10)",
         Data::Parameters(Short(7)),
         Access::Write,
@@ -348,7 +348,7 @@ pub(crate) static COMMANDS: &[Command] = &[
     row(usage16!(0x8F, 0xF6), "VERIFY(16)", CHECK.0, CHECK.1, block::verify),
     row(usage16!(0x90, 0x02), "PRE-FETCH(16)", Data::None, Access::Read, block::prefetch),
     row(usage16!(0x91, 0x02), "SYNCHRONIZE CACHE(16)", Data::None, Access::Write, block::synchronize_cache),
-    row(usage16!(0x93, 0xF9), "WRITE SAME(16)", Data::OneBlock { ndob: true }, SAME, block::write_same),
+    row(usage16!(0x93, 0xFF), "WRITE SAME(16)", Data::OneBlock { ndob: true }, SAME, block::write_same),
     row(usage16!(0x9C, 0xF8), "WRITE ATOMIC(16)", WRITE.0, WRITE.1, block::write_atomic)
         .needing(Needs::Atomic),
     row(

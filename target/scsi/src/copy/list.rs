@@ -63,6 +63,8 @@ struct Header {
     targets: usize,
     segments: usize,
     inline: usize,
+    /// Where the header says how long the lists are, targets first.
+    lengths_at: [u16; 3],
 }
 
 /// Reads the parameter list of EXTENDED COPY; `None` when it is empty, which is no error.
@@ -76,13 +78,13 @@ pub(super) fn parse(cdb: &[u8; 16], param: &[u8]) -> Result<Option<CopyList>, Se
         return Err(PARAMETER_LIST_LENGTH_ERROR);
     }
     if header.targets > TARGETS_MAX * TARGET_BYTES {
-        return Err(sense::TOO_MANY_TARGET_DESCRIPTORS);
+        return Err(sense::TOO_MANY_TARGET_DESCRIPTORS.with_parameter_field(header.lengths_at[0], None));
     }
     if header.segments > SEGMENTS_MAX * SEGMENT_BYTES {
-        return Err(sense::TOO_MANY_SEGMENT_DESCRIPTORS);
+        return Err(sense::TOO_MANY_SEGMENT_DESCRIPTORS.with_parameter_field(header.lengths_at[1], None));
     }
     if header.inline > 0 {
-        return Err(sense::INLINE_DATA_LENGTH_EXCEEDED);
+        return Err(sense::INLINE_DATA_LENGTH_EXCEEDED.with_parameter_field(header.lengths_at[2], None));
     }
     let segments_at = header.bytes + header.targets;
     let targets = list.get(header.bytes..segments_at).ok_or(PARAMETER_LIST_LENGTH_ERROR)?;
@@ -109,6 +111,7 @@ fn header_lid1(list: &[u8]) -> Result<Header, Sense> {
         targets: usize::from(be16(list, 2)),
         segments: be32(list, 8) as usize,
         inline: be32(list, 12) as usize,
+        lengths_at: [2, 8, 12],
     })
 }
 
@@ -127,6 +130,7 @@ fn header_lid4(list: &[u8]) -> Result<Header, Sense> {
         targets: usize::from(be16(list, 42)),
         segments: usize::from(be16(list, 44)),
         inline: usize::from(be16(list, 46)),
+        lengths_at: [42, 44, 46],
     })
 }
 
@@ -145,7 +149,7 @@ fn parse_segments(bytes: &[u8], at: usize) -> Result<Vec<Segment>, Sense> {
     let (mut rest, mut at) = (bytes, at);
     while !rest.is_empty() {
         if segments.len() == SEGMENTS_MAX {
-            return Err(sense::TOO_MANY_SEGMENT_DESCRIPTORS);
+            return Err(sense::TOO_MANY_SEGMENT_DESCRIPTORS.with_parameter_field(at as u16, None));
         }
         if !matches!(rest[0], BLOCK_TO_BLOCK | VERIFY_CSCD) {
             return Err(sense::UNSUPPORTED_SEGMENT_DESCRIPTOR.with_parameter_field(at as u16, None));

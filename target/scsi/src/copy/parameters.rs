@@ -32,17 +32,18 @@ pub(super) fn ranges(list: &[u8], at: usize, device: &Device) -> Result<Ranges, 
         return Err(field);
     }
     let mut ranges = Ranges::new();
-    for descriptor in descriptors.chunks_exact(DESCRIPTOR) {
+    for (index, descriptor) in descriptors.chunks_exact(DESCRIPTOR).enumerate() {
+        let here = (at + 2 + index * DESCRIPTOR) as u16;
         let range = Blocks { lba: be64(descriptor, 0), count: be32(descriptor, 8) };
         let end = range.lba.checked_add(u64::from(range.count));
         if end.is_none_or(|end| end > device.config().blocks) {
-            return Err(crate::sense::LBA_OUT_OF_RANGE);
+            return Err(crate::sense::LBA_OUT_OF_RANGE.with_parameter_field(here, None));
         }
         if range.count == 0 {
             continue;
         }
         if ranges.iter().any(|other| overlap(*other, range)) {
-            return Err(field);
+            return Err(Sense::invalid_parameter(here, None));
         }
         ranges.push(range);
     }

@@ -113,7 +113,7 @@ fn parse_page(device: &Device, state: &mut ModeState, rest: &[u8], at: usize) ->
     let subpage = if subpage_format { header[1] } else { 0 };
     let page = pages::find(header[0] & 0x3F, subpage)
         .filter(|page| (page.header() == 4) == subpage_format)
-        .ok_or(Sense::invalid_parameter(at as u16, Some(5)))?;
+        .ok_or_else(|| no_such_page(header[0] & 0x3F, subpage_format, at as u16))?;
     let (body, length_field) =
         if subpage_format { (usize::from(be16(header, 2)), 2) } else { (usize::from(header[1]), 1) };
     if header.len() + body != page.length() {
@@ -123,6 +123,19 @@ fn parse_page(device: &Device, state: &mut ModeState, rest: &[u8], at: usize) ->
     check_unchangeable(device, page, wanted, at)?;
     (page.apply)(state, wanted);
     Ok(page.length())
+}
+
+/// What is wrong with a page header that stands at `at`: the page code, the subpage code of a page that has some, or SPF.
+fn no_such_page(code: u8, subpage_format: bool, at: u16) -> Sense {
+    let mut formats =
+        pages::PAGES.iter().filter(|page| page.code == code).map(|page| page.header() == 4).peekable();
+    if formats.peek().is_none() {
+        Sense::invalid_parameter(at, Some(5))
+    } else if subpage_format && formats.any(|long| long) {
+        Sense::invalid_parameter(at + 1, None)
+    } else {
+        Sense::invalid_parameter(at, Some(6))
+    }
 }
 
 /// Bits that may not change must be as they are.

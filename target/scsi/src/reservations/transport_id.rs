@@ -1,5 +1,7 @@
 //! iSCSI TransportIDs (SPC-4 7.6.4.6): initiator ports as persistent reservations name them.
 
+use crate::cdb::be16;
+
 /// Who an initiator port is across sessions: iSCSI name and ISID (SPC-4 7.6.4.6, RFC 7143 4.4.3).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TransportId {
@@ -30,12 +32,22 @@ impl TransportId {
     }
 
     /// Reads a TransportID of an iSCSI initiator port from the start of `bytes`.
-    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
-        if bytes.len() < HEADER || bytes[0] != PORT_FORMAT {
-            return None;
+    ///
+    /// # Errors
+    /// The offset of the first field that is wrong: FORMAT CODE and PROTOCOL IDENTIFIER, ADDITIONAL LENGTH, ISCSI NAME.
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, u16> {
+        const LENGTH_AT: u16 = 2;
+        if bytes.first() != Some(&PORT_FORMAT) {
+            return Err(0);
         }
-        let length = usize::from(u16::from_be_bytes([bytes[2], bytes[3]]));
-        let text = bytes.get(HEADER..HEADER + length)?;
+        let length = bytes.get(2..HEADER).ok_or(LENGTH_AT)?;
+        let length = usize::from(be16(length, 0));
+        let text = bytes.get(HEADER..HEADER + length).ok_or(LENGTH_AT)?;
+        Self::parse(text).ok_or(HEADER as u16)
+    }
+
+    /// Reads the name and the ISID of an initiator port: "name,i,0xISID", perhaps with zeros behind it.
+    fn parse(text: &[u8]) -> Option<Self> {
         let text = text.split(|byte| *byte == 0).next()?;
         let (name, isid) = std::str::from_utf8(text).ok()?.rsplit_once(",i,0x")?;
         let digits = isid.bytes().all(|digit| digit.is_ascii_hexdigit());
@@ -60,7 +72,7 @@ mod tests {
             let id = TransportId { initiator_name: name, isid };
             let bytes = id.encode();
             prop_assert_eq!(bytes.len() % 4, 0);
-            prop_assert_eq!(TransportId::decode(&bytes), Some(id));
+            prop_assert_eq!(TransportId::decode(&bytes), Ok(id));
         }
 
         #[test]

@@ -196,7 +196,7 @@ fn ranges_are_checked() {
     let mut desk = Desk::new(&[4096]);
     assert_eq!(codes(&populate(&mut desk, 0, A, &populating(&[(4000, 97)]))), (0x05, 0x21, 0x00));
     let overlapping = populating(&[(0, 10), (9, 1)]);
-    assert_eq!(parameter_field(&populate(&mut desk, 0, A, &overlapping)), (14, None));
+    assert_eq!(parameter_field(&populate(&mut desk, 0, A, &overlapping)), (32, None));
     assert_eq!(parameter_field(&populate(&mut desk, 0, A, &populating(&[]))), (14, None));
     assert_eq!(parameter_field(&populate(&mut desk, 0, A, &populating(&[(1, 0)]))), (14, None));
     let mut list = populating(&[(0, 1)]);

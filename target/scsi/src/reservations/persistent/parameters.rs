@@ -84,7 +84,7 @@ impl MoveParameters {
         }
         let length = be32(list, 20) as usize;
         let id = list.get(BASIC..).filter(|rest| rest.len() == length).ok_or(PARAMETER_LIST_LENGTH_ERROR)?;
-        let port = TransportId::decode(id).ok_or(Sense::invalid_parameter(24, None))?;
+        let port = TransportId::decode(id).map_err(|at| Sense::invalid_parameter(BASIC as u16 + at, None))?;
         Ok(Self {
             key: be64(list, 0),
             service_key: be64(list, 8),
@@ -110,8 +110,8 @@ fn transport_ids(list: &[u8]) -> Result<Vec<TransportId>, Sense> {
     while !rest.is_empty() {
         let at = (list.len() - rest.len()) as u16;
         let invalid = Sense::invalid_parameter(at, None);
-        let bytes = rest.get(2..4).map(|field| 4 + usize::from(be16(field, 0))).ok_or(invalid)?;
-        let port = rest.get(..bytes).and_then(TransportId::decode).ok_or(invalid)?;
+        let port = TransportId::decode(rest).map_err(|field| Sense::invalid_parameter(at + field, None))?;
+        let bytes = 4 + usize::from(be16(rest, 2));
         if ports.contains(&port) || ports.len() >= REGISTRATIONS_MAX {
             return Err(invalid);
         }
