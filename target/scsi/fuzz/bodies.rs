@@ -1,5 +1,11 @@
 //! What must hold for any bytes. The fuzz targets run these, and so do the property tests of the normal suite.
 
+mod copies;
+mod modes;
+
+pub(crate) use copies::copies;
+pub(crate) use modes::{modes, saved};
+
 use stampede_scsi::cdb::takes_parameter_list;
 use stampede_scsi::copy::{Answered, CopyStep, Moment, Next, TokenKey};
 use stampede_scsi::{
@@ -86,6 +92,12 @@ impl Unit {
                 Step::Done(reply) if reply.status == Status::Good => return reply.data[4..].to_vec(),
                 // A unit attention, which is told once.
                 Step::Done(reply) if reply.sense.is_some_and(|sense| sense.key as u8 == 6) => {}
+                // In some access states (ALUA) it cannot be asked.
+                Step::Done(reply)
+                    if reply.sense.is_some_and(|sense| (sense.key as u8, sense.asc) == (2, 4)) =>
+                {
+                    return Vec::new();
+                }
                 // Under another's RESERVE nothing can be asked.
                 Step::Done(reply) if reply.status == Status::ReservationConflict => return Vec::new(),
                 other => panic!("{other:?}"),

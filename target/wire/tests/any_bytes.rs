@@ -1,5 +1,7 @@
 //! The bodies of the fuzz targets on random bytes, biased towards what the parsers look at.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 #[path = "../fuzz/bodies.rs"]
 mod bodies;
 
@@ -49,5 +51,23 @@ proptest! {
         bhs[0] = bhs[0] & !opcode::MASK | opcode;
         bodies::pdu(&bhs);
         prop_assert_eq!(Opcode::try_from(opcode).is_err(), stampede_wire::Bhs(bhs).opcode().is_err());
+    }
+}
+
+/// What must hold for any bytes.
+type Body = fn(&[u8]);
+
+/// The seeds of the fuzz targets: what reaches far, and what was once found.
+#[test]
+fn the_corpora_hold() {
+    let corpora = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus");
+    let bodies: &[(&str, Body)] = &[("framer", bodies::framer), ("text", bodies::text), ("pdu", bodies::pdu)];
+    for (name, body) in bodies {
+        let mut run = 0;
+        for entry in std::fs::read_dir(format!("{corpora}/{name}")).unwrap() {
+            body(&std::fs::read(entry.unwrap().path()).unwrap());
+            run += 1;
+        }
+        assert!(run > 0, "the corpus of {name} is gone");
     }
 }

@@ -1,0 +1,8 @@
+//! See `bodies::config`; run with `cargo fuzz run config` in `target/control`.
+#![no_main]
+
+#[path = "../bodies.rs"]
+#[allow(dead_code, unused_imports, reason = "each target runs one body")]
+mod bodies;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| bodies::config(bytes));
