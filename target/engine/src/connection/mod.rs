@@ -27,7 +27,8 @@ use receive::Receiver;
 use stampede_ring::{IoMemory, Pool, SocketId};
 use stampede_scsi::{NexusId, Status, cdb};
 use stampede_session::{
-    CommandResult, Connection, ManagementId, ManagementResponse, SessionId, Settings, TaskKey, Transfer,
+    CommandResult, Connection, ManagementId, ManagementResponse, Phase, SessionId, Settings, TaskKey,
+    Transfer,
 };
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -246,6 +247,10 @@ impl Conn {
 
     fn settle_managing(&mut self, key: Key, front: &mut Front) {
         let over = |managing: &Managing| managing.tasks.is_empty() && managing.clearings == 0;
+        // Nothing of a session happens after its Logout Response: a logout waits for functions that it overtook, too.
+        if self.session.phase() == Phase::LoggingOut && !self.managing.iter().all(over) {
+            return;
+        }
         while let Some(at) = self.managing.iter().position(over) {
             let Managing { id, .. } = self.managing.remove(at);
             self.managed(key, id, ManagementResponse::Complete, front);
@@ -308,6 +313,8 @@ impl Conn {
             && !self.is_releasing()
             && !self.side.outbox.in_flight()
             && self.side.slots().all(|slot| !slot.running)
+            // A reset that came later would end tasks of the session after this one.
+            && self.managing.iter().all(|managing| managing.clearings == 0)
     }
 
     /// Gives back memory that grew with use, if no command has ended since the last call and none runs; whether so.

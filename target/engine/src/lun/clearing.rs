@@ -3,7 +3,7 @@
 //! ```text
 //!  owner: jobs marked aborted, held tasks dropped ── Kill ──▶ every shard: sessions kill what has not come yet
 //!     │                                           ◀─ Killed ──
-//!     └─ the jobs' I/O is over, for a fence also every shard has answered, a change of state is saved: then the answer
+//!     └─ the jobs' I/O is over, every shard has answered, a change of state is saved: then the answer
 //! ```
 
 use super::copy::Copy;
@@ -127,12 +127,13 @@ impl Backend {
             let victims = victims(&self.jobs, &jobs, held.iter().chain(&behind));
             unit.device.tasks_cleared_by(nexus, &victims);
         }
-        self.kill(lun, nexus, None, clearing == Clearing::ClearTaskSet);
+        // Every shard has killed before the answer: what anybody sends after that must live.
+        let kill = Some(self.kill(lun, nexus, None, clearing == Clearing::ClearTaskSet));
         self.drop_held(held);
         for request in behind {
             self.finish(place, aborted(&request));
         }
-        self.wait_for(lun, Waiting { jobs, copies, kill: None, save, then: Then::Manager(manager) });
+        self.wait_for(lun, Waiting { jobs, copies, kill, save, then: Then::Manager(manager) });
         self.settle(io);
     }
 

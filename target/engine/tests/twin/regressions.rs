@@ -92,6 +92,64 @@ fn a_command_that_a_reset_kills_on_its_way_does_not_spend_the_unit_attention() {
     }
 }
 
+/// Time passes, and this shard stands still; what the initiator hears meanwhile.
+fn without(house: &mut House<SimRing>, shard: usize, initiator: &mut Initiator) -> Vec<Report> {
+    let mut heard = Vec::new();
+    for _ in 0..300 {
+        house.control();
+        (0..house.shards.len()).filter(|other| *other != shard).for_each(|other| house.turn(other));
+        house.world.advance_by(20_000);
+        heard.extend(initiator.poll());
+    }
+    heard
+}
+
+/// A reset went on at the unit's owner after the Logout Response of the session that asked for it, or after that session's
+/// end, and what others sent then was killed: they waited for ever.
+#[test]
+fn a_session_ends_after_the_resets_that_it_asked_for() {
+    for logs_out in [true, false] {
+        let (world, disk) = world_with_disk(512);
+        let mut house = build(&world, &Plan { shards: 2, owner: 1, ..Plan::new(disk) });
+        let mut resetter = initiator(&world, 1, |config| config.shard = Some(0));
+        let mut other = initiator(&world, 2, |config| config.shard = Some(1));
+        login(&mut house, &mut resetter);
+        login(&mut house, &mut other);
+        resetter.task_management(5, 0, None).unwrap();
+        if logs_out {
+            resetter.logout().unwrap();
+        } else {
+            // The request arrives first.
+            assert_eq!(without(&mut house, 1, &mut resetter), []);
+            resetter.reset();
+        }
+        let heard = without(&mut house, 1, &mut resetter);
+        assert!(!heard.contains(&Report::LoggedOut { response: 0 }), "{heard:?}");
+        assert_eq!(house.ended, [], "the owner has not even heard of the reset");
+        while house.ended.is_empty() {
+            assert!(house.step(), "nothing will ever happen");
+        }
+        let last = other.command(ready()).unwrap();
+        assert_eq!(until(&mut house, &mut other, last)[0].sense_code(), Some((6, 0x29, 3)));
+    }
+}
+
+/// A reset was answered before every shard had killed, and killed what was sent after the answer.
+#[test]
+fn a_reset_is_answered_when_every_shard_has_killed() {
+    let (world, disk) = world_with_disk(512);
+    let mut house = build(&world, &Plan { shards: 2, owner: 1, ..Plan::new(disk) });
+    let mut resetter = initiator(&world, 1, |config| config.shard = Some(1));
+    let mut other = initiator(&world, 2, |config| config.shard = Some(0));
+    login(&mut house, &mut resetter);
+    login(&mut house, &mut other);
+    let tag = resetter.task_management(5, 0, None).unwrap();
+    assert_eq!(without(&mut house, 0, &mut resetter), []);
+    assert_eq!(wait(&mut house, &mut resetter), Report::TaskManagement { tag, response: 0 });
+    let last = other.command(ready()).unwrap();
+    assert_eq!(until(&mut house, &mut other, last)[0].sense_code(), Some((6, 0x29, 3)));
+}
+
 /// What a full queue had no room for stayed with its sender until something else happened there.
 #[test]
 fn answers_that_a_full_queue_had_no_room_for_are_sent_once_it_has() {
