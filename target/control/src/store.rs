@@ -113,9 +113,69 @@ struct StoredEpoch {
 /// The open store.
 #[derive(Debug)]
 pub struct Store {
-    database: Database,
-    path: Option<PathBuf>,
+    /// `None` between a failed commit and the reopening.
+    database: Option<Database>,
+    medium: Medium,
     run: u64,
+}
+
+/// What the database is on.
+#[derive(Debug)]
+enum Medium {
+    /// A file.
+    File(PathBuf),
+    /// Memory of this process.
+    Memory,
+    /// What a test opens.
+    #[cfg(test)]
+    Test(crash::Logged),
+}
+
+impl Medium {
+    fn path(&self) -> Option<&Path> {
+        match self {
+            Self::File(path) => Some(path),
+            _ => None,
+        }
+    }
+
+    fn open(&self) -> Result<Database, StoreError> {
+        let path = match self {
+            Self::File(path) => path,
+            Self::Memory => {
+                let database = Database::builder()
+                    .set_cache_size(CACHE_BYTES)
+                    .create_with_backend(InMemoryBackend::new());
+                return database.map_err(failed);
+            }
+            #[cfg(test)]
+            Self::Test(file) => {
+                let builder =
+                    Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(file.clone());
+                return builder.map_err(failed);
+            }
+        };
+        // The database would take an empty file for a new store, and forget every epoch without a word.
+        if std::fs::metadata(path).is_ok_and(|file| file.len() == 0) {
+            let why = "it is empty: it was cut off, or the very first start was".to_owned();
+            return Err(StoreError::Corrupted { path: path.clone(), why });
+        }
+        let opened = Database::builder()
+            .set_cache_size(CACHE_BYTES)
+            // The file is small, and a damaged one must be an error, not a panic in the middle of a boot storm.
+            .set_check_integrity_on_open(true)
+            .create(path);
+        opened.map_err(|error| match error {
+            DatabaseError::DatabaseAlreadyOpen => StoreError::InUse { path: path.clone() },
+            DatabaseError::Storage(StorageError::Io(source))
+                if source.kind() != io::ErrorKind::InvalidData =>
+            {
+                let path = path.parent().unwrap_or(path).to_owned();
+                StoreError::Directory { path, source }
+            }
+            other => StoreError::Corrupted { path: path.clone(), why: other.to_string() },
+        })
+    }
 }
 
 impl Store {
@@ -126,27 +186,7 @@ impl Store {
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
         let bad_directory = |source| StoreError::Directory { path: directory.to_owned(), source };
         std::fs::create_dir_all(directory).map_err(bad_directory)?;
-        let path = directory.join(FILE_NAME);
-        // The database would take an empty file for a new store, and forget every epoch without a word.
-        if std::fs::metadata(&path).is_ok_and(|file| file.len() == 0) {
-            let why = "it is empty: it was cut off, or the very first start was".to_owned();
-            return Err(StoreError::Corrupted { path, why });
-        }
-        let opened = Database::builder()
-            .set_cache_size(CACHE_BYTES)
-            // The file is small, and a damaged one must be an error, not a panic in the middle of a boot storm.
-            .set_check_integrity_on_open(true)
-            .create(&path);
-        let database = opened.map_err(|error| match error {
-            DatabaseError::DatabaseAlreadyOpen => StoreError::InUse { path: path.clone() },
-            DatabaseError::Storage(StorageError::Io(source))
-                if source.kind() != io::ErrorKind::InvalidData =>
-            {
-                bad_directory(source)
-            }
-            other => StoreError::Corrupted { path: path.clone(), why: other.to_string() },
-        })?;
-        Self::begin(database, Some(path))
+        Self::begin(Medium::File(directory.join(FILE_NAME)))
     }
 
     /// A store that is gone with the process.
@@ -154,29 +194,47 @@ impl Store {
     /// # Errors
     /// None are known.
     pub fn in_memory() -> Result<Self, StoreError> {
-        let database =
-            Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(InMemoryBackend::new());
-        Self::begin(database.map_err(failed)?, None)
+        Self::begin(Medium::Memory)
     }
 
     /// Checks the format and counts the run.
-    fn begin(database: Database, path: Option<PathBuf>) -> Result<Self, StoreError> {
-        let run = count_run(&database).map_err(|error| match (error, &path) {
-            (BeginError::Format(found), _) => {
-                StoreError::Format { path: path.clone().unwrap_or_default(), found }
+    fn begin(medium: Medium) -> Result<Self, StoreError> {
+        let database = medium.open()?;
+        let run = count_run(&database).map_err(|error| match (error, medium.path()) {
+            (BeginError::Format(found), path) => {
+                StoreError::Format { path: path.unwrap_or(Path::new("")).to_owned(), found }
             }
             (BeginError::Database(error), Some(path)) => {
-                StoreError::Corrupted { path: path.clone(), why: error.to_string() }
+                StoreError::Corrupted { path: path.to_owned(), why: error.to_string() }
             }
             (BeginError::Database(error), None) => failed(error),
         })?;
-        Ok(Self { database, path, run })
+        Ok(Self { database: Some(database), medium, run })
+    }
+
+    fn database(&self) -> Result<&Database, StoreError> {
+        let why = "a commit failed before, and it could not be opened again".to_owned();
+        self.database.as_ref().ok_or(StoreError::Failed { why })
+    }
+
+    /// Runs a change. The database takes nothing more once its file has failed, even when the cause has gone (the disk has
+    /// room again), so it is opened anew for the next change. What is in memory only has nothing to be opened again.
+    fn change(&mut self, run: impl FnOnce(&Database) -> Result<(), StoreError>) -> Result<(), StoreError> {
+        if self.database.is_none() {
+            self.database = Some(self.medium.open()?);
+            tracing::info!("the state store is open again after a failure");
+        }
+        let result = run(self.database()?);
+        if result.is_err() && !matches!(self.medium, Medium::Memory) {
+            self.database = None;
+        }
+        result
     }
 
     /// The database file; `None` for a store in memory.
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
-        self.path.as_deref()
+        self.medium.path()
     }
 
     /// How often this store was opened, counting this time.
@@ -190,7 +248,7 @@ impl Store {
     /// # Errors
     /// Reading fails, or a record is not one of ours.
     pub fn epochs(&self) -> Result<Vec<EpochRecord>, StoreError> {
-        let transaction = self.database.begin_read().map_err(failed)?;
+        let transaction = self.database()?.begin_read().map_err(failed)?;
         let table = transaction.open_table(EPOCHS).map_err(failed)?;
         let mut records = Vec::new();
         for entry in table.iter().map_err(failed)? {
@@ -213,7 +271,7 @@ impl Store {
     /// # Errors
     /// Reading or writing fails.
     pub fn identity(&self, target: &str, lun: u16, new: LunIdentity) -> Result<LunIdentity, StoreError> {
-        let transaction = self.database.begin_write().map_err(failed)?;
+        let transaction = self.database()?.begin_write().map_err(failed)?;
         let identity = {
             let mut table = transaction.open_table(IDENTITIES).map_err(failed)?;
             let stored = match table.get((target, lun)).map_err(failed)? {
@@ -236,31 +294,11 @@ impl Store {
     ///
     /// # Errors
     /// Writing fails; nothing has changed then.
-    pub fn apply(&self, changes: &[Change]) -> Result<(), StoreError> {
+    pub fn apply(&mut self, changes: &[Change]) -> Result<(), StoreError> {
         if changes.is_empty() {
             return Ok(());
         }
-        let transaction = self.database.begin_write().map_err(failed)?;
-        {
-            let mut table = transaction.open_table(EPOCHS).map_err(failed)?;
-            for change in changes {
-                match change {
-                    Change::PutEpoch(record) => {
-                        let stored = StoredEpoch {
-                            epoch: record.epoch,
-                            os: record.stage == LoginStage::Os,
-                            firmware: record.firmware,
-                        };
-                        let key = (record.target.as_str(), record.initiator.as_str());
-                        table.insert(key, encode(&stored)?.as_slice()).map_err(failed)?;
-                    }
-                    Change::DeleteEpoch(key) => {
-                        table.remove((key.target.as_str(), key.initiator.as_str())).map_err(failed)?;
-                    }
-                }
-            }
-        }
-        transaction.commit().map_err(failed)
+        self.change(|database| put_epochs(database, changes))
     }
 
     /// What a target's LUN saved last.
@@ -268,11 +306,11 @@ impl Store {
     /// # Errors
     /// Reading fails, or the state is damaged: then whom its reservation keeps out is not known.
     pub fn unit_state(&self, target: &str, lun: u16) -> Result<SavedState, StoreError> {
-        let transaction = self.database.begin_read().map_err(failed)?;
+        let transaction = self.database()?.begin_read().map_err(failed)?;
         let table = transaction.open_table(UNITS).map_err(failed)?;
         let Some(bytes) = table.get((target, lun)).map_err(failed)? else { return Ok(SavedState::default()) };
         SavedState::decode(bytes.value()).map_err(|error| StoreError::Corrupted {
-            path: self.path.clone().unwrap_or_default(),
+            path: self.path().unwrap_or(Path::new("")).to_owned(),
             why: format!("{target} LUN {lun}: {error}"),
         })
     }
@@ -281,28 +319,56 @@ impl Store {
     ///
     /// # Errors
     /// Writing fails; nothing has changed then.
-    pub fn put_units(&self, units: &[UnitState]) -> Result<(), StoreError> {
-        let transaction = self.database.begin_write().map_err(failed)?;
-        {
-            let mut table = transaction.open_table(UNITS).map_err(failed)?;
-            for UnitState { target, lun, state } in units {
-                let key = (target.as_str(), *lun);
-                if state.is_empty() {
-                    table.remove(key).map_err(failed)?;
-                } else {
-                    table.insert(key, state.as_slice()).map_err(failed)?;
-                }
-            }
-        }
-        transaction.commit().map_err(failed)
+    pub fn put_units(&mut self, units: &[UnitState]) -> Result<(), StoreError> {
+        self.change(|database| put_units(database, units))
     }
 
     fn decode<'a, T: Deserialize<'a>>(&self, bytes: &'a [u8]) -> Result<T, StoreError> {
         serde_json::from_slice(bytes).map_err(|error| StoreError::Corrupted {
-            path: self.path.clone().unwrap_or_default(),
+            path: self.path().unwrap_or(Path::new("")).to_owned(),
             why: error.to_string(),
         })
     }
+}
+
+fn put_epochs(database: &Database, changes: &[Change]) -> Result<(), StoreError> {
+    let transaction = database.begin_write().map_err(failed)?;
+    {
+        let mut table = transaction.open_table(EPOCHS).map_err(failed)?;
+        for change in changes {
+            match change {
+                Change::PutEpoch(record) => {
+                    let stored = StoredEpoch {
+                        epoch: record.epoch,
+                        os: record.stage == LoginStage::Os,
+                        firmware: record.firmware,
+                    };
+                    let key = (record.target.as_str(), record.initiator.as_str());
+                    table.insert(key, encode(&stored)?.as_slice()).map_err(failed)?;
+                }
+                Change::DeleteEpoch(key) => {
+                    table.remove((key.target.as_str(), key.initiator.as_str())).map_err(failed)?;
+                }
+            }
+        }
+    }
+    transaction.commit().map_err(failed)
+}
+
+fn put_units(database: &Database, units: &[UnitState]) -> Result<(), StoreError> {
+    let transaction = database.begin_write().map_err(failed)?;
+    {
+        let mut table = transaction.open_table(UNITS).map_err(failed)?;
+        for UnitState { target, lun, state } in units {
+            let key = (target.as_str(), *lun);
+            if state.is_empty() {
+                table.remove(key).map_err(failed)?;
+            } else {
+                table.insert(key, state.as_slice()).map_err(failed)?;
+            }
+        }
+    }
+    transaction.commit().map_err(failed)
 }
 
 fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, StoreError> {

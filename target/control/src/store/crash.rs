@@ -1,7 +1,7 @@
 //! The process or the power ends between any two operations of the store on its file.
 
-use super::{CACHE_BYTES, Store, UnitState};
-use redb::{Database, StorageBackend};
+use super::{Medium, Store, UnitState};
+use redb::StorageBackend;
 use stampede_scsi::SavedState;
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -29,16 +29,22 @@ struct File {
     log: Vec<Change>,
     /// For each sync, how many changes came before it.
     synced: Vec<usize>,
+    /// There is no space for any change.
+    full: bool,
 }
 
 #[derive(Clone, Debug, Default)]
-struct Logged(Arc<Mutex<File>>);
+pub(super) struct Logged(Arc<Mutex<File>>);
 
 impl Logged {
-    fn change(&self, change: Change) {
+    fn change(&self, change: Change) -> io::Result<()> {
         let mut file = self.0.lock().unwrap();
+        if file.full {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         change.apply(&mut file.bytes);
         file.log.push(change);
+        Ok(())
     }
 }
 
@@ -55,8 +61,7 @@ impl StorageBackend for Logged {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.change(Change::Length(len));
-        Ok(())
+        self.change(Change::Length(len))
     }
 
     fn sync_data(&self) -> io::Result<()> {
@@ -67,14 +72,12 @@ impl StorageBackend for Logged {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.change(Change::Write(offset, data.to_vec()));
-        Ok(())
+        self.change(Change::Write(offset, data.to_vec()))
     }
 }
 
 fn open(backend: Logged) -> Store {
-    let database = Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(backend);
-    Store::begin(database.unwrap(), None).unwrap()
+    Store::begin(Medium::Test(backend)).unwrap()
 }
 
 /// The access state that LUN 0 has in a store of these bytes.
@@ -83,7 +86,7 @@ fn found(bytes: Vec<u8>) -> SavedState {
     open(Logged(Arc::new(Mutex::new(file)))).unit_state("iqn.t", 0).unwrap()
 }
 
-fn put(store: &Store, code: u8) {
+fn put(store: &mut Store, code: u8) {
     store.put_units(&[UnitState { target: "iqn.t".to_owned(), lun: 0, state: state(code) }]).unwrap();
 }
 
@@ -94,15 +97,15 @@ fn state(code: u8) -> Vec<u8> {
 /// The file before a change, what the change did to it, and how many operations each sync came after.
 fn recorded() -> (Vec<u8>, Vec<Change>, Vec<usize>) {
     let file = Logged::default();
-    let store = open(file.clone());
-    put(&store, 1);
+    let mut store = open(file.clone());
+    put(&mut store, 1);
     let before = {
         let mut file = file.0.lock().unwrap();
         file.log.clear();
         file.synced.clear();
         file.bytes.clone()
     };
-    put(&store, 2);
+    put(&mut store, 2);
     let recorded = file.0.lock().unwrap();
     (before, recorded.log.clone(), recorded.synced.clone())
 }
@@ -149,4 +152,23 @@ fn power_loss_leaves_the_old_state_or_the_new_one() {
         at = sync;
     }
     assert_eq!(found(durable), new);
+}
+
+/// The disk is full for a while: what was asked for meanwhile fails, what is asked for then does not.
+#[test]
+fn a_full_disk_that_has_room_again_is_written_to_again() {
+    let file = Logged::default();
+    let mut store = open(file.clone());
+    put(&mut store, 1);
+    let unit = |code| [UnitState { target: "iqn.t".to_owned(), lun: 0, state: state(code) }];
+    file.0.lock().unwrap().full = true;
+    for _ in 0..3 {
+        let error = store.put_units(&unit(2)).unwrap_err().to_string();
+        assert!(error.contains("state"), "{error}");
+    }
+    file.0.lock().unwrap().full = false;
+    put(&mut store, 3);
+    let (bytes, expected) = (file.0.lock().unwrap().bytes.clone(), SavedState::decode(&state(3)).unwrap());
+    assert_eq!(store.unit_state("iqn.t", 0).unwrap(), expected);
+    assert_eq!(found(bytes), expected);
 }

@@ -10,7 +10,7 @@ fn record(initiator: &str, epoch: u64) -> EpochRecord {
 #[test]
 fn what_is_applied_is_there_after_reopening() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(&dir.path().join("a/b")).unwrap();
+    let mut store = Store::open(&dir.path().join("a/b")).unwrap();
     assert_eq!(store.run(), 1);
     store.apply(&[Change::PutEpoch(record("i1", 1)), Change::PutEpoch(record("i2", 2))]).unwrap();
     store.apply(&[Change::PutEpoch(record("i1", 3)), Change::DeleteEpoch(record("i2", 2).key())]).unwrap();
@@ -47,7 +47,7 @@ fn a_foreign_file_is_named() {
 #[test]
 fn damage_anywhere_is_an_error_or_harmless_but_never_a_panic() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path()).unwrap();
+    let mut store = Store::open(dir.path()).unwrap();
     let records: Vec<_> = (0..40).map(|i| Change::PutEpoch(record(&format!("i{i}"), i))).collect();
     store.apply(&records).unwrap();
     drop(store);
@@ -93,7 +93,7 @@ fn a_directory_that_cannot_be_made_is_named() {
 
 #[test]
 fn in_memory_works_the_same() {
-    let store = Store::in_memory().unwrap();
+    let mut store = Store::in_memory().unwrap();
     store.apply(&[Change::PutEpoch(record("i1", 1))]).unwrap();
     assert_eq!(store.epochs().unwrap(), [record("i1", 1)]);
     assert_eq!(store.path(), None);
@@ -111,12 +111,12 @@ fn state(code: u8) -> Vec<u8> {
 #[test]
 fn units_states_are_there_after_reopening_and_go_when_empty() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path()).unwrap();
+    let mut store = Store::open(dir.path()).unwrap();
     assert_eq!(store.unit_state("iqn.t", 0).unwrap(), SavedState::default());
     store.put_units(&[unit(0, &state(1)), unit(1, &state(2))]).unwrap();
     store.put_units(&[unit(0, &state(3)), unit(1, &[])]).unwrap();
     drop(store);
-    let store = Store::open(dir.path()).unwrap();
+    let mut store = Store::open(dir.path()).unwrap();
     assert_eq!(store.unit_state("iqn.t", 0).unwrap(), SavedState::decode(&state(3)).unwrap());
     assert_eq!(store.unit_state("iqn.t", 1).unwrap(), SavedState::default());
     store.put_units(&[unit(0, &[1, 99])]).unwrap();
@@ -135,7 +135,7 @@ fn a_store_of_format_1_is_taken_over() {
     transaction.open_table(EPOCHS).unwrap().insert(("iqn.t", "i"), value).unwrap();
     transaction.commit().unwrap();
     drop(database);
-    let store = Store::open(dir.path()).unwrap();
+    let mut store = Store::open(dir.path()).unwrap();
     assert_eq!(store.epochs().unwrap(), [record("i", 7)]);
     store.put_units(&[unit(0, &state(1))]).unwrap();
     drop(store);
