@@ -1,6 +1,7 @@
 //! The answering side.
 
 use super::{REQUEST_MAX, Request, Response};
+use crossbeam::channel::bounded;
 use rustix::fs::Mode;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use std::fs;
@@ -8,11 +9,13 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How long one client may take for its request, and again for taking its answer. Clients are served one after
-/// another: they all belong to the operator.
+/// How long one client may take for its request, and again for taking its answer.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Clients that are served at once, each by a thread of its own; further ones wait. They all belong to the operator.
+const CLIENTS_MAX: usize = 16;
 /// Clients that may wait for their turn.
 const BACKLOG: i32 = 64;
 
@@ -74,12 +77,28 @@ impl ControlSocket {
         &self.path
     }
 
-    /// Answers clients by `answer`, one after another, and returns only when the socket fails.
-    pub fn serve(&self, mut answer: impl FnMut(Request) -> Response) {
+    /// Answers clients by `answer`, several at once, and returns only when the socket fails.
+    pub fn serve(&self, answer: impl Fn(Request) -> Response + Send + Sync + 'static) {
+        let answer = Arc::new(answer);
+        let (seat, seats) = bounded(CLIENTS_MAX);
         for client in self.listener.incoming() {
             match client {
-                // What goes wrong with one client concerns that client.
-                Ok(stream) => drop(converse(stream, &mut answer)),
+                Ok(stream) => {
+                    // Waits while all seats are taken; each is free again after CLIENT_TIMEOUT and the answer's own time.
+                    if seat.send(()).is_err() {
+                        return;
+                    }
+                    let (answer, own) = (Arc::clone(&answer), seats.clone());
+                    let body = move || {
+                        // What goes wrong with one client concerns that client.
+                        drop(converse(stream, &*answer));
+                        let _ = own.try_recv();
+                    };
+                    if let Err(error) = std::thread::Builder::new().name("client".to_owned()).spawn(body) {
+                        tracing::warn!(%error, "a client of the control socket cannot be served");
+                        let _ = seats.try_recv();
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     tracing::warn!(%error, "accepting on the control socket failed");
@@ -135,8 +154,7 @@ fn remove_stale(path: &Path) -> Result<(), SocketError> {
     }
 }
 
-fn converse(mut stream: UnixStream, answer: &mut impl FnMut(Request) -> Response) -> io::Result<()> {
-    stream.set_write_timeout(Some(CLIENT_TIMEOUT))?;
+fn converse(mut stream: UnixStream, answer: &impl Fn(Request) -> Response) -> io::Result<()> {
     let response = match read_line(&mut stream)? {
         Ok(line) => match serde_json::from_slice(&line) {
             Ok(request) => answer(request),
@@ -146,7 +164,26 @@ fn converse(mut stream: UnixStream, answer: &mut impl FnMut(Request) -> Response
     };
     let mut line = serde_json::to_vec(&response)?;
     line.push(b'\n');
-    stream.write_all(&line)
+    write_all(&mut stream, &line)
+}
+
+/// Writes within the time that one answer may take, however little the client takes at once.
+fn write_all(stream: &mut UnixStream, mut bytes: &[u8]) -> io::Result<()> {
+    let deadline = Instant::now() + CLIENT_TIMEOUT;
+    while !bytes.is_empty() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        stream.set_write_timeout(Some(left))?;
+        match stream.write(bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// Reads up to a newline, within the time and size that one request may take.
@@ -184,7 +221,6 @@ mod tests {
     use super::super::{CallError, call};
     use super::*;
     use std::os::unix::fs::PermissionsExt;
-    use std::sync::Arc;
 
     fn serving(path: &Path) -> Arc<ControlSocket> {
         let socket = Arc::new(ControlSocket::bind(path).unwrap());
@@ -233,8 +269,14 @@ mod tests {
                 .contains("unknown field")
         );
         let _ = raw(&path, &vec![b'x'; 200_000]);
-        let _silent = UnixStream::connect(&path).unwrap();
-        assert!(call(&path, &Request::Ping).is_ok(), "served after the silent one's time is up");
+        let _silent: Vec<_> = (0..CLIENTS_MAX - 1).map(|_| UnixStream::connect(&path).unwrap()).collect();
+        let begun = Instant::now();
+        for _ in 0..20 {
+            assert!(call(&path, &Request::Ping).is_ok());
+        }
+        assert!(begun.elapsed() < CLIENT_TIMEOUT, "those who say nothing hold nobody up");
+        let _more = UnixStream::connect(&path).unwrap();
+        assert!(call(&path, &Request::Ping).is_ok(), "served after the silent ones' time is up");
     }
 
     #[test]
