@@ -90,6 +90,7 @@ impl OneShard {
             headers: pool(4096),
             arena: pool(65_536),
             connections_max: 4,
+            logins_max: 4,
             connection_bytes_max: 16 << 20,
             tombstone_runs_max: 1024,
             token_key: stampede_scsi::copy::TokenKey::new([7; 32]),

@@ -173,6 +173,7 @@ impl House {
                 headers: pool(1024)?,
                 arena: Arc::clone(&arena),
                 connections_max: 64,
+                logins_max: 64,
                 connection_bytes_max: 4 << 20,
                 tombstone_runs_max: 1024,
                 token_key: stampede_scsi::copy::TokenKey::new([7; 32]),
@@ -233,7 +234,7 @@ impl House {
         let (mut out, now) = (Outbox::default(), self.world.now());
         while let Ok(message) = self.from_shards.try_recv() {
             match message {
-                ToControl::Report(_) | ToControl::Drained { .. } => {}
+                ToControl::Report(_) | ToControl::Drained { .. } | ToControl::Changed { .. } => {}
                 // A target lives once here, so its store need not keep anything.
                 ToControl::Save { shard, lun, number, .. } => {
                     self.tell(shard, FromControl::Saved { lun, number, durable: true });

@@ -158,6 +158,7 @@ fn image_facts(entry: &TargetConfig, traits: &FileTraits) -> ImageFacts {
         path: entry.path.clone(),
         bytes: traits.len_bytes,
         read_only: entry.ro,
+        removable: entry.removable,
         buffered_reason: traits.buffered_reason.clone().or(in_memory),
         direct_io: traits.direct.is_some(),
     }

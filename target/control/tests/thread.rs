@@ -20,7 +20,7 @@ use stampede_engine::messages::{
 use stampede_engine::stats::Counters;
 use stampede_ring::clock::monotonic_ns;
 use stampede_ring::{Pool, PoolConfig};
-use stampede_scsi::SavedState;
+use stampede_scsi::{AccessState, SavedState};
 use stampede_session::{Admission, Announcement, LoginRequest, LoginStage, LoginStatus, SessionId};
 use stampede_wire::Isid;
 use std::io::Write;
@@ -66,6 +66,11 @@ impl World {
         let goldens = plan.goldens.iter().map(|(id, file)| (*id, images.files()[*file].try_clone().unwrap()));
         let setup = Setup {
             goldens: goldens.collect(),
+            files: plan
+                .disks
+                .iter()
+                .map(|disk| (disk.lun, images.files()[disk.file].try_clone().unwrap()))
+                .collect(),
             registrar: Registrar::new(plan.targets, store.epochs().unwrap(), plan.first_clone, SHARDS),
             store,
             units: plan.disks.into_iter().map(|disk| (disk.lun, disk.name)).collect(),
@@ -125,6 +130,7 @@ impl World {
         latency.record(250_000).unwrap();
         let session = SessionReport {
             session: SessionId(1),
+            user: String::new(),
             initiator: "iqn.2026-11.test:i".to_owned(),
             target: IQN.to_owned(),
             peer: SocketAddr::from(([10, 0, 0, 1], 1000)),
@@ -135,6 +141,9 @@ impl World {
         };
         let lun = LunReport {
             lun,
+            blocks: 2048,
+            loaded: true,
+            access: AccessState::default(),
             reads: 1,
             writes: 2,
             read_bytes: 4096,

@@ -1,10 +1,14 @@
 //! Commands that ask a running stampede.
 
 use crate::Failure;
-use crate::cli::{MoveArgs, ResetArgs, SessionArgs, StatusArgs, WithinArgs};
+use crate::cli::{
+    AccessArgs, EjectArgs, LunArgs, MoveArgs, ResetArgs, ResizeArgs, SessionArgs, StatusArgs, WithinArgs,
+};
 use anyhow::anyhow;
 use stampede_control::socket::{Request, Response, call};
-use stampede_control::status::{PlacementStatus, RebalanceStatus, clone_table, render, session_table};
+use stampede_control::status::{
+    PlacementStatus, RebalanceStatus, clone_table, lun_table, render, session_table,
+};
 use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -129,6 +133,51 @@ fn tell(arguments: &SessionArgs, request: &Request, what: &str) -> Result<(), Fa
         Response::Told(told) => print(&format!("session {}: {} {what}\n", told.session, told.initiator)),
         _ => Err(unexpected()),
     }
+}
+
+pub(crate) fn lun_list(arguments: &StatusArgs) -> Result<(), Failure> {
+    match ask(&arguments.socket.path(), &Request::LunList)? {
+        Response::Luns(targets) if arguments.json => print_json(serde_json::to_string_pretty(&targets)),
+        Response::Luns(targets) => print(&lun_table(&targets)),
+        _ => Err(unexpected()),
+    }
+}
+
+pub(crate) fn lun_resize(arguments: &ResizeArgs) -> Result<(), Failure> {
+    let (target, lun) = (arguments.lun.target.clone(), arguments.lun.lun);
+    let bytes = arguments.size.map(|size| size.0);
+    change(&arguments.lun, &Request::LunResize { target, lun, bytes, force: arguments.force })
+}
+
+pub(crate) fn lun_eject(arguments: &EjectArgs) -> Result<(), Failure> {
+    let (target, lun) = (arguments.lun.target.clone(), arguments.lun.lun);
+    change(&arguments.lun, &Request::LunEject { target, lun, force: arguments.force })
+}
+
+pub(crate) fn lun_load(arguments: &LunArgs) -> Result<(), Failure> {
+    change(arguments, &Request::LunLoad { target: arguments.target.clone(), lun: arguments.lun })
+}
+
+pub(crate) fn lun_access(arguments: &AccessArgs) -> Result<(), Failure> {
+    let (target, lun) = (arguments.lun.target.clone(), arguments.lun.lun);
+    change(&arguments.lun, &Request::LunAccess { target, lun, state: arguments.state() })
+}
+
+fn change(arguments: &LunArgs, request: &Request) -> Result<(), Failure> {
+    let changed = match ask(&arguments.socket.path(), request)? {
+        Response::Changed(changed) if arguments.json => {
+            return print_json(serde_json::to_string_pretty(&changed));
+        }
+        Response::Changed(changed) => changed,
+        _ => return Err(unexpected()),
+    };
+    let (target, lun, done, before, now) =
+        (&changed.target, changed.lun, &changed.done, changed.before_bytes, changed.bytes);
+    print(&match before == now {
+        true if done == "resized" => format!("LUN {lun} of {target} has {now} bytes already\n"),
+        true => format!("LUN {lun} of {target}: {done}\n"),
+        false => format!("LUN {lun} of {target}: {done} from {before} to {now} bytes\n"),
+    })
 }
 
 pub(crate) fn session_rebalance(arguments: &StatusArgs) -> Result<(), Failure> {

@@ -1,11 +1,13 @@
 //! The command line.
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use stampede_control::config::{
     ByteSize, ConfigError, Cores, IrqAffinity, LogFormat, Numa, Origin, Partial, PartialLimits, Period,
     SteeringMode, TargetConfig, ValueError, default_control_socket, read,
 };
+use stampede_control::socket::AccessName;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -43,6 +45,9 @@ pub(crate) enum Command {
     /// Look at the sessions of initiators, or move them between shards.
     #[command(subcommand)]
     Session(SessionCommand),
+    /// Look at logical units, or change them while initiators use them.
+    #[command(subcommand)]
+    Lun(LunCommand),
     /// Print a completion script for a shell.
     Completions {
         /// Which shell.
@@ -74,6 +79,87 @@ pub(crate) enum SessionCommand {
     Renegotiate(WithinArgs),
     /// Move the fewest sessions that bring all shards within the bound of imbalance.
     Rebalance(StatusArgs),
+}
+
+/// What to do with logical units.
+#[derive(Debug, Subcommand)]
+pub(crate) enum LunCommand {
+    /// List all targets and their LUNs: size, medium, access state, traffic.
+    List(StatusArgs),
+    /// Change the capacity: to --size, to which a shorter file is made longer, or else to what its image has. Initiators
+    /// hear CAPACITY DATA HAS CHANGED.
+    Resize(ResizeArgs),
+    /// Take the medium of a removable LUN out. Refused while an initiator prevents it, unless --force is given.
+    Eject(EjectArgs),
+    /// Put it in: initiators hear that the medium may have changed.
+    Load(LunArgs),
+    /// Set the asymmetric access state (ALUA), which tells initiators to use another path.
+    Access(AccessArgs),
+}
+
+/// Which LUN is meant.
+#[derive(Debug, Args)]
+pub(crate) struct LunArgs {
+    /// The LUN's name as --target gave it, or its target's IQN.
+    #[arg(value_name = "TARGET")]
+    pub(crate) target: String,
+    /// The LUN's number, where the target has several.
+    #[arg(long, value_name = "N")]
+    pub(crate) lun: Option<u16>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Which running stampede is meant.
+    #[command(flatten)]
+    pub(crate) socket: SocketArgs,
+}
+
+/// Arguments of `lun resize`.
+#[derive(Debug, Args)]
+pub(crate) struct ResizeArgs {
+    /// Which LUN is meant.
+    #[command(flatten)]
+    pub(crate) lun: LunArgs,
+    /// The new capacity, as in 20G; without it the LUN gets the length that its image has now.
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) size: Option<ByteSize>,
+    /// Make it smaller: what initiators keep behind its new end is out of their reach.
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+/// Arguments of `lun eject`.
+#[derive(Debug, Args)]
+pub(crate) struct EjectArgs {
+    /// Which LUN is meant.
+    #[command(flatten)]
+    pub(crate) lun: LunArgs,
+    /// Even if an initiator prevents the removal of the medium.
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+/// Arguments of `lun access`.
+#[derive(Debug, Args)]
+pub(crate) struct AccessArgs {
+    /// Which LUN is meant.
+    #[command(flatten)]
+    pub(crate) lun: LunArgs,
+    /// Commands are done in the states active and non-optimized; in standby and unavailable they are refused, and
+    /// initiators take another path.
+    #[arg(value_name = "STATE", value_parser = PossibleValuesParser::new(AccessName::ALL.map(|(name, _)| name)))]
+    state: String,
+}
+
+impl AccessArgs {
+    /// The state.
+    pub(crate) fn state(&self) -> AccessName {
+        // clap has compared it with all names.
+        AccessName::ALL
+            .iter()
+            .find(|(name, _)| *name == self.state)
+            .map_or(AccessName::Active, |(_, state)| *state)
+    }
 }
 
 /// Which running stampede is meant.
@@ -277,7 +363,11 @@ pub(crate) struct ServeArgs {
     /// At a signal: how long initiators have until their sessions are closed [default: 10s].
     #[arg(long, value_name = "PERIOD")]
     drain_timeout: Option<Period>,
-    /// Connections of one shard at once [default: 4096].
+    /// Silence after which an initiator is pinged (NOP-In); one that answered before and does not for 30s is dropped. 0:
+    /// nobody is pinged [default: 30s].
+    #[arg(long, value_name = "PERIOD")]
+    nop_interval: Option<Period>,
+    /// Sessions of one shard at once [default: 4096].
     #[arg(long, value_name = "COUNT")]
     max_connections: Option<u32>,
     /// Commands of one session at once [default: 128].
@@ -286,6 +376,15 @@ pub(crate) struct ServeArgs {
     /// Ephemeral clones of one target at once [default: 4096].
     #[arg(long, value_name = "COUNT")]
     max_clones: Option<u32>,
+    /// Connections of one shard at once that log in [default: 1024].
+    #[arg(long, value_name = "COUNT")]
+    max_logins: Option<u32>,
+    /// Logins that are admitted at once; more wait for their turn [default: 256].
+    #[arg(long, value_name = "COUNT")]
+    max_admissions: Option<u32>,
+    /// Sessions of all targets at once [default: 65535].
+    #[arg(long, value_name = "COUNT")]
+    max_sessions: Option<u32>,
     /// Which events are logged: error, warn, info, debug, or a filter as in RUST_LOG, which wins [default: info].
     #[arg(long, value_name = "FILTER")]
     log: Option<String>,
@@ -319,10 +418,14 @@ impl ServeArgs {
             control: self.control.clone(),
             login_timeout: self.login_timeout,
             drain_timeout: self.drain_timeout,
+            nop_interval: self.nop_interval,
             limits: PartialLimits {
                 connections: self.max_connections,
                 commands: self.max_commands,
                 clones: self.max_clones,
+                logins: self.max_logins,
+                admissions: self.max_admissions,
+                sessions: self.max_sessions,
             },
             log: self.log.clone(),
             log_format: self.log_format,

@@ -12,7 +12,7 @@ mod serve;
 mod topology;
 
 use clap::{CommandFactory, Parser};
-use cli::{Cli, CloneCommand, Command, SessionCommand};
+use cli::{Cli, CloneCommand, Command, LunCommand, SessionCommand};
 use std::process::ExitCode;
 
 #[global_allocator]
@@ -50,6 +50,11 @@ fn main() -> ExitCode {
         Command::Session(SessionCommand::Drop(arguments)) => ask::session_drop(&arguments),
         Command::Session(SessionCommand::Renegotiate(arguments)) => ask::session_renegotiate(&arguments),
         Command::Session(SessionCommand::Rebalance(arguments)) => ask::session_rebalance(&arguments),
+        Command::Lun(LunCommand::List(arguments)) => ask::lun_list(&arguments),
+        Command::Lun(LunCommand::Resize(arguments)) => ask::lun_resize(&arguments),
+        Command::Lun(LunCommand::Eject(arguments)) => ask::lun_eject(&arguments),
+        Command::Lun(LunCommand::Load(arguments)) => ask::lun_load(&arguments),
+        Command::Lun(LunCommand::Access(arguments)) => ask::lun_access(&arguments),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "stampede", &mut std::io::stdout());
             Ok(())

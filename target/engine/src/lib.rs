@@ -22,6 +22,7 @@ mod pusher;
 mod request;
 pub mod setup;
 mod shard;
+pub mod source;
 pub mod stats;
 mod token;
 

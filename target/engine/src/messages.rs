@@ -3,7 +3,7 @@
 //! The control thread decides who may log in and which clone a login gets; shards own sessions and LUNs. Both
 //! directions are bounded queues that never block a shard: what does not fit stays with its sender.
 
-use stampede_scsi::DeviceConfig;
+use stampede_scsi::{AccessState, DeviceConfig};
 use stampede_session::{Admission, Announcement, LoginRequest, SessionId};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -110,6 +110,15 @@ pub enum ToControl {
         /// What replaces its stored state ([`SavedState`](stampede_scsi::SavedState)); nothing for none.
         state: Vec<u8>,
     },
+    /// The answer to [`FromControl::Change`].
+    Changed {
+        /// Comes back from the request.
+        request: u64,
+        /// Which unit.
+        lun: LunId,
+        /// Whether it is done.
+        result: Result<(), ChangeRefusal>,
+    },
     /// The answer to [`FromControl::Report`].
     Report(Box<ShardReport>),
     /// The answer to [`FromControl::Drain`]: all sessions have ended and all files are flushed.
@@ -128,6 +137,59 @@ pub enum SessionEnd {
     Dropped,
     /// The control thread asked for it with [`FromControl::CloseSession`].
     Closed,
+}
+
+/// What the operator does to a logical unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnitChange {
+    /// Its capacity is so many logical blocks from now on; every nexus gets 2Ah/09h of a change.
+    Resize {
+        /// At least 1.
+        blocks: u64,
+    },
+    /// Its medium is taken out.
+    Eject {
+        /// Even if an initiator prevents it.
+        force: bool,
+    },
+    /// Its medium is put in; every nexus gets 28h/00h unless it was there.
+    Load,
+    /// Its asymmetric access state; every nexus gets 2Ah/06h of a change.
+    Access(AccessState),
+}
+
+/// Why a logical unit was not changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChangeRefusal {
+    /// The shard has no such unit.
+    Unknown,
+    /// The medium is not one that can be taken out.
+    NotRemovable,
+    /// An initiator prevents the removal of the medium.
+    Prevented,
+    /// The unit reports no asymmetric access.
+    NoAlua,
+    /// Another change of it is on its way to the store.
+    Saving,
+    /// It could not be made durable, and is not in effect.
+    NotSaved,
+}
+
+impl std::fmt::Display for ChangeRefusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Unknown => "its shard does not know it",
+            Self::NotRemovable => "its medium is not removable: give its --target the option removable",
+            Self::Prevented => {
+                "an initiator prevents the removal of the medium; unmount it there, or use --force"
+            }
+            Self::NoAlua => "it reports no asymmetric access: give its --target alua=implicit or explicit",
+            Self::Saving => "another change of its state is being saved; try again",
+            Self::NotSaved => {
+                "its state cannot be saved, so it is what it was; look at the disk of --state-dir"
+            }
+        })
+    }
 }
 
 /// Why a session was not moved.
@@ -224,6 +286,15 @@ pub enum FromControl {
         /// Whether the state is durable now; if not, the stored state is what it was.
         durable: bool,
     },
+    /// The operator changes a plain logical unit: do it and answer with [`ToControl::Changed`].
+    Change {
+        /// Comes back in the answer.
+        request: u64,
+        /// Which unit.
+        lun: LunId,
+        /// How.
+        what: UnitChange,
+    },
     /// Send a [`ToControl::Report`].
     Report {
         /// Comes back in the report.
@@ -267,6 +338,8 @@ pub struct SessionReport {
     pub session: SessionId,
     /// Initiator name; empty before login.
     pub initiator: String,
+    /// The CHAP name that it proved; empty without one.
+    pub user: String,
     /// Target name; empty for discovery.
     pub target: String,
     /// The peer.
@@ -286,6 +359,12 @@ pub struct SessionReport {
 pub struct LunReport {
     /// Which.
     pub lun: LunId,
+    /// Its capacity in logical blocks.
+    pub blocks: u64,
+    /// Whether its medium is in.
+    pub loaded: bool,
+    /// Its asymmetric access state.
+    pub access: AccessState,
     /// Reads completed.
     pub reads: u64,
     /// Writes completed (also zeroing and unmapping).

@@ -21,14 +21,29 @@ pub struct ShardConfig {
     pub headers: Arc<Pool>,
     /// Slots of 4,096 bytes for the overlays of clones, shared by all shards: its size is the arena's limit.
     pub arena: Arc<Pool>,
-    /// Connections at once; further ones are closed right after they are accepted.
+    /// Sessions with targets at once, those whose login is being decided included; further logins are answered 0302.
     pub connections_max: u32,
+    /// Connections at once that are no session with a target: logins and discovery. At the limit a newcomer takes the
+    /// place of one that has said nothing, of the address that has the most; if there is none, it is closed right after
+    /// it was accepted.
+    pub logins_max: u32,
     /// Bytes of I/O buffers that one connection may hold before its receiving stops.
     pub connection_bytes_max: u64,
     /// Runs of zeroed ranges that one overlay may remember.
     pub tombstone_runs_max: u32,
     /// What ROD tokens are made from: 32 bytes that nobody can foretell, the same for all shards.
     pub token_key: TokenKey,
+}
+
+impl ShardConfig {
+    /// Connections that may be closing while others take their place.
+    pub const CLOSING_MAX: u32 = 256;
+
+    /// Connections that the shard may have at one moment; its ring needs room for so many sockets.
+    #[must_use]
+    pub fn sockets_max(&self) -> u32 {
+        self.connections_max.saturating_add(self.logins_max).saturating_add(Self::CLOSING_MAX)
+    }
 }
 
 /// A golden image, opened read-only in this shard's ring.

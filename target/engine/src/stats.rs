@@ -29,6 +29,8 @@ counters! {
     violations,
     /// Logins that were refused.
     logins_refused,
+    /// Logins, or discovery sessions, that gave way to another's, since there was no room for more.
+    logins_displaced,
     /// Logins that reached full-feature phase.
     logins,
     /// Chunks received.

@@ -6,7 +6,7 @@ use crate::device::{Device, Request};
 use crate::draft::{Audience, Draft};
 use crate::sense::{self, PARAMETER_LIST_LENGTH_ERROR, Sense};
 use crate::unit_attention::UnitAttention;
-use crate::{Reply, Step};
+use crate::{NexusId, Reply, Step};
 
 /// How the access state may change (TPGS, SPC-4 table 153).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -20,6 +20,9 @@ pub enum Alua {
     /// The target changes it, and initiators by SET TARGET PORT GROUPS.
     Explicit = 0b11,
 }
+
+/// The nexus of a change that no initiator asked for: sessions are numbered from below.
+const NOBODY: NexusId = NexusId(u64::MAX);
 
 /// Asymmetric access state of the target port group (SPC-4 table 245).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -83,6 +86,28 @@ impl AccessState {
             &[code] => Self::from_code(code),
             _ => None,
         }
+    }
+}
+
+impl Device {
+    /// The asymmetric access state.
+    pub fn access_state(&self) -> AccessState {
+        self.access
+    }
+
+    /// The operator sets the asymmetric access state: every nexus gets 2Ah/06h of a change. Where initiators may change it
+    /// too it lasts, so it is made durable first: [`Step::Save`] wants [`Device::saved`], any other step says that it is
+    /// done. [`Step::Wait`]: another change is on its way to the store, so nothing was done.
+    pub fn set_access_state(&mut self, state: AccessState) -> Step {
+        if self.is_saving() {
+            return Step::Wait;
+        }
+        let mut draft = Draft::new(self);
+        draft.access = state;
+        if draft.access != self.access {
+            draft.tell(Audience::All, UnitAttention::AccessStateChanged);
+        }
+        self.commit(draft, NOBODY, Step::Done(Reply::good()))
     }
 }
 

@@ -318,6 +318,15 @@ impl Connection {
         }
     }
 
+    /// Whether a whole Login Request has come: who connects and says nothing, or says it a byte at a time, has not spoken.
+    #[must_use]
+    pub fn has_spoken(&self) -> bool {
+        match &self.state {
+            State::Login(login) => login.has_begun(),
+            State::Deciding(_) | State::Session(_) | State::Closed(_) => true,
+        }
+    }
+
     /// When the last PDU (or part of one) came.
     #[must_use]
     pub fn last_heard_ns(&self) -> u64 {

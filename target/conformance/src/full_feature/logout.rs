@@ -76,7 +76,7 @@ pub(super) const TESTS: &[Test] = &[
         "RFC 7143 11.13.5",
         "a login for which there is no room is refused with class 3, which makes initiators try again, and not with \
          class 2, which makes them give up",
-        "control/src/registrar/login.rs#status_of"
+        "control/src/registrar/admission.rs#refusal_of_waiting"
     )
     .must(&[30])
     .on(Site { clones: 1, ..Site::PLAIN })

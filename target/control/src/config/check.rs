@@ -181,11 +181,11 @@ pub(super) fn values(config: &Config) -> Result<(), ConfigError> {
     if config.login_timeout.as_nanos() == 0 {
         return fail("login-timeout", "0 gives nobody time to log in".to_owned(), "use 15s");
     }
-    if !(1..=1 << 20).contains(&config.limits.connections) {
+    if !(1..=900_000).contains(&config.limits.connections) {
         return fail(
             "limits.connections",
             format!("{} is out of range", config.limits.connections),
-            "use 1 to 1048576",
+            "use 1 to 900000",
         );
     }
     if !(1..=4096).contains(&config.limits.commands) {
@@ -194,6 +194,17 @@ pub(super) fn values(config: &Config) -> Result<(), ConfigError> {
             format!("{} is out of range", config.limits.commands),
             "use 1 to 4096",
         );
+    }
+    if !(1..=1 << 16).contains(&config.limits.logins) {
+        let what = format!("{} is out of range", config.limits.logins);
+        return fail("limits.logins", what, "use 1 to 65536");
+    }
+    if config.limits.admissions == 0 {
+        return fail("limits.admissions", "0 admits nobody".to_owned(), "use 1 or more");
+    }
+    if !(1..=super::SESSIONS_MAX).contains(&config.limits.sessions) {
+        let what = format!("{} is out of range", config.limits.sessions);
+        return fail("limits.sessions", what, "use 1 to 65535");
     }
     if config.limits.clones == 0 {
         return fail("limits.clones", "0 lets nobody boot".to_owned(), "use 1 or more");

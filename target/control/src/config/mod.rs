@@ -36,6 +36,9 @@ use std::path::PathBuf;
 /// The port that IANA gave iSCSI.
 pub const ISCSI_PORT: u16 = 3260;
 
+/// The most sessions: each has a TSIH of its own, and 0 is none (RFC 7143 11.12.6).
+pub const SESSIONS_MAX: u32 = 65_535;
+
 /// What was written in one place: everything may be missing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Partial {
@@ -65,6 +68,8 @@ pub struct Partial {
     pub login_timeout: Option<Period>,
     /// From the first signal to the forced end of sessions.
     pub drain_timeout: Option<Period>,
+    /// How long an initiator may be silent before it is asked for a sign of life.
+    pub nop_interval: Option<Period>,
     /// Bounds.
     pub limits: PartialLimits,
     /// Filter of log lines.
@@ -97,18 +102,30 @@ pub struct PartialLimits {
     pub commands: Option<u16>,
     /// See [`Limits::clones`].
     pub clones: Option<u32>,
+    /// See [`Limits::logins`].
+    pub logins: Option<u32>,
+    /// See [`Limits::admissions`].
+    pub admissions: Option<u32>,
+    /// See [`Limits::sessions`].
+    pub sessions: Option<u32>,
 }
 
 /// Bounds on what initiators may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Limits {
-    /// Connections of one shard, counting those that log in.
+    /// Sessions of one shard with targets, those whose login is being decided included.
     pub connections: u32,
     /// Commands of one session at once: its command window.
     pub commands: u16,
     /// Ephemeral clones of one target, in use or held.
     pub clones: u32,
+    /// Connections of one shard that are no session with a target: those that log in, and discovery.
+    pub logins: u32,
+    /// Logins that are being admitted at once, on all shards; further ones wait for their turn.
+    pub admissions: u32,
+    /// Sessions with targets at once, on all shards.
+    pub sessions: u32,
 }
 
 /// The effective configuration: everything has a value.
@@ -141,6 +158,8 @@ pub struct Config {
     pub login_timeout: Period,
     /// From the first signal to the forced end of sessions.
     pub drain_timeout: Period,
+    /// How long an initiator may be silent before it is asked for a sign of life; 0 never asks.
+    pub nop_interval: Period,
     /// Bounds.
     pub limits: Limits,
     /// Filter of log lines, as `RUST_LOG` writes it.
@@ -189,10 +208,14 @@ impl Partial {
             control: over.control.or(self.control),
             login_timeout: over.login_timeout.or(self.login_timeout),
             drain_timeout: over.drain_timeout.or(self.drain_timeout),
+            nop_interval: over.nop_interval.or(self.nop_interval),
             limits: PartialLimits {
                 connections: over.limits.connections.or(self.limits.connections),
                 commands: over.limits.commands.or(self.limits.commands),
                 clones: over.limits.clones.or(self.limits.clones),
+                logins: over.limits.logins.or(self.limits.logins),
+                admissions: over.limits.admissions.or(self.limits.admissions),
+                sessions: over.limits.sessions.or(self.limits.sessions),
             },
             log: over.log.or(self.log),
             log_format: over.log_format.or(self.log_format),
@@ -244,10 +267,14 @@ impl Partial {
             control,
             login_timeout: self.login_timeout.unwrap_or(Period::seconds(15)),
             drain_timeout: self.drain_timeout.unwrap_or(Period::seconds(10)),
+            nop_interval: self.nop_interval.unwrap_or(Period::seconds(30)),
             limits: Limits {
                 connections: self.limits.connections.unwrap_or(4096),
                 commands: self.limits.commands.unwrap_or(128),
                 clones: self.limits.clones.unwrap_or(4096),
+                logins: self.limits.logins.unwrap_or(1024),
+                admissions: self.limits.admissions.unwrap_or(256),
+                sessions: self.limits.sessions.unwrap_or(SESSIONS_MAX),
             },
             log: self.log.unwrap_or_else(|| "info".to_owned()),
             log_format: self.log_format.unwrap_or(LogFormat::Text),

@@ -52,6 +52,11 @@ const COMMENTS: &[(&str, &str)] = &[
         "drain-timeout",
         "At SIGTERM: how long initiators have until their sessions are closed. Default: \"10s\".",
     ),
+    (
+        "nop-interval",
+        "How long an initiator may be silent before it is pinged (NOP-In). One that answered before and does not for 30s \
+         is taken for dead; firmware is never pinged. 0: nobody is. Default: \"30s\".",
+    ),
     ("log", "Which events are logged: a level, or a filter as in RUST_LOG. Default: \"info\"."),
     ("log-format", "\"text\" or \"json\". Default: \"text\"."),
     (
@@ -64,7 +69,21 @@ const COMMENTS: &[(&str, &str)] = &[
         "chap-algorithms",
         "Algorithms of CHAP; the first that the initiator offers too is used. Firmware has md5 only. Default: all.",
     ),
-    ("connections", "Connections of one shard at once. Default: 4096."),
+    ("connections", "Sessions of one shard at once. Default: 4096."),
+    (
+        "logins",
+        "Connections of one shard at once that log in, or only ask for targets (discovery); at the limit one that has said \
+         nothing gives way, of the address that has the most. Default: 1024.",
+    ),
+    (
+        "admissions",
+        "Logins that are admitted at once; more wait for their turn, 4s at most, and are answered 0301 then. Default: 256.",
+    ),
+    (
+        "sessions",
+        "Sessions of all targets at once; further logins wait for one to end, 4s at most, and are answered 0302 then. \
+         Default: 65535.",
+    ),
     ("commands", "Commands of one session at once: its window. Default: 128."),
     ("clones", "Ephemeral clones of one target at once, in use or held. Default: 4096."),
     ("name", "What the target is called; its default IQN ends in it."),
@@ -169,6 +188,7 @@ impl Config {
         p.text("control", self.control.display());
         p.text("login-timeout", self.login_timeout);
         p.text("drain-timeout", self.drain_timeout);
+        p.text("nop-interval", self.nop_interval);
         p.value("log", self.log.clone());
         p.text("log-format", self.log_format);
         p.text("auth", self.auth);
@@ -178,6 +198,9 @@ impl Config {
         p.value("connections", i64::from(self.limits.connections));
         p.value("commands", i64::from(self.limits.commands));
         p.value("clones", i64::from(self.limits.clones));
+        p.value("logins", i64::from(self.limits.logins));
+        p.value("admissions", i64::from(self.limits.admissions));
+        p.value("sessions", i64::from(self.limits.sessions));
         for user in &self.chap {
             p.heading("[[chap]]");
             print_chap(&mut p, user);

@@ -1,10 +1,12 @@
 //! Logins: from the request to the admission, with reinstatement (RFC 7143 6.3.4, 6.3.5) and probing on the way.
 
+use super::queue::Ticket;
 use super::sessions::SessionEntry;
 use super::{Backing, HOLD_NS, Notice, Outbox, PROBE_SLACK_NS, Registrar, epoch_session, target_id};
 use stampede_engine::messages::{FromControl, LunMap, ShardId};
 use stampede_image::epoch::{
-    Decision, Effect, End, LoginFacts, LoginStage as EpochStage, Probe, ProbeAnswer, Refusal, StatusHint,
+    Decision, Effect, End, LoginFacts, LoginStage as EpochStage, Probe, ProbeAnswer, Refusal, RefusalReason,
+    StatusHint,
 };
 use stampede_session::{Admission, LoginRequest, LoginStage, LoginStatus, SessionId};
 use std::collections::BTreeSet;
@@ -13,16 +15,26 @@ use std::sync::Arc;
 /// A login whose response is held.
 #[derive(Debug)]
 pub(super) struct Held {
+    /// When it came.
+    pub(super) since: u64,
     /// When its response is due at the latest.
     until: u64,
     /// The TSIH of the session whose connection it reinstates.
     tsih: Option<u16>,
+    /// Its place among those that wait.
+    pub(super) ticket: Ticket,
+    /// Since when it waits for its turn or for room.
+    pub(super) waited_from: u64,
     /// What for.
-    reason: Reason,
+    pub(super) reason: Reason,
 }
 
 #[derive(Debug)]
-enum Reason {
+pub(super) enum Reason {
+    /// Others come first.
+    Queued,
+    /// There is no room for its clone, for this reason.
+    NoRoom { text: String },
     /// Sessions are being asked for a sign of life.
     Probing {
         /// When they were asked.
@@ -43,7 +55,9 @@ impl Held {
     pub(super) fn deadline(&self) -> u64 {
         match self.reason {
             Reason::Probing { deadline, .. } => deadline.min(self.until),
-            Reason::Waiting { .. } | Reason::HandedOver => self.until,
+            Reason::Queued | Reason::NoRoom { .. } | Reason::Waiting { .. } | Reason::HandedOver => {
+                self.until
+            }
         }
     }
 }
@@ -65,14 +79,14 @@ impl Registrar {
                 return refuse(shard, session, status, out);
             }
         };
+        let returns = port.iter().any(|id| self.sessions.find(*id).is_some_and(|entry| entry.tsih.is_some()));
+        let ticket = self.ticket(&request, target, returns);
         for earlier in port {
             self.supersede(earlier, now, out);
         }
-        let home = (!self.targets[target].is_ephemeral()).then(|| self.loads.place(shard));
-        home.into_iter().for_each(|shard| self.loads.add(shard));
         let entry = SessionEntry {
             shard,
-            home,
+            home: None,
             moves: 0,
             target,
             initiator: request.initiator,
@@ -87,11 +101,29 @@ impl Registrar {
         };
         self.sessions.insert(session, entry);
         let until = now.saturating_add(HOLD_NS);
-        if self.targets[target].is_ephemeral() {
-            self.decide(session, until, tsih, None, now, out);
-        } else {
-            self.replace(session, until, tsih, BTreeSet::new(), out);
+        let held = Held { since: now, until, tsih, ticket, waited_from: now, reason: Reason::Queued };
+        self.held.insert(session, held);
+        self.enqueue(session);
+    }
+
+    /// It is a login's turn.
+    pub(super) fn begin_login(&mut self, session: SessionId, now: u64, out: &mut Outbox) {
+        let Some(entry) = self.sessions.find(session) else { return };
+        let (shard, target) = (entry.shard, entry.target);
+        if !self.targets[target].is_ephemeral() {
+            let home = self.loads.place(shard);
+            self.loads.add(home);
+            if let Some(entry) = self.sessions.find_mut(session) {
+                entry.home = Some(home);
+            }
+            return self.replace(session, BTreeSet::new(), out);
         }
+        if self.is_short_of_memory(session) {
+            let text =
+                "the arena is nearly full, and a new clone needs room for its writes: give a larger --arena";
+            return self.wait_for_room(session, text.to_owned(), now);
+        }
+        self.decide(session, None, now, out);
     }
 
     /// The TSIH that a login with a TSIH may keep: RFC 7143 6.3.4, and 0206 or 020A when there is nothing to
@@ -112,6 +144,9 @@ impl Registrar {
     /// A login that is held gives way to a newer one of the same initiator port.
     fn supersede(&mut self, earlier: SessionId, now: u64, out: &mut Outbox) {
         if self.held.remove(&earlier).is_some() {
+            if let Some(target) = self.sessions.find(earlier).map(|entry| entry.target) {
+                self.admissions.forget(earlier, target);
+            }
             self.abandon(earlier, LoginStatus::ServiceUnavailable, now, out);
         }
     }
@@ -128,15 +163,7 @@ impl Registrar {
     }
 
     /// Asks the registry, the first time or with answers.
-    fn decide(
-        &mut self,
-        session: SessionId,
-        until: u64,
-        tsih: Option<u16>,
-        answers: Option<&[ProbeAnswer]>,
-        now: u64,
-        out: &mut Outbox,
-    ) {
+    fn decide(&mut self, session: SessionId, answers: Option<&[ProbeAnswer]>, now: u64, out: &mut Outbox) {
         let Some(facts) = self.facts(session) else { return };
         let mut effects = Vec::new();
         let decision = match answers {
@@ -158,15 +185,18 @@ impl Registrar {
                     entry.clone = Some(clone);
                     entry.boot = Some((epoch, fresh));
                 }
-                self.replace(session, until, tsih, replaced, out);
+                self.replace(session, replaced, out);
             }
             Decision::Refuse(refusal) => {
                 self.apply(effects, Some(&facts.initiator), out);
+                if refusal.reason == RefusalReason::TooManyClones {
+                    return self.wait_for_room(session, refusal.message, now);
+                }
                 self.refuse_known(session, status_of(&refusal), &refusal.message, out);
             }
             Decision::Probe { sessions, wait } => {
                 self.apply(effects, Some(&facts.initiator), out);
-                self.probe(session, until, tsih, &sessions, wait, now, out);
+                self.probe(session, &sessions, wait, now, out);
             }
         }
     }
@@ -204,14 +234,7 @@ impl Registrar {
 
     /// Ends the sessions that a login replaces, those of its own initiator port and `others`, and admits it once
     /// they have ended.
-    fn replace(
-        &mut self,
-        session: SessionId,
-        until: u64,
-        tsih: Option<u16>,
-        others: BTreeSet<SessionId>,
-        out: &mut Outbox,
-    ) {
+    fn replace(&mut self, session: SessionId, others: BTreeSet<SessionId>, out: &mut Outbox) {
         let Some(entry) = self.sessions.find(session) else { return };
         let mut replaced = others;
         replaced.extend(self.sessions.of_port(entry.target, &entry.initiator, entry.isid));
@@ -220,7 +243,9 @@ impl Registrar {
         for id in &replaced {
             self.close(*id, out);
         }
-        self.held.insert(session, Held { until, tsih, reason: Reason::Waiting { for_sessions: replaced } });
+        if let Some(held) = self.held.get_mut(&session) {
+            held.reason = Reason::Waiting { for_sessions: replaced };
+        }
         self.admit_if_clear(session, out);
     }
 
@@ -272,19 +297,10 @@ impl Registrar {
         });
         let admission = Admission::Allow { tsih };
         out.messages.push((entry.shard, FromControl::Admit { session, admission, luns }));
+        self.count_admitted();
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of a probe's state, once, at its only maker")]
-    fn probe(
-        &mut self,
-        session: SessionId,
-        until: u64,
-        tsih: Option<u16>,
-        probes: &[Probe],
-        wait: u64,
-        now: u64,
-        out: &mut Outbox,
-    ) {
+    fn probe(&mut self, session: SessionId, probes: &[Probe], wait: u64, now: u64, out: &mut Outbox) {
         let deadline_ns = now.saturating_add(wait);
         let mut asked = BTreeSet::new();
         for probe in probes {
@@ -296,7 +312,9 @@ impl Registrar {
         }
         let deadline = deadline_ns.saturating_add(PROBE_SLACK_NS);
         let reason = Reason::Probing { asked_at: now, deadline, asked, answers: Vec::new() };
-        self.held.insert(session, Held { until, tsih, reason });
+        if let Some(held) = self.held.get_mut(&session) {
+            held.reason = reason;
+        }
     }
 
     pub(super) fn probed(
@@ -328,9 +346,10 @@ impl Registrar {
     }
 
     fn decide_again(&mut self, session: SessionId, now: u64, out: &mut Outbox) {
-        let Some(held) = self.held.remove(&session) else { return };
-        let Reason::Probing { answers, .. } = &held.reason else { return };
-        self.decide(session, held.until, held.tsih, Some(answers), now, out);
+        let Some(held) = self.held.get_mut(&session) else { return };
+        let Reason::Probing { answers, .. } = &mut held.reason else { return };
+        let answers = std::mem::take(answers);
+        self.decide(session, Some(&answers), now, out);
     }
 
     /// A session has ended: logins that wait for it or asked it go on.
@@ -340,7 +359,7 @@ impl Registrar {
             let (concerned, ready) = match &mut held.reason {
                 Reason::Waiting { for_sessions } => (for_sessions.remove(&ended), &mut waiting),
                 Reason::Probing { asked, .. } => (asked.remove(&ended), &mut probing),
-                Reason::HandedOver => continue,
+                Reason::Queued | Reason::NoRoom { .. } | Reason::HandedOver => continue,
             };
             if concerned {
                 ready.push(*session);
@@ -358,22 +377,22 @@ impl Registrar {
         let due: Vec<_> =
             self.held.iter().filter(|(_, held)| held.deadline() <= now).map(|(id, _)| *id).collect();
         for session in due {
-            let Some(held) = self.held.get(&session) else { continue };
-            if held.until > now {
+            if self.held.get(&session).is_some_and(|held| held.until > now) {
                 self.decide_again(session, now, out);
                 continue;
             }
-            let text = match held.reason {
-                Reason::HandedOver => "its hand-over to another shard has not ended; it may try again",
-                _ => "the sessions that it replaces have not ended; it may try again",
-            };
-            self.held.remove(&session);
-            self.note_held_too_long(session, text, out);
-            self.abandon(session, LoginStatus::ServiceUnavailable, now, out);
+            let Some(held) = self.held.remove(&session) else { continue };
+            if let Some(target) = self.sessions.find(session).map(|entry| entry.target) {
+                self.admissions.forget(session, target);
+            }
+            let (status, text) = self.refusal_of_waiting(&held.reason, out);
+            self.note_held_too_long(session, &text, out);
+            self.abandon(session, status, now, out);
         }
     }
 
     fn refuse_known(&mut self, session: SessionId, status: LoginStatus, text: &str, out: &mut Outbox) {
+        self.held.remove(&session);
         let Some(entry) = self.sessions.find(session) else { return };
         out.notices.push(Notice {
             alert: false,

@@ -11,18 +11,22 @@
 //!
 //! A login that is held is *probing* (its rival on the clone is being asked for a sign of life) or *waiting* (for
 //! sessions that it replaces to end, all their I/O included, and then perhaps for its hand-over to the shard that has
-//! its clone or the least to do). It is held for [`HOLD_NS`] at most, then answered 0301.
+//! its clone or the least to do); under overload it is *queued* before that, or waits for room for its clone. It is held
+//! for [`HOLD_NS`] at most, then answered 0301, or 0302 when there is no room.
 
+mod admission;
 mod announce;
 mod clones;
 mod login;
 mod moves;
 mod placement;
+mod queue;
 mod sessions;
 #[cfg(test)]
 mod tests;
 mod view;
 
+pub use admission::{AdmissionCounts, AdmissionLimits};
 pub use moves::{MoveCounts, MoveError, MoveOutcome, MoveStart, REBALANCE_AT_ONCE, Rebalance};
 pub use placement::{SPREAD_MIN, SPREAD_SHARE, spread_bound};
 pub use sessions::SessionEntry;
@@ -30,6 +34,7 @@ pub use view::CloneView;
 
 use crate::identity::LunIdentity;
 use crate::store::Change;
+use admission::Admissions;
 use clones::Clones;
 use login::Held;
 use moves::Moves;
@@ -133,6 +138,7 @@ pub struct Registrar {
     by_iqn: BTreeMap<String, usize>,
     sessions: Sessions,
     held: BTreeMap<SessionId, Held>,
+    admissions: Admissions,
     clones: Clones,
     registry: Registry,
     loads: Loads,
@@ -157,6 +163,7 @@ impl Registrar {
             by_iqn,
             sessions: Sessions::default(),
             held: BTreeMap::new(),
+            admissions: Admissions::default(),
             clones: Clones::new(first_lun),
             registry,
             loads: Loads::new(shards),
@@ -177,8 +184,12 @@ impl Registrar {
             ToControl::CloneDropped { lun } => self.clones.dropped(lun),
             ToControl::Moved { session, to, luns, .. } => self.moved(session, to, &luns, out),
             ToControl::MoveFailed { session, why, .. } => self.move_failed(session, why, out),
-            ToControl::Report(_) | ToControl::Drained { .. } | ToControl::Save { .. } => {}
+            ToControl::Report(_)
+            | ToControl::Drained { .. }
+            | ToControl::Save { .. }
+            | ToControl::Changed { .. } => {}
         }
+        self.run_queue(now, out);
     }
 
     /// Does what the time has come for.
@@ -186,6 +197,7 @@ impl Registrar {
         let mut effects = Vec::new();
         self.registry.tick(now, &mut effects);
         self.apply(effects, None, out);
+        self.run_queue(now, out);
         self.tick_held(now, out);
     }
 
@@ -193,7 +205,7 @@ impl Registrar {
     #[must_use]
     pub fn next_deadline(&self) -> Option<u64> {
         let held = self.held.values().map(Held::deadline).min();
-        [self.registry.next_deadline(), held].into_iter().flatten().min()
+        [self.registry.next_deadline(), held, self.admissions.deadline()].into_iter().flatten().min()
     }
 
     /// From now on no end of a session counts as the machine's own Logout: we asked for it.
@@ -277,6 +289,7 @@ impl Registrar {
     fn session_ended(&mut self, session: SessionId, end: SessionEnd, now: u64, out: &mut Outbox) {
         self.held.remove(&session);
         let Some(entry) = self.sessions.remove(session) else { return };
+        self.admissions.forget(session, entry.target);
         entry.home.into_iter().for_each(|shard| self.loads.remove(shard));
         let how = match end {
             SessionEnd::Logout if !self.draining && !entry.closing => End::Logout,

@@ -69,6 +69,11 @@ impl Sessions {
         Some(entry)
     }
 
+    /// Sessions that were admitted: each has a TSIH.
+    pub(super) fn admitted_len(&self) -> usize {
+        self.by_tsih.len()
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (SessionId, &SessionEntry)> {
         self.by_id.iter().map(|(id, entry)| (*id, entry))
     }

@@ -10,6 +10,11 @@
 //!   {"op":"session-logout","session":"7","seconds":10} {"told":{"session":7,"initiator":"iqn.x"}}
 //!   {"op":"session-drop","session":"7"}              {"told":{...}}
 //!   {"op":"session-renegotiate","session":"7","seconds":10}  {"told":{...}}
+//!   {"op":"lun-list"}                                {"luns":[{"iqn":"iqn.y","luns":[...],...}]}
+//!   {"op":"lun-resize","target":"data","bytes":2147483648,"force":false}  {"changed":{"target":"iqn.y","lun":0,...}}
+//!   {"op":"lun-eject","target":"cd","force":false}   {"changed":{...}}
+//!   {"op":"lun-load","target":"cd"}                  {"changed":{...}}
+//!   {"op":"lun-access","target":"data","state":"standby"}  {"changed":{...}}
 //!   {"op":"config"}                                  {"config":"listen = ..."}
 //!   {"op":"ping"}                                    {"pong":{"version":"0.1.0","pid":1234}}
 //!   anything else                                    {"error":"..."}
@@ -22,7 +27,8 @@ pub use client::{CallError, call};
 pub use server::{ControlSocket, SocketError};
 
 use crate::status::{
-    CloneStatus, MoveStatus, RebalanceStatus, ResetStatus, SessionStatus, Status, ToldStatus,
+    CloneStatus, LunChangeStatus, MoveStatus, RebalanceStatus, ResetStatus, SessionStatus, Status,
+    TargetStatus, ToldStatus,
 };
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +36,37 @@ use serde::{Deserialize, Serialize};
 const REQUEST_MAX: u64 = 64 << 10;
 /// The longest answer, in bytes: 262,144 clones fit.
 const RESPONSE_MAX: u64 = 256 << 20;
+
+/// An asymmetric access state (SPC-4 table 245), as operators write it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AccessName {
+    /// All commands are done.
+    Active,
+    /// All commands are done; another path is better.
+    NonOptimized,
+    /// Commands get 02h/04h/0Bh: initiators use another path.
+    Standby,
+    /// The same with 02h/04h/0Ch.
+    Unavailable,
+}
+
+impl AccessName {
+    /// All of them, as they are written.
+    pub const ALL: [(&'static str, Self); 4] = [
+        ("active", Self::Active),
+        ("non-optimized", Self::NonOptimized),
+        ("standby", Self::Standby),
+        ("unavailable", Self::Unavailable),
+    ];
+}
+
+impl std::fmt::Display for AccessName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let name = Self::ALL.iter().find(|(_, state)| state == self).map_or("", |(name, _)| name);
+        f.write_str(name)
+    }
+}
 
 /// What can be asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,6 +114,51 @@ pub enum Request {
     },
     /// Move the fewest sessions that bring all shards within the bound; answered as soon as it begins.
     SessionRebalance,
+    /// Targets with their LUNs only.
+    LunList,
+    /// Change a LUN's capacity while it is in use.
+    LunResize {
+        /// The LUN's name, or its target's IQN.
+        target: String,
+        /// Its number, where the target has several.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lun: Option<u16>,
+        /// Its new capacity; what its image has, if nothing is said.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        bytes: Option<u64>,
+        /// Even if that is less than before.
+        #[serde(default)]
+        force: bool,
+    },
+    /// Take the medium of a removable LUN out.
+    LunEject {
+        /// As for the resize.
+        target: String,
+        /// As for the resize.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lun: Option<u16>,
+        /// Even if an initiator prevents it.
+        #[serde(default)]
+        force: bool,
+    },
+    /// Put it in.
+    LunLoad {
+        /// As for the resize.
+        target: String,
+        /// As for the resize.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lun: Option<u16>,
+    },
+    /// Set a LUN's asymmetric access state.
+    LunAccess {
+        /// As for the resize.
+        target: String,
+        /// As for the resize.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lun: Option<u16>,
+        /// The state.
+        state: AccessName,
+    },
     /// The effective configuration as TOML.
     Config,
     /// Is anybody there?
@@ -101,6 +183,10 @@ pub enum Response {
     Told(ToldStatus),
     /// To [`Request::SessionRebalance`].
     Rebalancing(RebalanceStatus),
+    /// To [`Request::LunList`].
+    Luns(Vec<TargetStatus>),
+    /// To the requests that change a LUN: it is done.
+    Changed(LunChangeStatus),
     /// To [`Request::Config`].
     Config(String),
     /// To [`Request::Ping`].

@@ -1,11 +1,12 @@
 //! From the shards' reports and the registrar's tables to a [`Status`].
 
 use super::{
-    AlertStatus, CloneStatus, FeatureStatus, HomeStatus, InterruptStatus, Latency, LatencyPair, LunStatus,
-    PlacementStatus, PortalStatus, SessionStatus, ShardStatus, Status, SteeringStatus, TargetStatus, Traffic,
-    Usage,
+    AdmissionStatus, AlertStatus, CloneStatus, FeatureStatus, HomeStatus, InterruptStatus, Latency,
+    LatencyPair, LimitsStatus, LunStatus, PlacementStatus, PortalStatus, SessionStatus, ShardStatus, Status,
+    SteeringStatus, TargetStatus, Traffic, Usage,
 };
 use crate::registrar::{Backing, CloneView, Registrar};
+use crate::socket::AccessName;
 use hdrhistogram::Histogram;
 use stampede_engine::messages::{LunId, LunReport, ShardId, ShardReport};
 use stampede_image::epoch::EpochState;
@@ -38,6 +39,8 @@ pub struct Facts {
     pub cores: Vec<u16>,
     /// The shards' nodes and memory, in the order of their numbers.
     pub homes: Vec<HomeStatus>,
+    /// The limits.
+    pub limits: LimitsStatus,
     /// The images, by the operator's names.
     pub images: BTreeMap<String, ImageFacts>,
     /// What the kernel can do.
@@ -55,6 +58,8 @@ pub struct ImageFacts {
     pub bytes: u64,
     /// Whether it may not be written.
     pub read_only: bool,
+    /// Whether its medium can be taken out.
+    pub removable: bool,
     /// Why it does not bypass the page cache, if it does not.
     pub buffered_reason: Option<String>,
     /// Whether it bypasses the page cache.
@@ -80,6 +85,11 @@ pub fn collect(facts: &Facts, registrar: &Registrar, reports: &[ShardReport], no
         steering: steering_status(&facts.steering),
         arena: Usage::default(),
         held_logins: registrar.held_logins(),
+        admission: AdmissionStatus::new(
+            registrar.admission_counts(now),
+            reports.iter().map(|report| report.counters.logins_displaced).sum(),
+            facts.limits,
+        ),
         placement: placement_status(registrar),
         latency: LatencyPair {
             read: latency(reports.iter().map(|r| &r.read_latency_ns)),
@@ -198,6 +208,7 @@ fn session_statuses(registrar: &Registrar, reports: &[ShardReport]) -> Vec<Sessi
             moving_to: registrar.destination(session.session).map(|shard| shard.0),
             moves: entry.map_or(0, |entry| entry.moves),
             initiator: session.initiator.clone(),
+            user: session.user.clone(),
             target: session.target.clone(),
             peer: session.peer,
             stage: stage.unwrap_or_default().to_owned(),
@@ -252,10 +263,16 @@ fn target_statuses(
 ) -> Vec<TargetStatus> {
     let lun_status = |iqn: &str, lun: &crate::registrar::TargetLun| {
         let image = facts.images.get(&lun.name).cloned().unwrap_or_default();
+        let report = match &lun.backing {
+            Backing::Plain(address) => luns.get(&address.lun).map(|(_, report)| *report),
+            Backing::Clone { .. } => None,
+        };
+        let medium =
+            report.filter(|_| image.removable).map_or("", |report| if report.loaded { "in" } else { "out" });
+        let access = report.map(|report| AccessName::from(report.access).to_string());
         let (kind, shard, traffic) = match &lun.backing {
             Backing::Plain(address) => {
                 let kind = if image.read_only { "read-only" } else { "disk" };
-                let report = luns.get(&address.lun).map(|(_, report)| *report);
                 (kind, Some(address.owner.0), report.into_iter().fold(Traffic::default(), add))
             }
             Backing::Clone { .. } => {
@@ -271,6 +288,8 @@ fn target_statuses(
             kind: kind.to_owned(),
             path: image.path,
             bytes: image.bytes,
+            medium: medium.to_owned(),
+            access: access.unwrap_or_default(),
             direct_io: image.direct_io,
             buffered_reason: image.buffered_reason,
             shard,

@@ -1,10 +1,12 @@
 //! What a running target shows of itself. The fields' names are an interface: scripts read them.
 
+mod admission;
 mod collect;
 mod table;
 
+pub use admission::{AdmissionStatus, LimitsStatus};
 pub use collect::{Facts, ImageFacts, collect, initiator_of};
-pub use table::{clone_table, render, session_table};
+pub use table::{clone_table, lun_table, render, session_table};
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -34,6 +36,8 @@ pub struct Status {
     pub arena: Usage,
     /// Logins whose response is held right now.
     pub held_logins: usize,
+    /// How logins go, and the limits.
+    pub admission: AdmissionStatus,
     /// How the shards share the work, and what was moved for it.
     pub placement: PlacementStatus,
     /// Latencies of all shards together.
@@ -209,8 +213,12 @@ pub struct LunStatus {
     pub kind: String,
     /// The image.
     pub path: PathBuf,
-    /// Its length.
+    /// Its capacity.
     pub bytes: u64,
+    /// `in` or `out` for a removable medium; empty for others, and for clones.
+    pub medium: String,
+    /// The asymmetric access state: `active`, `non-optimized`, `standby` or `unavailable`; empty for clones.
+    pub access: String,
     /// Whether it bypasses the page cache; if not, why.
     pub direct_io: bool,
     /// Why it does not bypass the page cache.
@@ -234,6 +242,8 @@ pub struct SessionStatus {
     pub moves: u32,
     /// Its initiator; empty before login.
     pub initiator: String,
+    /// The CHAP name that it proved; empty without one.
+    pub user: String,
     /// Its target; empty for discovery.
     pub target: String,
     /// The peer's address.
@@ -346,6 +356,23 @@ pub struct ToldStatus {
     pub session: u64,
     /// Its initiator's name.
     pub initiator: String,
+}
+
+/// What `lun resize`, `lun eject`, `lun load` and `lun access` did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LunChangeStatus {
+    /// The target's IQN.
+    pub target: String,
+    /// The LUN number.
+    pub lun: u16,
+    /// What the operator calls it.
+    pub name: String,
+    /// `resized`, `ejected`, `loaded` or `access STATE`.
+    pub done: String,
+    /// Its capacity before.
+    pub before_bytes: u64,
+    /// Its capacity now.
+    pub bytes: u64,
 }
 
 /// What came of `session move`.

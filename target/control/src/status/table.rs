@@ -1,6 +1,8 @@
 //! A status as text for people.
 
-use super::{CloneStatus, Latency, PortalStatus, SessionStatus, ShardStatus, Status, SteeringStatus};
+use super::{
+    CloneStatus, Latency, PortalStatus, SessionStatus, ShardStatus, Status, SteeringStatus, TargetStatus,
+};
 use std::fmt::Write;
 
 /// A table: columns as wide as their widest cell, numbers to the right.
@@ -114,6 +116,7 @@ fn heading(status: &Status, text: &mut String) {
     if status.held_logins > 0 {
         let _ = writeln!(text, "{} logins are being held", status.held_logins);
     }
+    text.push_str(&status.admission.describe());
     placement(status, text);
 }
 
@@ -218,10 +221,16 @@ fn polling(status: &Status, text: &mut String) {
 
 fn targets(status: &Status, text: &mut String) {
     text.push('\n');
+    text.push_str(&lun_table(&status.targets));
+}
+
+/// Targets with their LUNs as a table for people.
+#[must_use]
+pub fn lun_table(targets: &[TargetStatus]) -> String {
     let mut table = Table::new(&[
-        "TARGET", "LUN", "NAME", "KIND", "SIZE", "SESSIONS", "CLONES", "READ", "WRITTEN", "FAILED",
+        "TARGET", "LUN", "NAME", "KIND", "SIZE", "ACCESS", "SESSIONS", "CLONES", "READ", "WRITTEN", "FAILED",
     ]);
-    for target in &status.targets {
+    for target in targets {
         for lun in &target.luns {
             table.row(vec![
                 target.iqn.clone(),
@@ -229,6 +238,11 @@ fn targets(status: &Status, text: &mut String) {
                 lun.name.clone(),
                 lun.kind.clone(),
                 bytes(lun.bytes),
+                match (lun.medium.as_str(), lun.access.as_str()) {
+                    ("out", _) => "no medium".to_owned(),
+                    (_, "") => "-".to_owned(),
+                    (_, access) => access.to_owned(),
+                },
                 target.sessions.to_string(),
                 target.clones.to_string(),
                 bytes(lun.traffic.read_bytes),
@@ -237,7 +251,9 @@ fn targets(status: &Status, text: &mut String) {
             ]);
         }
     }
-    table.print(text);
+    let mut text = String::new();
+    table.print(&mut text);
+    text
 }
 
 /// Sessions as a table for people.
@@ -246,6 +262,7 @@ pub fn session_table(sessions: &[SessionStatus]) -> String {
     let mut table = Table::new(&[
         "SESSION",
         "INITIATOR",
+        "USER",
         "PEER",
         "STAGE",
         "TARGET",
@@ -260,6 +277,7 @@ pub fn session_table(sessions: &[SessionStatus]) -> String {
         table.row(vec![
             session.session.to_string(),
             or_dash(&session.initiator),
+            or_dash(&session.user),
             session.peer.to_string(),
             or_dash(&session.stage),
             or_dash(&session.target),

@@ -15,6 +15,7 @@ mod moves;
 mod notices;
 mod reports;
 mod saves;
+mod units;
 
 pub use links::{ShardLink, Wake};
 
@@ -30,7 +31,7 @@ use moves::Askers;
 use notices::Notices;
 use reports::Reports;
 use saves::Saves;
-use stampede_engine::messages::{FromControl, GoldenId, LunId, LunMap, ShardId, ToControl};
+use stampede_engine::messages::{FromControl, GoldenId, LunId, LunMap, ShardId, ToControl, UnitChange};
 use stampede_image::epoch::{RecordKey, ResetOutcome};
 use stampede_ring::Pool;
 use stampede_ring::file::OpenedFile;
@@ -38,6 +39,7 @@ use stampede_session::{Admission, Announcement, LoginStatus};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
+use units::Units;
 
 /// Messages handled in one batch, and so in one commit.
 const BATCH: usize = 256;
@@ -92,6 +94,8 @@ pub struct Setup {
     pub commands: Receiver<Command>,
     /// The goldens, to notice changes.
     pub goldens: Vec<(GoldenId, OpenedFile)>,
+    /// The images of plain units, to look at their lengths.
+    pub files: BTreeMap<LunId, OpenedFile>,
     /// The overlays' memory, to notice that it is nearly full.
     pub arena: Arc<Pool>,
     /// What status shows besides.
@@ -111,6 +115,7 @@ pub struct ControlThread {
     reports: Reports,
     askers: Askers,
     saves: Saves,
+    units: Units,
     drain: Option<Drain>,
     /// Goldens whose path leads to another file now, which was said already.
     replaced: BTreeSet<GoldenId>,
@@ -129,6 +134,7 @@ impl ControlThread {
             reports: Reports::default(),
             askers: Askers::default(),
             saves: Saves::default(),
+            units: Units::default(),
             drain: None,
             replaced: BTreeSet::new(),
             arena_checked_ns: 0,
@@ -201,6 +207,7 @@ impl ControlThread {
         match message {
             ToControl::Report(report) => self.reports.take(*report),
             ToControl::Save { shard, lun, number, state } => self.saves.push(shard, lun, number, state),
+            ToControl::Changed { request, lun, result } => self.unit_changed(request, lun, result),
             ToControl::Drained { shard } => {
                 if let Some(drain) = &mut self.drain {
                     drain.shard_done(shard);
@@ -227,11 +234,23 @@ impl ControlThread {
 
     fn ask(&mut self, request: Request, answer: Sender<Response>, now: u64, out: &mut Outbox) {
         let response = match request {
-            Request::Status | Request::CloneList | Request::SessionList => {
+            Request::Status | Request::CloneList | Request::SessionList | Request::LunList => {
                 return self.start_report(request, answer, now);
             }
             Request::SessionMove { session, shard } => {
                 return self.move_session(&session, shard, answer, now, out);
+            }
+            Request::LunResize { target, lun, bytes, force } => {
+                return self.resize_unit((&target, lun), bytes, force, answer, now);
+            }
+            Request::LunEject { target, lun, force } => {
+                return self.alter_unit((&target, lun), UnitChange::Eject { force }, answer, now);
+            }
+            Request::LunLoad { target, lun } => {
+                return self.alter_unit((&target, lun), UnitChange::Load, answer, now);
+            }
+            Request::LunAccess { target, lun, state } => {
+                return self.alter_unit((&target, lun), UnitChange::Access(state.into()), answer, now);
             }
             Request::SessionLogout { session, seconds } => {
                 self.announce(&session, Announcement::Logout { seconds }, out)
@@ -310,9 +329,11 @@ impl ControlThread {
         }
         self.arena_checked_ns = now;
         let (used, slots) = (self.setup.arena.in_use(), self.setup.arena.slots());
-        if slots.saturating_sub(used) < slots / 16 {
+        let short = slots.saturating_sub(used) < slots / 16;
+        if short {
             self.setup.registrar.relieve_arena(now, out);
         }
+        self.setup.registrar.set_memory_short(short);
     }
 
     /// Makes the changes durable, then sends, then logs.

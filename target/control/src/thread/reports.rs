@@ -62,6 +62,7 @@ impl ControlThread {
         for (request, answer) in round.askers {
             let response = match request {
                 Request::CloneList => Response::Clones(status.clones.clone()),
+                Request::LunList => Response::Luns(status.targets.clone()),
                 Request::SessionList => Response::Sessions(status.sessions.clone()),
                 _ => Response::Status(Box::new(status.clone())),
             };

@@ -27,7 +27,7 @@ use stampede_control::directory::TargetDirectory;
 use stampede_control::entropy::SystemEntropy;
 use stampede_control::images::Images;
 use stampede_control::plan::Plan;
-use stampede_control::registrar::Registrar;
+use stampede_control::registrar::{AdmissionLimits, Registrar};
 use stampede_control::socket::{ControlSocket, Request, Response};
 use stampede_control::status::{Facts, FeatureStatus};
 use stampede_control::store::Store;
@@ -123,6 +123,7 @@ fn run(config: &Config, placement: &Placement) -> Result<(), Failure> {
         steering: Arc::clone(&steering),
         cores: cores.to_vec(),
         homes: shards.homes(),
+        limits: config.limits.into(),
         images: plan.images.clone(),
         kernel,
         interrupts: interrupts.statuses(),
@@ -234,6 +235,7 @@ fn settings(config: &Config) -> Result<Settings, Failure> {
     Ok(Settings {
         login_timeout_ns: config.login_timeout.as_nanos(),
         window: config.limits.commands,
+        ping_interval_ns: config.nop_interval.as_nanos(),
         ..Settings::new(Arc::new(directory))
     })
 }
@@ -282,8 +284,16 @@ fn start_control(
     let shard_count = u16::try_from(placement.shards.len()).map_err(Failure::runtime)?;
     let goldens = plan.goldens.iter().filter_map(|(id, file)| Some((*id, images.files().get(*file)?)));
     let goldens = goldens.map(|(id, file)| Ok((id, file.try_clone()?))).collect::<std::io::Result<_>>();
+    let mut registrar = Registrar::new(plan.targets, records, plan.first_clone, shard_count);
+    registrar.set_limits(AdmissionLimits {
+        admissions: usize::try_from(config.limits.admissions).unwrap_or(usize::MAX),
+        sessions: usize::try_from(config.limits.sessions).unwrap_or(usize::MAX),
+    });
+    let files = plan.disks.iter().filter_map(|disk| Some((disk.lun, images.files().get(disk.file)?)));
+    let files = files.map(|(lun, file)| Ok((lun, file.try_clone()?))).collect::<std::io::Result<_>>();
     let setup = Setup {
-        registrar: Registrar::new(plan.targets, records, plan.first_clone, shard_count),
+        registrar,
+        files: files.map_err(Failure::runtime)?,
         store,
         units: plan.disks.into_iter().map(|disk| (disk.lun, disk.name)).collect(),
         from_shards,
@@ -310,7 +320,7 @@ fn start_control(
 /// Hands requests of the control socket to the control thread.
 fn answer_socket(socket: &Arc<ControlSocket>, commands: &Sender<Command>) -> Result<(), Failure> {
     let (socket, commands) = (Arc::clone(socket), commands.clone());
-    let answer = move |request: Request| {
+    let answer = move |request: Request| -> Response {
         let (sender, receiver) = bounded(1);
         if commands.send_timeout(Command::Ask(request, sender), ANSWER_TIMEOUT).is_err() {
             return Response::Error("stampede is stopping, or overloaded".to_owned());

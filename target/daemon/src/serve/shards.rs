@@ -182,25 +182,28 @@ fn make_parts(
     let headers = PoolConfig { slot_len: HEADER_SLOT, slots: connections.saturating_mul(2).max(1024) };
     let files = u32::try_from(goldens.len() + disks.len())?;
     let shard_cores = placement.cores().into_iter().map(usize::from).collect();
+    let shard = ShardConfig {
+        shard: id,
+        settings: Arc::clone(settings),
+        memory: IoMemory::new(config.buffers.0)
+            .context("cannot reserve I/O buffers: give smaller --buffers")?,
+        headers: Pool::new(headers).context("cannot reserve memory for headers")?,
+        arena: Arc::clone(arena),
+        connections_max: connections,
+        logins_max: config.limits.logins,
+        connection_bytes_max: config.buffers.0 / 4,
+        tombstone_runs_max: TOMBSTONE_RUNS_MAX,
+        token_key: token_key.clone(),
+    };
+    let sockets = shard.sockets_max();
     Ok(Parts {
         place: placement.shards.get(usize::from(id.0)).cloned().context("a shard without a core")?,
         busy_poll_ns: u64::from(config.busy_poll) * 1000,
-        shard: ShardConfig {
-            shard: id,
-            settings: Arc::clone(settings),
-            memory: IoMemory::new(config.buffers.0)
-                .context("cannot reserve I/O buffers: give smaller --buffers")?,
-            headers: Pool::new(headers).context("cannot reserve memory for headers")?,
-            arena: Arc::clone(arena),
-            connections_max: connections,
-            connection_bytes_max: config.buffers.0 / 4,
-            tombstone_runs_max: TOMBSTONE_RUNS_MAX,
-            token_key: token_key.clone(),
-        },
+        shard,
         ring: UringConfig {
-            sockets_max: connections.saturating_add(u32::try_from(listeners.len())?).saturating_add(8),
+            sockets_max: sockets.saturating_add(u32::try_from(listeners.len())?).saturating_add(8),
             files_max: files.max(1),
-            operations_max: connections.saturating_mul(4).clamp(16_384, UringConfig::OPERATIONS_LIMIT),
+            operations_max: sockets.saturating_mul(4).clamp(16_384, UringConfig::OPERATIONS_LIMIT),
             shard_cores,
             ..UringConfig::default()
         },

@@ -93,6 +93,8 @@ pub(crate) struct Conn {
     pub(crate) cancelling: bool,
     /// When the shard's timer for it is set.
     pub(crate) timer_ns: Option<u64>,
+    /// It is no session with a target; since when it is here.
+    pub(crate) applies_since_ns: Option<u64>,
     /// It asked the control thread for admission and must tell it when it is over.
     pub(crate) asked: bool,
     /// It ended by a Logout.
@@ -144,6 +146,7 @@ impl Conn {
             receiving: false,
             cancelling: false,
             timer_ns: None,
+            applies_since_ns: None,
             asked: false,
             logged_out: false,
             closed_by_control: false,

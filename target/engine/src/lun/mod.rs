@@ -13,6 +13,7 @@
 //! (an overlay is memory) or waits for transfers. All of a unit's commands run here, on its one owner, so ordering
 //! and atomicity need no lock but the unit's own range locks.
 
+mod change;
 mod clearing;
 mod clone;
 mod copy;
@@ -27,7 +28,7 @@ mod travel;
 
 pub(crate) use travel::TravellingLun;
 
-use crate::messages::{GoldenId, LunId, LunMap, LunReport, ShardId};
+use crate::messages::{ChangeRefusal, GoldenId, LunId, LunMap, LunReport, ShardId};
 use crate::payload::Payload;
 use crate::pusher::Pusher;
 use crate::request::{Answer, Data, Kill, Manager, Outcome, Request};
@@ -42,7 +43,9 @@ use stampede_image::overlay::{Overlay, OverlayLimits};
 use stampede_image::range_lock::RangeLocks;
 use stampede_ring::{Buffer, Event, IoMemory, Pool, Ring};
 use stampede_scsi::copy::TokenKey;
-use stampede_scsi::{Device, DeviceConfig, MediaError, NexusId, Reply, Step as DeviceStep, TransportId, cdb};
+use stampede_scsi::{
+    AccessState, Device, DeviceConfig, MediaError, NexusId, Reply, Step as DeviceStep, TransportId, cdb,
+};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use task_set::TaskSet;
@@ -108,6 +111,15 @@ pub(crate) enum Result {
         number: u64,
         /// What the store is to keep.
         state: Vec<u8>,
+    },
+    /// What came of the operator's change of a unit.
+    Changed {
+        /// Comes back from the request.
+        request: u64,
+        /// Which unit.
+        lun: LunId,
+        /// Whether it is done.
+        result: std::result::Result<(), ChangeRefusal>,
     },
 }
 
@@ -338,7 +350,7 @@ impl Backend {
                 }
             }
             DeviceStep::Copy => self.third_party(place, &request, io.now_ns),
-            DeviceStep::Save(state) => self.save(place, request, state),
+            DeviceStep::Save(state) => self.save(request, state),
             DeviceStep::Wait => lun.behind_save.push_back(request),
             DeviceStep::Fence(fence) => self.fence(place, &request, fence),
         }
@@ -465,6 +477,9 @@ impl Lun {
             travelled: false,
             report: LunReport {
                 lun,
+                blocks: 0,
+                loaded: true,
+                access: AccessState::default(),
                 reads: 0,
                 writes: 0,
                 read_bytes: 0,
@@ -514,7 +529,13 @@ impl Lun {
             Medium::Clone(clone) => clone.overlay.slots_used() as u64 * stampede_image::overlay::SLOT,
             Medium::Disk(_) => 0,
         };
-        LunReport { overlay_bytes, ..self.report.clone() }
+        LunReport {
+            overlay_bytes,
+            blocks: self.device.config().blocks,
+            loaded: self.device.is_loaded(),
+            access: self.device.access_state(),
+            ..self.report.clone()
+        }
     }
 }
 

@@ -2,15 +2,22 @@
 //! command itself and others that would change the state too.
 
 use super::{Backend, Io, Lun, Result};
-use crate::messages::LunId;
+use crate::messages::{ChangeRefusal, LunId};
 use crate::request::Request;
-use crate::token::Key;
 use stampede_ring::Ring;
 
-/// A command whose change of state is on its way to the store.
+/// A change of state that is on its way to the store.
 pub(super) struct Saving {
     number: u64,
-    request: Request,
+    whose: Saver,
+}
+
+/// Who waits for a change of state to be durable.
+pub(super) enum Saver {
+    /// A command.
+    Command(Box<Request>),
+    /// The operator's request of this number.
+    Operator(u64),
 }
 
 impl Lun {
@@ -22,12 +29,17 @@ impl Lun {
 
 impl Backend {
     /// A command goes on when this state is durable.
-    pub(super) fn save(&mut self, place: Key, request: Request, state: Vec<u8>) {
-        let Some(lun) = self.luns.get_mut(place) else { return };
+    pub(super) fn save(&mut self, request: Request, state: Vec<u8>) {
+        self.save_for(request.lun, Saver::Command(Box::new(request)), state);
+    }
+
+    /// The same for whoever it is.
+    pub(super) fn save_for(&mut self, lun: LunId, whose: Saver, state: Vec<u8>) {
         let number = self.next_save;
+        let Some(unit) = self.lun_mut(lun) else { return };
+        unit.saving = Some(Saving { number, whose });
         self.next_save = number.wrapping_add(1);
-        self.results.push_back(Result::Save { lun: request.lun, number, state });
-        lun.saving = Some(Saving { number, request });
+        self.results.push_back(Result::Save { lun, number, state });
     }
 
     /// The control thread has made a state durable, or could not.
@@ -36,7 +48,13 @@ impl Backend {
         let Some(unit) = self.luns.get_mut(place) else { return };
         let Some(saving) = unit.saving.take_if(|saving| saving.number == number) else { return };
         let step = unit.device.saved(durable);
-        self.go(place, saving.request, step, io);
+        match saving.whose {
+            Saver::Command(request) => self.go(place, *request, step, io),
+            Saver::Operator(request) => {
+                let result = if durable { Ok(()) } else { Err(ChangeRefusal::NotSaved) };
+                self.results.push_back(Result::Changed { request, lun, result });
+            }
+        }
         self.save_over(place);
         while let Some(unit) = self.luns.get_mut(place)
             && unit.saving.is_none()

@@ -18,6 +18,7 @@ impl<R: Ring> Shard<R> {
         }
         tracing::debug!(peer = %conn.peer, session = conn.session.session().0, %why, "closing connection");
         conn.life = Life::Finishing;
+        self.leave_applicants(key);
         self.mark(key);
         self.cancel_receive(key);
     }
@@ -39,6 +40,8 @@ impl<R: Ring> Shard<R> {
             return;
         }
         conn.life = Life::Dying;
+        self.leave_applicants(key);
+        let Some(conn) = self.conns.get_mut(key) else { return };
         if !conn.is_releasing() {
             self.stay(key, MoveRefusal::Ending);
         }

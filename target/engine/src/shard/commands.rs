@@ -8,7 +8,9 @@ use crate::request::{Answer, Clearing, Manager, Message, Origin, Outcome, Reques
 use crate::token::Key;
 use stampede_ring::Ring;
 use stampede_scsi::{Reply, Status, TransportId, cdb};
-use stampede_session::{Close, ManagementRequest, ManagementResponse, Task, TaskKey};
+use stampede_session::{
+    Admission, Close, LoginRequest, LoginStatus, ManagementRequest, ManagementResponse, Task, TaskKey,
+};
 use std::collections::VecDeque;
 
 /// REPORT LUNS (SPC-4 6.33): a question to the target, not to one unit.
@@ -19,11 +21,7 @@ impl<R: Ring> Shard<R> {
         match happening {
             Happening::Command(key, task) => self.start_command(key, task),
             Happening::Manage(key, request) => self.manage(key, request),
-            Happening::Login(key, request) => {
-                let Some(conn) = self.conns.get_mut(key) else { return };
-                conn.asked = true;
-                self.control.send(ToControl::Login { shard: self.config.shard, request: *request });
-            }
+            Happening::Login(key, request) => self.ask_admission(key, *request),
             Happening::FullFeature(key) => self.attach(key),
             Happening::Finish(key, how) => {
                 let Some(conn) = self.conns.get_mut(key) else { return };
@@ -45,6 +43,26 @@ impl<R: Ring> Shard<R> {
             }
             Happening::Overload(key, why) => self.drop_conn(key, &why),
         }
+    }
+
+    /// A login wants its decision: the control thread's, if there is room for a session here at all.
+    fn ask_admission(&mut self, key: Key, request: LoginRequest) {
+        self.leave_applicants(key);
+        let sessions = self.conns.len().saturating_sub(self.applicants.len());
+        let full = sessions > self.config.connections_max as usize;
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        if full {
+            tracing::warn!(
+                peer = %conn.peer, initiator = %request.initiator, target = %request.target,
+                "login refused: this shard has as many sessions as it may"
+            );
+            let admission = Admission::Refuse { status: LoginStatus::OutOfResources };
+            conn.act(key, &mut self.front, |session, now, sink| session.admitted(admission, now, sink));
+            self.mark(key);
+            return;
+        }
+        conn.asked = true;
+        self.control.send(ToControl::Login { shard: self.config.shard, request });
     }
 
     fn attach(&mut self, key: Key) {
@@ -212,6 +230,9 @@ impl<R: Ring> Shard<R> {
             }
             BackResult::Save { lun, number, state } => {
                 self.control.send(ToControl::Save { shard: self.config.shard, lun, number, state });
+            }
+            BackResult::Changed { request, lun, result } => {
+                self.control.send(ToControl::Changed { request, lun, result });
             }
         }
     }

@@ -68,7 +68,10 @@ impl<R: Ring> Shard<R> {
 
     fn open(&mut self, accepted: Accepted) {
         let Accepted { socket, peer, local } = accepted;
-        let refuse = self.conns.len() >= self.config.connections_max as usize || self.draining.is_some();
+        if self.conns.len() >= self.config.sockets_max() as usize {
+            self.pusher.push(token(Kind::Ignored, NO_KEY, 0), Operation::Close { socket });
+            return;
+        }
         let session = SessionId(u64::from(self.config.shard.0) << 48 | self.next_session);
         self.next_session += 1;
         let conn = Conn::new(session, socket, (local, peer), self.config.settings.clone(), self.now_ns);
@@ -80,8 +83,8 @@ impl<R: Ring> Shard<R> {
             }
         };
         self.by_session.insert(session, key);
-        if refuse {
-            tracing::warn!(%peer, "connection refused: this shard has as many as it may");
+        if self.draining.is_some() || !self.take_applicant(key) {
+            tracing::warn!(%peer, "connection refused: the shard is stopping, or has as many logins as it may");
             self.drop_quietly(key);
             return;
         }

@@ -10,6 +10,7 @@
 //!  then the caller submits, and waits in the ring for the next completion or deadline.
 //! ```
 
+mod applicants;
 mod closing;
 mod commands;
 mod completions;
@@ -85,6 +86,7 @@ pub struct Shard<R> {
     draining: Option<Draining>,
     stopping: bool,
     pressure: pressure::Pressure,
+    applicants: applicants::Applicants,
     trim: trim::Trim,
     travel: moving::Travel,
     #[cfg(feature = "planted")]
@@ -161,6 +163,7 @@ impl<R: Ring> Shard<R> {
             draining: None,
             stopping: false,
             pressure: pressure::Pressure::default(),
+            applicants: applicants::Applicants::default(),
             trim: trim::Trim::default(),
             travel: moving::Travel::default(),
             #[cfg(feature = "planted")]

@@ -314,7 +314,8 @@ impl<R: Ring> Shard<R> {
         let back = traveller.refused.is_some();
         // A shard that is stopping has said that it sends nobody away.
         let may_refuse = !back && self.draining.is_none();
-        let full = self.conns.len() >= self.config.connections_max as usize;
+        let sessions = self.conns.len().saturating_sub(self.applicants.len());
+        let full = sessions >= self.config.connections_max as usize;
         let strange = traveller.clones.iter().any(|clone| !self.backend.knows_golden(clone));
         if may_refuse && (full || strange) {
             return self.send_back(traveller);

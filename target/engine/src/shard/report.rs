@@ -11,6 +11,7 @@ impl<R: Ring> Shard<R> {
             SessionReport {
                 session: conn.session.session(),
                 initiator: info.map(|info| info.initiator.clone()).unwrap_or_default(),
+                user: info.and_then(|info| info.user.clone()).unwrap_or_default(),
                 target: info.and_then(|info| info.target.clone()).unwrap_or_default(),
                 peer: conn.peer,
                 commands: conn.commands,

@@ -3,8 +3,8 @@
 use crossbeam::channel::{Receiver, unbounded};
 use crossbeam::queue::ArrayQueue;
 use stampede_engine::messages::{
-    FromControl, GoldenId, LunAddress, LunId, LunMap, MoveRefusal, SessionEnd, ShardId, ShardReport,
-    ToControl,
+    ChangeRefusal, FromControl, GoldenId, LunAddress, LunId, LunMap, MoveRefusal, SessionEnd, ShardId,
+    ShardReport, ToControl,
 };
 use stampede_engine::setup::{DiskSetup, GoldenSetup, ShardConfig};
 use stampede_engine::stats::Counters;
@@ -120,6 +120,8 @@ pub(crate) struct House<R> {
     /// Moves that were asked for and done, and sessions and why they stayed where they were.
     pub(crate) moved: Vec<(SessionId, ShardId, ShardId, Vec<LunId>)>,
     pub(crate) stayed: Vec<(SessionId, MoveRefusal)>,
+    /// What came of changes of units.
+    pub(crate) changed: Vec<(u64, Result<(), ChangeRefusal>)>,
     /// What the store has of the unit.
     pub(crate) stored: Vec<u8>,
     /// States on their way there: from which shard, whose, their numbers, their bytes.
@@ -214,6 +216,7 @@ impl<R: Ring> House<R> {
                 headers: Pool::new(PoolConfig { slot_len: 4096, slots: 1024 }).unwrap(),
                 arena: Arc::clone(&arena),
                 connections_max: plan.connections,
+                logins_max: 64,
                 connection_bytes_max: plan.connection_bytes,
                 tombstone_runs_max: 1024,
                 token_key: stampede_scsi::copy::TokenKey::new([7; 32]),
@@ -273,6 +276,7 @@ impl<R: Ring> House<R> {
             own_clones: None,
             moved: Vec::new(),
             stayed: Vec::new(),
+            changed: Vec::new(),
             hasty: false,
             rng: world.fork_rng(7),
         }
@@ -301,6 +305,7 @@ impl<R: Ring> House<R> {
                 }
                 ToControl::Drained { .. } => self.drained += 1,
                 ToControl::Report(report) => self.reports.push(*report),
+                ToControl::Changed { request, result, .. } => self.changed.push((request, result)),
                 ToControl::Save { shard, lun, number, state } => {
                     self.saves.push((shard, lun, number, state));
                 }

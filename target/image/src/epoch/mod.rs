@@ -59,6 +59,6 @@ pub use registry::{RECORDS_MAX, Registry};
 pub use rival::{FIRMWARE_RECENT, PING_WAIT, QUIET};
 pub use types::{
     AlertKind, CloneId, CloseReason, Decision, Effect, End, EpochState, EpochStatus, LoginFacts, LoginStage,
-    OnLost, Probe, ProbeAnswer, Refusal, RefusalReason, ResetOutcome, SECOND, SessionId, StatusHint,
+    Need, OnLost, Probe, ProbeAnswer, Refusal, RefusalReason, ResetOutcome, SECOND, SessionId, StatusHint,
     TargetId, TargetPolicy, Time,
 };

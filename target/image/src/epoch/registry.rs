@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::entry::{Clone, Disk, Entry, EntryId};
+use super::entry::{Clone, Disk, Entry, EntryId, Outcome};
 use super::record::{EpochRecord, RecordKey};
-use super::types::{CloneId, EpochStatus, SessionId, TargetId, TargetPolicy, Time};
+use super::types::{CloneId, EpochStatus, LoginStage, Need, SessionId, TargetId, TargetPolicy, Time};
 
 /// Epochs remembered at most, of all targets together. Beyond it an initiator that is not known is refused.
 pub const RECORDS_MAX: usize = 262_144;
@@ -132,6 +132,27 @@ impl Registry {
             stage: entry.stage,
             state: entry.state(),
         })
+    }
+
+    /// What a login to a target would need, as far as can be told before it is decided.
+    #[must_use]
+    pub fn need(&self, target: TargetId, initiator: &str, stage: LoginStage) -> Need {
+        let Some(of) = self.targets.get(&target) else { return Need::Nothing };
+        let entry = of.initiators.get(&initiator.to_ascii_lowercase()).and_then(|id| self.entries.get(id));
+        let Some(entry) = entry else { return Need::Fresh };
+        match entry.outcome(stage, of.policy.on_lost) {
+            _ if entry.session().is_some() => Need::InUse,
+            Outcome::Keep(_) => Need::Own,
+            Outcome::Renew if entry.clone().is_some() => Need::Own,
+            Outcome::Renew => Need::Fresh,
+            Outcome::RefuseLost | Outcome::RefuseDropped => Need::Nothing,
+        }
+    }
+
+    /// How many more clones a target may have without dropping another.
+    #[must_use]
+    pub fn room(&self, target: TargetId) -> u32 {
+        self.targets.get(&target).map_or(0, |target| target.policy.max_clones.saturating_sub(target.clones))
     }
 
     /// Clones of a target that exist, attached or held.

@@ -196,6 +196,19 @@ impl StatusHint {
     }
 }
 
+/// What a login needs of its target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// The clone of its epoch, which a session has now.
+    InUse,
+    /// The clone of its epoch, which is held for it; or one in its place.
+    Own,
+    /// A clone that there is not yet.
+    Fresh,
+    /// None: it will be refused.
+    Nothing,
+}
+
 /// How a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {

@@ -118,6 +118,18 @@ impl OpenedFile {
         open::identify(self.fd.as_fd()).map(|(identity, _)| identity)
     }
 
+    /// Makes a regular file longer; what is added reads as zeros and takes no space yet. Never shorter: a file that has
+    /// so many bytes already stays as it is.
+    ///
+    /// # Errors
+    /// Whatever fstat and ftruncate say: EFBIG, EPERM, EINVAL for a device.
+    pub fn lengthen(&self, bytes: u64) -> std::io::Result<()> {
+        if self.reidentify()?.len_bytes < bytes {
+            rustix::fs::ftruncate(&self.fd, bytes)?;
+        }
+        Ok(())
+    }
+
     /// Whether the path now names another file than the one that is open, or none.
     pub fn replaced(&self) -> bool {
         open::identify_path(&self.path).is_none_or(|now| !now.same_file(&self.traits.identity))

@@ -85,6 +85,11 @@ pub(crate) struct Login {
 }
 
 impl Login {
+    /// Whether a Login Request has come.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.leading.is_some()
+    }
+
     /// One complete Login Request with its payload.
     pub(crate) fn receive(
         &mut self,

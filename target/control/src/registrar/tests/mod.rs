@@ -1,10 +1,12 @@
 //! The registrar alone: messages in, decisions out.
 
+mod admission;
 mod moves;
 
 use super::*;
 use stampede_session::{Admission, LoginRequest, LoginStage, LoginStatus};
 use stampede_wire::Isid;
+use std::collections::VecDeque;
 
 const SECOND: u64 = 1_000_000_000;
 const CLONED: &str = "iqn.t:os";

@@ -2,7 +2,6 @@
 
 use super::*;
 use stampede_engine::messages::MoveRefusal;
-use std::collections::VecDeque;
 
 const ALL: [ShardId; SHARDS as usize] = [ShardId(0), ShardId(1), ShardId(2), ShardId(3)];
 
