@@ -88,7 +88,8 @@ def run_once(name, persona, timeout, flags):
         output, _ = process.communicate()
         return "hang", output
     if process.returncode < 0:
-        return "crash", output
+        # Cleaning up after what is known to fail may end the tool too.
+        return ("tool" if is_the_tools(name, output) else "crash"), output
     counts = re.search(r"^\s*tests\s+(\d+)\s+(\d+)\s+(\d+)\s+(\d+)", output, re.M)
     if not counts or int(counts[2]) == 0 or int(counts[4]) > 0:
         return ("tool" if is_the_tools(name, output) else "fail"), output
