@@ -124,6 +124,7 @@ fn device(entry: &TargetConfig, traits: &FileTraits, identity: Identity) -> Devi
     device.removable = entry.removable;
     device.alua = alua(entry);
     device.thin = entry.thin;
+    device.sanitize_bytes_s = entry.sanitize_rate.map_or(0, |rate| rate.0);
     if entry.clone == CloneKind::Ephemeral {
         device.thin = true;
         // A clone's writes are done in memory at once, and it does not outlive the host's power: it has no torn writes.

@@ -189,7 +189,7 @@ pub(crate) enum Message {
     Command(Request),
     /// Execute this for a third-party copy.
     CopyCommand(Request),
-    /// A session gives up a third-party copy.
+    /// A session gives up a third-party copy, or the wait for a sanitize operation.
     StopCopy {
         /// On which unit.
         lun: LunId,

@@ -24,11 +24,13 @@ pub(crate) enum Kind {
     Job,
     /// A flush before the shard stops.
     Drain,
+    /// A part of a unit's sanitize operation; the slot is the unit's.
+    Sanitize,
     /// An operation whose completion says nothing: cancels and wakes.
     Ignored,
 }
 
-const KINDS: [Kind; 8] = [
+const KINDS: [Kind; 9] = [
     Kind::Accept,
     Kind::Receive,
     Kind::Send,
@@ -36,6 +38,7 @@ const KINDS: [Kind; 8] = [
     Kind::Release,
     Kind::Job,
     Kind::Drain,
+    Kind::Sanitize,
     Kind::Ignored,
 ];
 

@@ -7,6 +7,7 @@ use crate::draft::Pending;
 use crate::medium::MediumAccess;
 use crate::mode::ModeState;
 use crate::reservations::{Reservations, TransportId};
+use crate::sanitize::Sanitization;
 use crate::saved::SavedState;
 use crate::sense::{self, Sense, SenseFormat};
 use crate::unit_attention::{Attentions, UnitAttention};
@@ -58,6 +59,8 @@ pub struct Device {
     /// What the store has.
     pub(crate) durable_state: Vec<u8>,
     pub(crate) medium: MediumAccess,
+    /// What is remembered of sanitize operations; `medium` follows it.
+    pub(crate) sanitization: Sanitization,
     /// What third-party copies have done.
     pub(crate) copies: Copies,
     /// Tokens that stand for blocks of the unit.
@@ -71,7 +74,8 @@ impl Device {
     }
 
     /// A logical unit that has just been powered on, with what it had saved before: registrations and reservation
-    /// with APTPL, mode pages, the asymmetric access state.
+    /// with APTPL, mode pages, the asymmetric access state, a sanitize operation under way
+    /// ([`Device::sanitizing`]) or failed.
     pub fn restored(config: DeviceConfig, saved: SavedState) -> Self {
         let mode = saved.pages.state(&config);
         // Where initiators may not change it, none may have left it so that nobody can.
@@ -85,7 +89,8 @@ impl Device {
             reservations: Reservations::restored(saved.persistent),
             pending: None,
             durable_state: saved.bytes,
-            medium: MediumAccess::Ready,
+            medium: saved.sanitization.access(),
+            sanitization: saved.sanitization,
             copies: Copies::default(),
             rods: Rods::default(),
         }
@@ -183,7 +188,7 @@ impl Device {
             return Ok(Step::Done(Reply::status(Status::ReservationConflict)));
         }
         if self.medium != MediumAccess::Ready {
-            self.medium.check(command)?;
+            self.medium.check(command, cdb)?;
         }
         if access == Access::WriteMedium {
             self.check_writable()?;

@@ -14,6 +14,7 @@ use crate::cdb::Access;
 use crate::device::Device;
 use crate::mode::ModeState;
 use crate::reservations::{Persistent, TransportId};
+use crate::sanitize::Sanitization;
 use crate::saved::SavedState;
 use crate::sense::{self, Sense};
 use crate::unit_attention::UnitAttention;
@@ -59,6 +60,8 @@ pub(crate) struct Draft {
     pub(crate) saved_mode: ModeState,
     /// The asymmetric access state.
     pub(crate) access: AccessState,
+    /// What is remembered of sanitize operations.
+    pub(crate) sanitization: Sanitization,
     /// What the initiator is told when this cannot be made durable.
     pub(crate) on_failure: OnFailure,
     told: SmallVec<[(Audience, UnitAttention); 2]>,
@@ -82,6 +85,7 @@ impl Draft {
             mode: device.mode,
             saved_mode: device.saved_mode,
             access: device.access,
+            sanitization: device.sanitization.clone(),
             on_failure: OnFailure::default(),
             told: SmallVec::new(),
             aborted: SmallVec::new(),
@@ -107,11 +111,7 @@ impl Device {
 
     /// Puts a draft of `by` in effect, at once or once it is durable, and goes on with `then`.
     pub(crate) fn commit(&mut self, draft: Draft, by: NexusId, then: Step) -> Step {
-        let state = if self.config.durable {
-            SavedState::encode(&self.config, &draft.persistent, &draft.saved_mode, draft.access)
-        } else {
-            Vec::new()
-        };
+        let state = if self.config.durable { SavedState::encode(&self.config, &draft) } else { Vec::new() };
         if state == self.durable_state {
             return self.apply(draft, by, then);
         }
@@ -127,7 +127,9 @@ impl Device {
         };
         let Pending { draft, by, then, state } = *pending;
         if !durable {
-            let sense = draft.on_failure.sense().with_format(self.sense_format());
+            let lost = draft.sanitization != self.sanitization && self.sanitize_end_is_lost();
+            let sense = if lost { sense::SANITIZE_COMMAND_FAILED } else { draft.on_failure.sense() };
+            let sense = sense.with_format(self.sense_format());
             return Step::Done(sense.into());
         }
         self.durable_state = state;
@@ -139,6 +141,7 @@ impl Device {
         self.mode = draft.mode;
         self.saved_mode = draft.saved_mode;
         self.access = draft.access;
+        self.set_sanitization(draft.sanitization);
         for (audience, attention) in draft.told {
             match audience {
                 Audience::Ports(ports) => self.raise_ports(&ports, by, attention),

@@ -7,6 +7,7 @@
 //!                                            Step::Save(bytes)   engine stores them, then
 //!                                            │                   saved ──▶ Step
 //!                                            Step::Fence(Fence)  engine ends tasks, then sends its Reply
+//!                                            Step::Sanitize      engine begins it, then says how far it is and how it ended
 //!                                            Step::Wait          engine starts the command again after saved
 //! ```
 //!
@@ -33,6 +34,7 @@ mod medium;
 mod mode;
 mod report;
 mod reservations;
+mod sanitize;
 mod saved;
 pub mod sense;
 mod status;
@@ -49,6 +51,7 @@ pub use media::{
 pub use medium::RemovalPrevented;
 pub use report::{no_such_lun, report_luns};
 pub use reservations::{REGISTRATIONS_MAX, TransportId};
+pub use sanitize::Sanitize;
 pub use saved::{SavedState, SavedStateError};
 pub use sense::{Sense, SenseFormat, SenseKey};
 pub use status::Status;

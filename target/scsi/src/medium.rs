@@ -7,6 +7,9 @@
 //!     ▲      05h/53h/02h while a nexus prevents it         │
 //!     └────────────────────────────────────────────────────┘
 //!            ... with LOEJ and START, Device::load: 28h/00h for the other nexuses
+//!
+//!   Ready ──SANITIZE──► Sanitizing ──► Ready, or SanitizeFailed ──SANITIZE──────────► Sanitizing
+//!                       02h/04h/1Bh             03h/31h/03h     ──EXIT FAILURE MODE──► Ready
 //! ```
 
 use crate::cdb::Command;
@@ -22,6 +25,13 @@ pub(crate) enum MediumAccess {
     Ready,
     /// There is none: it was ejected.
     Ejected,
+    /// It is being sanitized (SBC-4 4.11.2).
+    Sanitizing {
+        /// How far, as a fraction of 65,536.
+        progress: u16,
+    },
+    /// It was not sanitized to the end (SBC-4 4.11.3).
+    SanitizeFailed,
 }
 
 /// A nexus prevents the removal of the medium.
@@ -35,12 +45,21 @@ impl MediumAccess {
         match self {
             Self::Ready => None,
             Self::Ejected => Some(sense::MEDIUM_NOT_PRESENT),
+            Self::Sanitizing { progress } => Some(sense::SANITIZE_IN_PROGRESS.with_progress(progress)),
+            Self::SanitizeFailed => Some(sense::SANITIZE_COMMAND_FAILED),
         }
     }
 
     /// Refuses a command that needs what there is not.
-    pub(crate) fn check(self, command: &Command) -> Result<(), Sense> {
-        self.why_not().filter(|_| command.needs_medium()).map_or(Ok(()), Err)
+    #[cold]
+    pub(crate) fn check(self, command: &Command, cdb: &[u8; 16]) -> Result<(), Sense> {
+        let refused = match self {
+            Self::Ready => false,
+            Self::Ejected => command.needs_medium(),
+            Self::Sanitizing { .. } => !command.runs_while_sanitizing(cdb),
+            Self::SanitizeFailed => !command.runs_while_sanitizing(cdb) && !command.sanitizes(),
+        };
+        self.why_not().filter(|_| refused).map_or(Ok(()), Err)
     }
 }
 
@@ -50,7 +69,8 @@ impl Device {
         self.medium != MediumAccess::Ejected
     }
 
-    /// The operator takes the medium out: what needs it gets 02h/3Ah/00h from now on. The unit must be removable.
+    /// The operator takes the medium out: what needs it gets 02h/3Ah/00h from now on. The unit must be removable. A medium
+    /// that is being sanitized, or was not to the end, stays in.
     ///
     /// # Errors
     /// A nexus prevents it, and it is not to be forced.
@@ -58,7 +78,9 @@ impl Device {
         if self.removal_is_prevented() && !force {
             return Err(RemovalPrevented);
         }
-        self.medium = MediumAccess::Ejected;
+        if self.medium == MediumAccess::Ready {
+            self.medium = MediumAccess::Ejected;
+        }
         Ok(())
     }
 

@@ -5,20 +5,24 @@
 //!  tag 1: registrations and reservation, while APTPL is one (SPC-4 5.13.5.2)
 //!  tag 2: saved mode pages, those that differ from their defaults (SPC-4 6.9)
 //!  tag 3: asymmetric access state (SPC-4 5.16)
+//!  tag 4: a sanitize operation under way or failed (SBC-4 4.11)
 //! ```
 //!
 //! A unit without anything to keep is no bytes at all.
 
 use crate::DeviceConfig;
 use crate::alua::AccessState;
-use crate::mode::{ModeState, SavedPages};
+use crate::draft::Draft;
+use crate::mode::SavedPages;
 use crate::reservations::Persistent;
+use crate::sanitize::Sanitization;
 
 /// The layout written and read here.
 const VERSION: u8 = 1;
 const RESERVATIONS: u8 = 1;
 const MODE_PAGES: u8 = 2;
 const ACCESS: u8 = 3;
+const SANITIZATION: u8 = 4;
 
 /// Why stored bytes are not a unit's state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -37,6 +41,7 @@ pub struct SavedState {
     pub(crate) persistent: Persistent,
     pub(crate) pages: SavedPages,
     pub(crate) access: Option<AccessState>,
+    pub(crate) sanitization: Sanitization,
     pub(crate) bytes: Vec<u8>,
 }
 
@@ -61,6 +66,7 @@ impl SavedState {
                 RESERVATIONS => state.persistent = Persistent::decode(body).ok_or(damaged)?,
                 MODE_PAGES => state.pages = SavedPages::decode(body).ok_or(damaged)?,
                 ACCESS => state.access = Some(AccessState::decode(body).ok_or(damaged)?),
+                SANITIZATION => state.sanitization = Sanitization::decode(body).ok_or(damaged)?,
                 _ => return Err(damaged),
             }
             rest = after;
@@ -69,16 +75,12 @@ impl SavedState {
     }
 
     /// The bytes of a unit's state.
-    pub(crate) fn encode(
-        config: &DeviceConfig,
-        persistent: &Persistent,
-        mode: &ModeState,
-        access: AccessState,
-    ) -> Vec<u8> {
+    pub(crate) fn encode(config: &DeviceConfig, draft: &Draft) -> Vec<u8> {
         let sections = [
-            (RESERVATIONS, persistent.encode()),
-            (MODE_PAGES, SavedPages::of(config, mode).encode()),
-            (ACCESS, access.encode()),
+            (RESERVATIONS, draft.persistent.encode()),
+            (MODE_PAGES, SavedPages::of(config, &draft.saved_mode).encode()),
+            (ACCESS, draft.access.encode()),
+            (SANITIZATION, draft.sanitization.encode()),
         ];
         let mut bytes = Vec::new();
         for (tag, body) in sections.into_iter().filter(|(_, body)| !body.is_empty()) {

@@ -57,6 +57,8 @@ pub struct Sense {
     pub command_specific: Option<u64>,
     /// Which field of the CDB or parameter list was wrong.
     pub field: Option<FieldPointer>,
+    /// PROGRESS INDICATION: a fraction of 65,536; told where `field` is none.
+    pub progress: Option<u16>,
     /// The format [`Sense::encode`] uses.
     pub format: SenseFormat,
 }
@@ -74,6 +76,7 @@ impl Sense {
             information: None,
             command_specific: None,
             field: None,
+            progress: None,
             format: SenseFormat::Fixed,
         }
     }
@@ -81,6 +84,12 @@ impl Sense {
     /// The same with an INFORMATION value.
     pub const fn with_information(mut self, information: u64) -> Self {
         self.information = Some(information);
+        self
+    }
+
+    /// The same with a PROGRESS INDICATION, a fraction of 65,536 (SPC-4 4.5.2.4.4).
+    pub const fn with_progress(mut self, progress: u16) -> Self {
+        self.progress = Some(progress);
         self
     }
 
@@ -141,10 +150,19 @@ impl Sense {
         if let Some(specific) = self.command_specific.and_then(|value| u32::try_from(value).ok()) {
             bytes[8..12].copy_from_slice(&specific.to_be_bytes());
         }
-        if let Some(field) = self.field {
-            bytes[15..18].copy_from_slice(&field.encode());
+        if let Some(specific) = self.key_specific() {
+            bytes[15..18].copy_from_slice(&specific);
         }
         bytes
+    }
+
+    /// SENSE KEY SPECIFIC: a field pointer or a progress indication (SPC-4 4.5.2.4).
+    fn key_specific(&self) -> Option<[u8; 3]> {
+        let progress = self.progress.map(|progress| {
+            let [high, low] = progress.to_be_bytes();
+            [0x80, high, low]
+        });
+        self.field.map(FieldPointer::encode).or(progress)
     }
 
     /// Descriptor format, 8 to 40 bytes (SPC-4 4.5.2).
@@ -158,8 +176,7 @@ impl Sense {
             bytes.extend_from_slice(&[0x01, 0x0A, 0, 0]);
             bytes.extend_from_slice(&specific.to_be_bytes());
         }
-        if let Some(field) = self.field {
-            let [a, b, c] = field.encode();
+        if let Some([a, b, c]) = self.key_specific() {
             bytes.extend_from_slice(&[0x02, 0x06, 0, 0, a, b, c, 0]);
         }
         bytes[7] = (bytes.len() - 8) as u8;
@@ -188,6 +205,10 @@ pub const NO_SENSE: Sense = Sense::new(SenseKey::NoSense, 0x00, 0x00);
 pub const NOT_READY: Sense = Sense::new(SenseKey::NotReady, 0x04, 0x00);
 /// 02h/04h/01h.
 pub const BECOMING_READY: Sense = Sense::new(SenseKey::NotReady, 0x04, 0x01);
+/// 02h/04h/1Bh.
+pub const SANITIZE_IN_PROGRESS: Sense = Sense::new(SenseKey::NotReady, 0x04, 0x1B);
+/// 03h/31h/03h.
+pub const SANITIZE_COMMAND_FAILED: Sense = Sense::new(SenseKey::MediumError, 0x31, 0x03);
 /// 02h/04h/0Bh: target port in standby state.
 pub const STANDBY: Sense = Sense::new(SenseKey::NotReady, 0x04, 0x0B);
 /// 02h/04h/0Ch: target port in unavailable state.

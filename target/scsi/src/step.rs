@@ -17,6 +17,13 @@ pub enum Step {
     /// A change of the unit's lasting state is on its way to the store: the engine starts this command again after
     /// [`Device::saved`](crate::Device::saved).
     Wait,
+    /// SANITIZE: the engine lets what is under way on the medium come to its end, does what
+    /// [`Device::sanitizing`](crate::Device::sanitizing) says, and then calls
+    /// [`Device::sanitize_ended`](crate::Device::sanitize_ended).
+    Sanitize {
+        /// IMMED: answer GOOD at once, not when it is done.
+        immediate: bool,
+    },
     /// A third-party copy command: the engine goes on with [`Device::third_party`](crate::Device::third_party).
     Copy,
     /// PERSISTENT RESERVE OUT that took access away: the engine ends tasks first, then sends the reply (SPC-4

@@ -28,6 +28,10 @@ fn check(device: &Device, cdb: &[u8; 16], data_out_len: u32, step: &Step) {
                 assert!(sense.encode_fixed().len() == 18 && sense.encode_descriptor().len() <= 40);
             }
         }
+        Step::Sanitize { immediate } => {
+            assert_eq!((cdb[0], *immediate), (0x48, cdb[1] & 0x80 != 0));
+            assert!(device.sanitizing().is_some() && !device.write_protected());
+        }
         Step::Copy => assert!(matches!(cdb[0], 0x83 | 0x84)),
         Step::Save(_) | Step::Wait => panic!("nothing is being saved"),
         Step::Media(Media::Unmap { ranges }) => {
@@ -55,8 +59,8 @@ fn check(device: &Device, cdb: &[u8; 16], data_out_len: u32, step: &Step) {
 fn any_cdb() -> impl Strategy<Value = [u8; 16]> {
     let known = prop::sample::select(vec![
         0x00u8, 0x03, 0x08, 0x0A, 0x12, 0x15, 0x16, 0x17, 0x1A, 0x1B, 0x1E, 0x25, 0x28, 0x2A, 0x2E, 0x2F,
-        0x34, 0x35, 0x37, 0x41, 0x42, 0x4D, 0x55, 0x56, 0x57, 0x5A, 0x5E, 0x5F, 0x83, 0x84, 0x88, 0x89, 0x8A,
-        0x8B, 0x8E, 0x8F, 0x90, 0x91, 0x93, 0x9E, 0xA0, 0xA3, 0xA4, 0xA8, 0xAA, 0xAE, 0xAF, 0xB7,
+        0x34, 0x35, 0x37, 0x41, 0x42, 0x48, 0x4D, 0x55, 0x56, 0x57, 0x5A, 0x5E, 0x5F, 0x83, 0x84, 0x88, 0x89,
+        0x8A, 0x8B, 0x8E, 0x8F, 0x90, 0x91, 0x93, 0x9E, 0xA0, 0xA3, 0xA4, 0xA8, 0xAA, 0xAE, 0xAF, 0xB7,
     ]);
     (any::<[u8; 16]>(), prop_oneof![8 => known, 1 => any::<u8>()], any::<u16>(), any::<bool>()).prop_map(
         |(mut cdb, opcode, mask, tame)| {
@@ -104,6 +108,12 @@ proptest! {
             }
             if before == device.write_protected() {
                 check(&device, &cdb, out, &step);
+            }
+            if matches!(step, Step::Sanitize { .. }) {
+                device.sanitize_progress(u16::from(cdb[15]));
+                if cdb[15].is_multiple_of(2) && matches!(device.sanitize_ended(cdb[15].is_multiple_of(4)), Step::Save(_)) {
+                    device.saved(cdb[15].is_multiple_of(8));
+                }
             }
         }
     }

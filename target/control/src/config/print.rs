@@ -126,6 +126,10 @@ const COMMENTS: &[(&str, &str)] = &[
         "alua",
         "Who may change the access state of its target port group: \"off\", \"implicit\" (the target; default) or \"explicit\" (initiators too).",
     ),
+    (
+        "sanitize-rate",
+        "Bytes a second that SANITIZE writes at most, such as \"200M\". Default: no limit. Not for clones.",
+    ),
     ("on-lost", "What an operating system gets whose clone was lost: \"refuse\" (default) or \"fresh\"."),
     ("grace", "How long a clone lives after a clean logout. Default: \"1m\"."),
     ("hold", "How long a clone is held after its session broke off. Default: \"24h\"."),
@@ -280,6 +284,9 @@ fn print_target(p: &mut Printer, target: &TargetConfig) {
     p.text("iqn", target.target_iqn());
     p.optional("auth", target.auth.map(|auth| auth.to_string().into()), "\"chap\"");
     p.text("alua", target.alua.unwrap_or(AluaRule::Implicit));
+    if target.clone == CloneKind::None && !target.ro {
+        p.optional("sanitize-rate", target.sanitize_rate.map(|rate| rate.to_string().into()), "\"200M\"");
+    }
     if target.clone == CloneKind::Ephemeral {
         p.text("stage", target.stage.unwrap_or(StageRule::Auto));
         p.text("on-lost", target.on_lost.unwrap_or(OnLost::Refuse));
@@ -303,7 +310,11 @@ mod tests {
             busy_poll: Some(30),
             irq_affinity: Some(IrqAffinity::Set),
             state_dir: Some("/var/lib/\"stampede\"".into()),
-            targets: vec![flag("debian=/g.img,clone=ephemeral,hold=90m"), flag("data=/d\\x.raw,ro,lun=2")],
+            targets: vec![
+                flag("debian=/g.img,clone=ephemeral,hold=90m"),
+                flag("data=/d\\x.raw,ro,lun=2"),
+                flag("slow=/s.raw,sanitize-rate=200M"),
+            ],
             ..Partial::default()
         };
         let config = partial.finish().unwrap();
@@ -315,6 +326,7 @@ mod tests {
         assert_eq!(again.to_toml(), text);
         assert_eq!((again.listen, again.cores, again.limits), (config.listen, config.cores, config.limits));
         assert_eq!(again.targets[0].hold, config.targets[0].hold);
+        assert_eq!(again.targets[2].sanitize_rate, config.targets[2].sanitize_rate);
         assert_eq!(
             (again.state_dir, again.busy_poll, again.irq_affinity),
             (config.state_dir, 30, IrqAffinity::Set)

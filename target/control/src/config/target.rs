@@ -2,7 +2,7 @@
 //!
 //! `NAME=PATH[,OPTION]...`, where an option is `clone=none|ephemeral`, `ro`, `removable`, `thin`,
 //! `block-size=SIZE`, `physical-block=SIZE`, `lun=N`, `iqn=NAME`, `auth=none|chap`,
-//! `alua=off|implicit|explicit`,
+//! `alua=off|implicit|explicit`, `sanitize-rate=SIZE`,
 //! `stage=auto|firmware|os`, `on-lost=refuse|fresh`, `grace=PERIOD` or `hold=PERIOD`. A comma in a path is
 //! written twice. In TOML the same words are the keys of a `[[target]]` table.
 
@@ -54,6 +54,9 @@ pub struct TargetConfig {
     /// Who may change the access state of its target port group; `None` is the target alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alua: Option<AluaRule>,
+    /// Bytes a second that SANITIZE writes at most; by default there is no limit. Not for clones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sanitize_rate: Option<ByteSize>,
     /// How the stage of a login is told; ephemeral clones only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stage: Option<StageRule>,
@@ -99,6 +102,7 @@ impl TargetConfig {
             iqn: None,
             auth: None,
             alua: None,
+            sanitize_rate: None,
             stage: None,
             on_lost: None,
             grace: None,
@@ -142,6 +146,22 @@ impl TargetConfig {
         Ok(())
     }
 
+    fn check_sanitize_rate(&self) -> Result<(), ValueError> {
+        if self.sanitize_rate.is_some_and(|rate| rate.0 == 0) {
+            return Err(ValueError::new(
+                "sanitize-rate=0 would never be done",
+                "give the bytes a second that SANITIZE may write, as in sanitize-rate=200M, or leave it out",
+            ));
+        }
+        if self.sanitize_rate.is_some() && (self.ro || self.clone == CloneKind::Ephemeral) {
+            return Err(ValueError::new(
+                "`sanitize-rate` means nothing where no image is written to",
+                "leave out sanitize-rate",
+            ));
+        }
+        Ok(())
+    }
+
     /// Checks what can be judged from this entry alone.
     ///
     /// # Errors
@@ -158,6 +178,7 @@ impl TargetConfig {
             ));
         }
         self.check_blocks()?;
+        self.check_sanitize_rate()?;
         if self.clone == CloneKind::Ephemeral {
             return match (self.ro, self.thin) {
                 (true, _) => Err(ValueError::new(
@@ -257,6 +278,7 @@ impl TargetConfig {
             "iqn" => self.iqn = Some(wanted()?.parse()?),
             "auth" => self.auth = Some(wanted()?.parse()?),
             "alua" => self.alua = Some(wanted()?.parse()?),
+            "sanitize-rate" => self.sanitize_rate = Some(wanted()?.parse()?),
             "stage" => self.stage = Some(wanted()?.parse()?),
             "on-lost" => self.on_lost = Some(wanted()?.parse()?),
             "grace" => self.grace = Some(wanted()?.parse()?),
@@ -264,7 +286,8 @@ impl TargetConfig {
             _ => {
                 return Err(ValueError::new(
                     format!("`{key}` is not an option of a target"),
-                    "use clone=, ro, removable, thin, block-size=, physical-block=, lun=, iqn=, auth=, alua=, stage=, on-lost=, grace= or \
+                    "use clone=, ro, removable, thin, block-size=, physical-block=, lun=, iqn=, auth=, alua=, sanitize-rate=, stage=, \
+                     on-lost=, grace= or \
                      hold=; write a comma in a path twice",
                 ));
             }
@@ -300,6 +323,8 @@ mod tests {
         assert_eq!((persona.block_bytes(), persona.physical_bytes()), (4096, 4096));
         let old: TargetConfig = "t=t.raw,physical-block=512".parse().unwrap();
         assert_eq!((old.block_bytes(), old.physical_bytes()), (512, 512));
+        let slow: TargetConfig = "t=t.raw,sanitize-rate=200M".parse().unwrap();
+        assert_eq!(slow.sanitize_rate.map(|rate| rate.0), Some(200 << 20));
         assert_eq!("x=y".parse::<TargetConfig>().unwrap().target_iqn().as_str(), "iqn.2026-11.io.stampede:x");
     }
 
@@ -328,6 +353,9 @@ mod tests {
             ("d=x,hold=1h", "means nothing without clones"),
             ("d=x,clone=ephemeral,stage=bios", "is not a stage rule"),
             ("d=x,auth=srp", "is not a way to prove who one is"),
+            ("d=x,sanitize-rate=0", "never be done"),
+            ("d=x,sanitize-rate=1M,ro", "means nothing where no image"),
+            ("d=x,sanitize-rate=1M,clone=ephemeral", "means nothing where no image"),
             ("d=x,alua=both", "is not a rule for asymmetric access"),
             ("d=x,iqn=foo", "not an iSCSI name"),
             ("d=x,size=3", "is not an option of a target"),

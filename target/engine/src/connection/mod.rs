@@ -294,11 +294,13 @@ impl Conn {
             .collect()
     }
 
-    /// The unit of a third-party copy that runs there, or waits for its turn, and the task.
+    /// The unit of a command that runs there and can be given up before its work is over, or waits for its turn, and
+    /// the task: a third-party copy, or SANITIZE.
     pub(crate) fn copy(&mut self, task: TaskKey) -> Option<(LunAddress, TaskKey)> {
         /// EXTENDED COPY, WRITE USING TOKEN (SPC-4 table 87).
         const THIRD_PARTY_COPY_OUT: u8 = 0x83;
-        let is_copy = self.session.task(task)?.cdb()[0] == THIRD_PARTY_COPY_OUT;
+        const SANITIZE: u8 = 0x48;
+        let is_copy = matches!(self.session.task(task)?.cdb()[0], THIRD_PARTY_COPY_OUT | SANITIZE);
         self.side.slot_mut(task).filter(|slot| is_copy && slot.running)?.unit.map(|unit| (unit, task))
     }
 

@@ -46,6 +46,8 @@ enum Then {
     Manager(Manager),
     /// A command is answered (PERSISTENT RESERVE OUT).
     Answer(Answer),
+    /// The medium of this unit is sanitized.
+    Sanitize(Key),
 }
 
 /// A kill that a shard has not answered. What it sends until then was sent before: executing it would spend the unit
@@ -113,6 +115,7 @@ impl Backend {
     ) {
         let jobs = Self::abort_jobs(&mut self.jobs, |job| job.lun() == lun);
         let copies = self.stop_copies(|| Outcome::Aborted, |copy| copy.is_on(lun));
+        let forsaken = self.forsake_sanitize(lun, |_| true);
         let place = self.places.get(&lun).copied();
         let Some((place, unit)) = place.and_then(|place| Some((place, self.luns.get_mut(place)?))) else {
             self.results.push_back(Result::Cleared(manager));
@@ -124,7 +127,8 @@ impl Backend {
         if clearing == Clearing::Reset {
             unit.device.reset_by(nexus);
         } else {
-            let victims = victims(&self.jobs, &jobs, held.iter().chain(&behind));
+            let mut victims = victims(&self.jobs, &jobs, held.iter().chain(&behind));
+            victims.extend(forsaken);
             unit.device.tasks_cleared_by(nexus, &victims);
         }
         // Every shard has killed before the answer: what anybody sends after that must live.
@@ -172,6 +176,12 @@ impl Backend {
         self.wait_for(lun, Waiting { jobs, copies, kill, save: false, then: Then::Answer(answer) });
     }
 
+    /// The medium of a unit is sanitized when these jobs are over.
+    pub(super) fn sanitize_after(&mut self, lun: LunId, place: Key, jobs: Vec<Key>) {
+        let then = Then::Sanitize(place);
+        self.wait_for(lun, Waiting { jobs, copies: Vec::new(), kill: None, save: false, then });
+    }
+
     pub(super) fn wait_for(&mut self, lun: LunId, waiting: Waiting) {
         if waiting.is_over() {
             self.waited(waiting.then);
@@ -183,6 +193,7 @@ impl Backend {
     fn waited(&mut self, then: Then) {
         match then {
             Then::Manager(manager) => self.results.push_back(Result::Cleared(manager)),
+            Then::Sanitize(place) => self.sanitize_medium(place),
             Then::Answer(answer) => {
                 if let Some(place) = self.place(answer.lun) {
                     self.finish(place, answer);
@@ -242,7 +253,7 @@ impl Backend {
 }
 
 /// A command's end without status.
-fn aborted(request: &Request) -> Answer {
+pub(super) fn aborted(request: &Request) -> Answer {
     Answer { origin: request.origin, lun: request.lun, outcome: Outcome::Aborted }
 }
 

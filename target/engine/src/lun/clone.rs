@@ -18,11 +18,22 @@ use stampede_ring::{Buffer, FileId, Pool, Ring, copy_to_cold};
 use stampede_scsi::{LbaState, LbaStatusDescriptor, MediaError};
 use std::sync::Arc;
 
-/// The overlay, and the golden beneath it.
+/// What is where the overlay has nothing.
+pub(crate) enum Base {
+    /// The golden.
+    Golden,
+    /// Zeros: it was erased.
+    Zeros,
+    /// A pattern: it was overwritten. This is a slot of it.
+    Pattern(Buffer),
+}
+
+/// The overlay, and what is beneath it.
 pub(crate) struct CloneMedium {
     pub(super) golden: GoldenId,
     pub(super) file: FileId,
     pub(super) alignment: Alignment,
+    pub(super) base: Base,
     pub(super) overlay: Overlay<Buffer>,
 }
 
@@ -42,10 +53,18 @@ impl CloneMedium {
                 plan.ready(handle.clone(), offset_in_slot, sectors * SECTOR as u32);
             }
             OverlayPiece::Zero { sectors, .. } => plan.zeros(io.zeros, u64::from(sectors) * SECTOR),
-            OverlayPiece::Golden { start_sector, sectors } => {
-                let start = start_sector * SECTOR;
-                plan.file(self.alignment, start, start + u64::from(sectors) * SECTOR);
-            }
+            OverlayPiece::Golden { start_sector, sectors } => match &self.base {
+                Base::Golden => {
+                    let start = start_sector * SECTOR;
+                    plan.file(self.alignment, start, start + u64::from(sectors) * SECTOR);
+                }
+                Base::Zeros => plan.zeros(io.zeros, u64::from(sectors) * SECTOR),
+                Base::Pattern(slot) => {
+                    for part in slot_parts(start_sector, sectors) {
+                        plan.ready(slot.clone(), part.offset_in_slot(), part.sectors * SECTOR as u32);
+                    }
+                }
+            },
         });
         plan.begin(job, key, self.file, io)
     }
@@ -155,11 +174,18 @@ impl CloneMedium {
     /// unmapped or zeroed is not.
     pub(super) fn lba_status(&self, lba: u64, blocks: u64, block_size: u32) -> Vec<LbaStatusDescriptor> {
         let per_block = u64::from(block_size) / SECTOR;
+        if self.overlay.is_empty() && matches!(self.base, Base::Zeros) {
+            let count = u32::try_from(blocks.saturating_sub(lba)).unwrap_or(u32::MAX);
+            return vec![LbaStatusDescriptor { lba, count, state: LbaState::Deallocated }];
+        }
         let end = blocks.min(lba.saturating_add(STATUS_SECTORS_MAX / per_block));
         let mut runs = StatusRuns { list: Vec::new(), next: lba, zero: None, per_block };
         let sectors = u32::try_from((end - lba) * per_block).unwrap_or(u32::MAX);
         self.overlay.resolve(lba * per_block, sectors, |piece| match piece {
             OverlayPiece::Zero { start_sector, sectors } => runs.zero(start_sector, sectors),
+            OverlayPiece::Golden { start_sector, sectors } if matches!(self.base, Base::Zeros) => {
+                runs.zero(start_sector, sectors);
+            }
             OverlayPiece::Slot { .. } | OverlayPiece::Golden { .. } => runs.settle(),
         });
         runs.settle();
@@ -261,6 +287,7 @@ mod tests {
             golden: GoldenId(0),
             file: FileId(0),
             alignment: Alignment { memory: 512, offset: 512 },
+            base: Base::Golden,
             overlay: Overlay::new(limits),
         }
     }

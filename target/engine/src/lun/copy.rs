@@ -12,7 +12,7 @@
 //!
 //! A copy that is stopped ends when the command under way has: no write of it lands after its end was told.
 
-use super::clearing::Waiting;
+use super::clearing::{Waiting, aborted};
 use super::{Backend, Io, Result};
 use crate::messages::{LunAddress, LunId, LunMap};
 use crate::payload::Payload;
@@ -22,6 +22,7 @@ use stampede_ring::Ring;
 use stampede_scsi::copy::{Answered, Copier, CopyStep, Moment, Next};
 use stampede_scsi::{Blocks, NexusId, Reply, Status};
 use stampede_session::TaskAttribute;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// One copy in progress.
@@ -134,12 +135,23 @@ impl Backend {
         keys
     }
 
-    /// A session gives up a copy: it ends without status, be it that it still waits for its turn.
+    /// A session gives up a copy, or the wait for a sanitize operation: it ends without status, be it that it still
+    /// waits for its turn.
     pub(crate) fn stop_copy<R: Ring>(&mut self, lun: LunId, origin: Origin, io: &mut Io<'_, R>) {
         self.stop_copies(|| Outcome::Aborted, |copy| copy.origin == origin);
+        self.forsake_sanitize(lun, |waiter| waiter == origin);
         if let Some(unit) = self.lun_mut(lun) {
             let held = unit.tasks.abort(|held| held.origin == origin);
+            let behind = std::mem::take(&mut unit.behind_save);
+            let (behind, kept): (VecDeque<_>, VecDeque<_>) =
+                behind.into_iter().partition(|held| held.origin == origin);
+            unit.behind_save = kept;
             self.drop_held(held);
+            for request in behind {
+                if let Some(place) = self.place(lun) {
+                    self.finish(place, aborted(&request));
+                }
+            }
         }
         self.settle(io);
     }

@@ -13,7 +13,7 @@
 //! and its end. What it began and cannot end is done over by the job: a read reads again, and a write writes the same
 //! bytes to the same place.
 
-use super::clone::CloneMedium;
+use super::clone::{Base, CloneMedium};
 use super::disk::Disk;
 use super::job::bytes_of;
 use super::{Io, Lun, Medium, read_outcome};
@@ -125,12 +125,14 @@ impl CloneMedium {
             OverlayPiece::Zero { sectors, .. } => {
                 zero_pieces(io.zeros, u64::from(sectors) * SECTOR).for_each(|piece| pieces.push(piece));
             }
-            OverlayPiece::Golden { start_sector, sectors } => {
+            OverlayPiece::Golden { start_sector, sectors } if matches!(self.base, Base::Golden) => {
                 let start = start_sector * SECTOR;
                 let end = start + u64::from(sectors) * SECTOR;
                 whole =
                     whole.and_then(|()| read_file(&mut pieces, (self.file, self.alignment), start, end, io));
             }
+            // Sanitized: a job knows the rest.
+            OverlayPiece::Golden { .. } => whole = None,
         });
         whole.map(|()| pieces)
     }

@@ -21,6 +21,7 @@ mod direct;
 mod disk;
 mod job;
 mod read_plan;
+mod sanitize;
 mod save;
 mod step;
 mod task_set;
@@ -38,6 +39,7 @@ use crate::token::{Key, Table};
 use clearing::{Killing, Waiting};
 use copy::Copy;
 use job::Job;
+use sanitize::{SANITIZE, Sanitizers, Sanitizing};
 use save::Saving;
 use stampede_image::overlay::{Overlay, OverlayLimits};
 use stampede_image::range_lock::RangeLocks;
@@ -46,6 +48,7 @@ use stampede_scsi::copy::TokenKey;
 use stampede_scsi::{
     AccessState, Device, DeviceConfig, MediaError, NexusId, Reply, Step as DeviceStep, TransportId, cdb,
 };
+use stampede_session::TaskAttribute;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use task_set::TaskSet;
@@ -86,6 +89,8 @@ pub(crate) struct Lun {
     /// The command whose change of state is on its way to the store, and those that wait for it.
     saving: Option<Saving>,
     behind_save: VecDeque<Request>,
+    /// Its sanitize operation.
+    sanitizing: Option<Box<Sanitizing>>,
     /// What each nexus sees of the target: where its copies may go.
     seen: BTreeMap<NexusId, Arc<LunMap>>,
     /// Another shard owned it before.
@@ -152,6 +157,7 @@ pub(crate) struct Backend {
     due_copies: VecDeque<Key>,
     /// What tokens are made from.
     token_key: TokenKey,
+    sanitizers: Sanitizers,
 }
 
 impl Backend {
@@ -166,6 +172,7 @@ impl Backend {
             copies: Table::default(),
             due_copies: VecDeque::new(),
             token_key,
+            sanitizers: Sanitizers::default(),
             shard,
             shards,
             next_kill: 0,
@@ -193,6 +200,9 @@ impl Backend {
         let medium = Medium::Disk(disk::Disk { file: setup.file, alignment: setup.alignment });
         let device = Device::restored(setup.device, setup.saved);
         self.add(setup.lun, Lun::new(setup.lun, device, medium));
+        if let Some(place) = self.place(setup.lun) {
+            self.resume_sanitize(place);
+        }
     }
 
     fn add(&mut self, name: LunId, lun: Lun) {
@@ -235,6 +245,7 @@ impl Backend {
             golden,
             file: setup.file,
             alignment: setup.alignment,
+            base: clone::Base::Golden,
             overlay: Overlay::new(limits),
         });
         self.add(lun, Lun::new(lun, Device::new(device), medium));
@@ -277,8 +288,13 @@ impl Backend {
             return None;
         }
         if !lun.tasks.enter(&request) {
-            lun.tasks.hold(request);
-            return None;
+            if request.cdb[0] != SANITIZE {
+                lun.tasks.hold(request);
+                return None;
+            }
+            // Whatever it says, it is HEAD OF QUEUE (SBC-4 5.30.1).
+            request.attribute = TaskAttribute::HeadOfQueue;
+            lun.tasks.enter(&request);
         }
         match lun.begin(&mut request, io) {
             Ok(outcome) => {
@@ -350,6 +366,7 @@ impl Backend {
                 }
             }
             DeviceStep::Copy => self.third_party(place, &request, io.now_ns),
+            DeviceStep::Sanitize { immediate } => self.begin_sanitize(place, &request, immediate, false),
             DeviceStep::Save(state) => self.save(request, state),
             DeviceStep::Wait => lun.behind_save.push_back(request),
             DeviceStep::Fence(fence) => self.fence(place, &request, fence),
@@ -473,6 +490,7 @@ impl Lun {
             killing: Vec::new(),
             saving: None,
             behind_save: VecDeque::new(),
+            sanitizing: None,
             seen: BTreeMap::new(),
             travelled: false,
             report: LunReport {

@@ -40,6 +40,9 @@ impl<R: Ring> Shard<R> {
             (Kind::Close, Event::Finished { .. }) => self.closed(parts.key),
             (Kind::Release, Event::Released { result }) => self.released(parts.key, result),
             (Kind::Job, event) => self.backend.complete(parts.key, parts.part, event, &mut io!(self)),
+            (Kind::Sanitize, event) => {
+                self.backend.complete_sanitize(parts.key, parts.part, event, &mut io!(self));
+            }
             (Kind::Drain, Event::Finished { result }) => self.flushed(result),
             (Kind::Ignored, _) => {}
             (kind, event) => debug_assert!(false, "{kind:?} completed with {event:?}"),

@@ -134,6 +134,7 @@ impl<R: Ring> Shard<R> {
     }
 
     fn drain(&mut self, deadline_ns: u64) {
+        self.backend.halt_sanitizers();
         for index in 0..self.listeners.len() {
             let key = Key { index: index as u32, generation: 0 };
             let target = token(Kind::Accept, key, 0);
@@ -195,7 +196,7 @@ impl<R: Ring> Shard<R> {
         }
         // Sessions of other shards may still write to units of this one: what is flushed is the last of all.
         let all_quiet = self.travel.quiet_len() + 1 >= self.mesh.shards().count();
-        if !all_quiet || self.backend.jobs_len() > 0 {
+        if !all_quiet || self.backend.jobs_len() > 0 || self.backend.sanitizers_are_busy() {
             return;
         }
         let Some(draining) = &mut self.draining else { return };

@@ -226,12 +226,17 @@ impl<R: Ring> Shard<R> {
             self.backend.run_copy(&mut io!(self));
             self.settle();
         }
+        if self.backend.sanitizes() {
+            self.backend.run_sanitizers(&mut io!(self));
+            self.settle();
+        }
         self.send_all();
         self.run_moves();
         self.flush_links();
         let unsettled =
             !self.front.happenings.is_empty() || !self.backend.results.is_empty() || !self.dirty.is_empty();
         let busy = full || more || unsettled || self.pusher.is_waiting() || self.backend.copy_is_due();
+        let busy = busy || self.backend.sanitizer_is_due();
         Turn { wait: if busy { Wait::No } else { self.next_deadline() }, stopped: self.is_stopped() }
     }
 
@@ -372,6 +377,7 @@ impl<R: Ring> Shard<R> {
             self.draining_deadline(),
             self.trim_deadline(),
             self.move_deadline(),
+            self.backend.sanitizer_deadline(),
         ];
         deadlines.into_iter().flatten().min().map_or(Wait::Forever, Wait::Until)
     }

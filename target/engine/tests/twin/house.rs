@@ -163,6 +163,8 @@ pub(crate) struct Plan {
     pub(crate) planted: Option<Planted>,
     /// What the disk had saved before.
     pub(crate) saved: Vec<u8>,
+    /// Bytes a second that it is sanitized with at most; 0 for no limit.
+    pub(crate) sanitize_bytes_s: u64,
 }
 
 impl Plan {
@@ -183,6 +185,7 @@ impl Plan {
             two_owners: false,
             planted: None,
             saved: Vec::new(),
+            sanitize_bytes_s: 0,
         }
     }
 }
@@ -201,6 +204,7 @@ impl<R: Ring> House<R> {
         let blocks = world.disk_len(plan.disk) / 512;
         let mut device = DeviceConfig::new(Identity::default(), blocks);
         device.durable = !plan.clone;
+        device.sanitize_bytes_s = plan.sanitize_bytes_s;
         device.max_atomic_blocks = if plan.clone { 256 } else { 0 };
         let alignment = Alignment { memory: plan.alignment, offset: plan.alignment };
         for (number, mesh) in (0..plan.shards).zip(MeshEnd::mesh(plan.shards, plan.queue)) {

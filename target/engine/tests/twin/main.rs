@@ -10,6 +10,7 @@ mod house;
 mod life;
 mod moves;
 mod regressions;
+mod sanitize;
 mod saving;
 mod scaling;
 mod storm;

@@ -20,6 +20,7 @@
 mod table;
 mod tombstones;
 
+pub use table::TakenSlots;
 pub use tombstones::OverlayFull;
 
 use table::SlotTable;
@@ -226,10 +227,16 @@ impl<H> Overlay<H> {
         Ok(())
     }
 
-    /// Makes everything golden again, and hands back all memory: for an overlay that is being dropped.
+    /// Makes everything golden again, and hands back all memory.
     pub fn clear(&mut self, freed: impl FnMut(H)) {
-        self.slots.drain(freed);
+        self.take_all().for_each(freed);
+    }
+
+    /// The same, but the memory comes as the caller asks for it: it may want to do something to all of it.
+    #[must_use]
+    pub fn take_all(&mut self) -> TakenSlots<H> {
         self.tombstones.clear();
+        self.slots.take()
     }
 
     /// Slots that have memory.

@@ -17,6 +17,24 @@ pub(super) struct SlotTable<H> {
     slots: HashTable<Slot<H>>,
 }
 
+/// The memory of slots that were taken out of an overlay, in no particular order; the same for each run.
+#[derive(Debug)]
+pub struct TakenSlots<H>(hashbrown::hash_table::IntoIter<Slot<H>>);
+
+impl<H> Iterator for TakenSlots<H> {
+    type Item = H;
+
+    fn next(&mut self) -> Option<H> {
+        self.0.next().map(|slot| slot.handle)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.0.size_hint()
+    }
+}
+
+impl<H> ExactSizeIterator for TakenSlots<H> {}
+
 /// Spreads neighbouring indices over the whole word: the table takes the bucket from the low bits and a tag from the
 /// high ones. Not guest-proof: a guest that makes its own slots collide slows down only its own clone.
 fn hash(index: u64) -> u64 {
@@ -76,10 +94,8 @@ impl<H> SlotTable<H> {
         }
     }
 
-    pub(super) fn drain(&mut self, mut freed: impl FnMut(H)) {
-        for slot in std::mem::replace(&mut self.slots, HashTable::new()) {
-            freed(slot.handle);
-        }
+    pub(super) fn take(&mut self) -> TakenSlots<H> {
+        TakenSlots(std::mem::replace(&mut self.slots, HashTable::new()).into_iter())
     }
 }
 

@@ -137,6 +137,32 @@ pub(crate) static COMMANDS: &[Command] = &[
     row(usage10!(0x41, 0xFE), "WRITE SAME(10)", Data::OneBlock { ndob: false }, SAME, block::write_same),
     row(&[0x42, 1, 0, 0, 0, 0, 0, F, F, C], "UNMAP", Data::Parameters(Short(7)), SAME, block::unmap)
         .needing(Needs::Thin),
+    // Reserved bits are looked at: what destroys everything must be meant as it is written.
+    row(
+        &[0x48, 0xE1, F, F, F, F, F, F, F, C],
+        "SANITIZE OVERWRITE",
+        Data::Parameters(Short(7)),
+        SAME,
+        block::overwrite,
+    )
+    .service(),
+    row(
+        &[0x48, 0xE2, F, F, F, F, F, F, F, C],
+        "SANITIZE BLOCK ERASE",
+        Data::Parameters(Short(7)),
+        SAME,
+        block::block_erase,
+    )
+    .service()
+    .needing(Needs::Thin),
+    row(
+        &[0x48, 0x5F, F, F, F, F, F, F, F, C],
+        "SANITIZE EXIT FAILURE MODE",
+        Data::Parameters(Short(7)),
+        Access::Write,
+        block::exit_failure_mode,
+    )
+    .service(),
     row(
         &[0x4D, 1, F, F, 0, F, F, F, F, C],
         "LOG SENSE",

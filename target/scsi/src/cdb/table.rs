@@ -91,8 +91,24 @@ impl Command {
         // TEST UNIT READY, READ CAPACITY(10), UNMAP; READ CAPACITY(16) and GET LBA STATUS; POPULATE TOKEN and WRITE
         // USING TOKEN.
         self.layout().is_some()
+            || self.sanitizes()
             || matches!(self.opcode(), 0x00 | 0x25 | 0x42 | 0x9E)
             || matches!((self.opcode(), self.service_action), (0x83, Some(0x10 | 0x11)))
+    }
+
+    /// Whether it is SANITIZE.
+    pub(crate) const fn sanitizes(&self) -> bool {
+        self.opcode() == 0x48
+    }
+
+    /// Whether it is done while the medium is being sanitized (SBC-4 4.11.2): REQUEST SENSE, INQUIRY, REPORT LUNS, the
+    /// REPORT commands of A3h, and LOG SENSE of the pages that exist and of the temperature.
+    pub(crate) fn runs_while_sanitizing(&self, cdb: &[u8; 16]) -> bool {
+        match self.opcode() {
+            0x03 | 0x12 | 0xA0 | 0xA3 => true,
+            0x4D => matches!(cdb[2] & 0x3F, 0x00 | 0x0D),
+            _ => false,
+        }
     }
 
     /// A PARAMETER LIST LENGTH ERROR that points at the CDB's field.

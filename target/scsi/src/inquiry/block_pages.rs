@@ -31,9 +31,12 @@ pub(super) fn block_limits(config: &DeviceConfig) -> Vec<u8> {
 }
 
 /// Block device characteristics (B1h, SBC-3 6.5.2): a non-rotating medium, form factor not reported.
-pub(super) fn block_device_characteristics(_: &DeviceConfig) -> Vec<u8> {
+pub(super) fn block_device_characteristics(config: &DeviceConfig) -> Vec<u8> {
     let mut body = vec![0; 60];
     body[1] = 0x01;
+    // WABEREQ: blocks are read without error after BLOCK ERASE, where that is offered. WACEREQ is zero: cryptographic
+    // erase is not.
+    body[3] = u8::from(config.thin) << 6;
     body
 }
 

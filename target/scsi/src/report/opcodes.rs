@@ -9,6 +9,9 @@ use crate::{Reply, Step};
 const UNSUPPORTED: u8 = 0b001;
 const SUPPORTED: u8 = 0b011;
 
+/// Bytes that SANITIZE gets through in a second on slow storage.
+const SANITIZE_BYTES_S: u64 = 16 << 20;
+
 /// REPORT SUPPORTED OPERATION CODES (SPC-4 6.35): the table of commands, as the initiator wants it.
 pub(crate) fn operation_codes(device: &mut Device, request: &Request<'_>) -> Result<Step, Sense> {
     let timeouts = request.cdb[2] & 0x80 != 0;
@@ -44,7 +47,7 @@ fn all(device: &Device, timeouts: bool) -> Vec<u8> {
             command.usage.len() as u8,
         ]);
         if timeouts {
-            data.extend_from_slice(&timeouts_descriptor(command));
+            data.extend_from_slice(&timeouts_descriptor(device, command));
         }
     }
     let length = (data.len() - 4) as u32;
@@ -63,14 +66,24 @@ fn one(device: &Device, opcode: u8, service_action: u16, timeouts: bool) -> Vec<
     let mut data = vec![0, SUPPORTED | u8::from(timeouts) << 7, 0, command.usage.len() as u8];
     data.extend_from_slice(command.usage);
     if timeouts {
-        data.extend_from_slice(&timeouts_descriptor(command));
+        data.extend_from_slice(&timeouts_descriptor(device, command));
     }
     data
 }
 
 /// The command timeouts descriptor (SPC-4 6.35.4), in seconds.
-fn timeouts_descriptor(command: &Command) -> [u8; 12] {
-    let (nominal, recommended) = command.timeouts_s();
+fn timeouts_descriptor(device: &Device, command: &Command) -> [u8; 12] {
+    let (nominal, mut recommended) = command.timeouts_s();
+    if command.sanitizes() {
+        // One pass over the medium; each further one takes as long again.
+        let bytes = device.config.blocks.saturating_mul(u64::from(device.config.block_size));
+        let rate = match device.config.sanitize_bytes_s {
+            0 => SANITIZE_BYTES_S,
+            limit => limit.min(SANITIZE_BYTES_S),
+        };
+        let pass_s = u32::try_from(bytes / rate).unwrap_or(u32::MAX);
+        recommended = recommended.saturating_add(pass_s);
+    }
     let mut descriptor = [0; 12];
     descriptor[1] = 0x0A;
     descriptor[4..8].copy_from_slice(&nominal.to_be_bytes());

@@ -32,7 +32,7 @@ fn field(cdb: &[u8], byte: u16) -> (u16, u16) {
         _ => &[],
     };
     // MODE SENSE, LOG SENSE, the reservations and the reports have fields of one byte where others have an address.
-    let bytes = matches!(cdb[0], 0x4D | 0x5A | 0x5E | 0x5F | 0x37 | 0xA0 | 0xA3 | 0xA4 | 0xB7);
+    let bytes = matches!(cdb[0], 0x48 | 0x4D | 0x5A | 0x5E | 0x5F | 0x37 | 0xA0 | 0xA3 | 0xA4 | 0xB7);
     let usual = usual.iter().filter(|(first, _)| !(bytes && *first == 2));
     own.or_else(|| usual.clone().find_map(|(first, last)| inside(*first, *last))).unwrap_or((byte, byte))
 }
@@ -67,11 +67,15 @@ fn right(usage: &[u8]) -> (Vec<u8>, Vec<u8>) {
             list = vec![0; 24];
             list[15] = u8::from(matches!(cdb[1], 0 | 6));
         }
-        0x5E | 0x83 | 0x84 | 0x9E | 0xA3 | 0xA4 => cdb[1] = usage[1] & 0x1F,
+        0x48 | 0x5E | 0x83 | 0x84 | 0x9E | 0xA3 | 0xA4 => cdb[1] = usage[1] & 0x1F,
         _ => {}
     }
     if matches!(usage[0], 0x1A | 0x5A) {
         cdb[2] = 0x3F;
+    }
+    if cdb[..2] == [0x48, 0x01] {
+        cdb[8] = 5;
+        list = vec![1, 0, 0, 1, 7];
     }
     match usage[0] {
         0x4D | 0x5A | 0x5E | 0x37 => cdb[7] = 1,
@@ -96,12 +100,12 @@ fn excused(cdb: &[u8], (byte, bit): (u16, u8), sense: &Sense) -> bool {
 }
 
 fn is_service_action(cdb: &[u8], (byte, bit): (u16, u8)) -> bool {
-    matches!(cdb[0], 0x5E | 0x5F | 0x83 | 0x84 | 0x9E | 0xA3 | 0xA4) && byte == 1 && bit < 5
+    matches!(cdb[0], 0x48 | 0x5E | 0x5F | 0x83 | 0x84 | 0x9E | 0xA3 | 0xA4) && byte == 1 && bit < 5
 }
 
 #[test]
 fn service_actions_that_are_none() {
-    let (opcodes, mut found) = ([0x5E, 0x5F, 0x83, 0x84, 0x9E, 0xA3, 0xA4], 0);
+    let (opcodes, mut found) = ([0x48, 0x5E, 0x5F, 0x83, 0x84, 0x9E, 0xA3, 0xA4], 0);
     for (opcode, action) in opcodes.into_iter().flat_map(|opcode| (0..32).map(move |action| (opcode, action)))
     {
         let mut device = unit_of(able());

@@ -78,6 +78,12 @@ fn mode_select(long: bool) -> List {
     List { name, cdb: cdb(&[code, 0x10]), length, list, fields, before: nothing }
 }
 
+fn overwrite() -> List {
+    let list = vec![0x81, 0, 0, 2, 5, 6];
+    let fields = vec![(2, 3)];
+    List { name: "SANITIZE OVERWRITE", cdb: cdb(&[0x48, 1]), length: (7, 8), list, fields, before: nothing }
+}
+
 fn register(spec_i_pt: bool) -> List {
     let mut list = vec![0; 24];
     (list[15], list[20]) = (9, 1);
@@ -230,6 +236,7 @@ fn every_bit_of_every_parameter_list() {
     let (mut problems, mut tried, mut refused) = (Vec::new(), 0, 0);
     let lists = [
         unmap(),
+        overwrite(),
         mode_select(false),
         mode_select(true),
         register(false),

@@ -41,7 +41,7 @@ fn outcome(device: &mut Device, cdb: &[u8], list: &[u8]) -> Result<(), Sense> {
     let reply = match device.start(A, &cdb, out, &param) {
         Step::Done(reply) => reply,
         Step::Fence(fence) => fence.reply,
-        Step::Media(_) | Step::Save(_) | Step::Wait => return Ok(()),
+        Step::Media(_) | Step::Save(_) | Step::Sanitize { .. } | Step::Wait => return Ok(()),
         Step::Copy => {
             let key = TokenKey::new([7; 32]);
             let moment = Moment { now_ns: 0, key: &key, others: 0, changing: &|_| false };
