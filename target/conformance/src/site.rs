@@ -51,6 +51,8 @@ pub struct Site {
     pub extra_targets: u16,
     /// Clones of the clone target at once.
     pub clones: u32,
+    /// Bytes a second that SANITIZE writes to the ordinary disk at most; 0 for no limit.
+    pub sanitize_rate: u64,
     /// The ordinary target has moved for now, and [`GONE`] for ever.
     pub redirects: bool,
     /// Initiators must prove themselves by CHAP, in discovery too, but for the target without LUN 0.
@@ -67,6 +69,7 @@ impl Site {
         ping_interval_s: 0,
         extra_targets: 0,
         clones: 16,
+        sanitize_rate: 0,
         redirects: false,
         chap: false,
     };
@@ -93,7 +96,15 @@ impl Site {
                 text.push_str(&format!("[[redirect]]\ntarget = '{target}'\n{permanent}"));
             }
         }
-        let usual = [("data", ""), ("odd", "lun = 1\nauth = 'none'\n"), ("clone", "clone = 'ephemeral'\n")];
+        let rate = match self.sanitize_rate {
+            0 => String::new(),
+            rate => format!("sanitize-rate = '{rate}'\n"),
+        };
+        let usual = [
+            ("data", rate.as_str()),
+            ("odd", "lun = 1\nauth = 'none'\n"),
+            ("clone", "clone = 'ephemeral'\n"),
+        ];
         let usual = usual.map(|(name, options)| (name.to_owned(), options));
         let extra = (0..self.extra_targets).map(|number| (format!("extra{number}"), ""));
         for (name, options) in usual.into_iter().chain(extra) {

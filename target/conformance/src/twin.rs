@@ -185,7 +185,10 @@ impl House {
             let alignment = Alignment { memory: 512, offset: 512 };
             for unit in units(site.shards).iter().filter(|unit| unit.owner == ShardId(number)) {
                 let file = files[unit.lun.0 as usize];
-                let device = device(unit.iqn, unit.number, false);
+                let mut device = device(unit.iqn, unit.number, false);
+                if unit.iqn == DATA {
+                    device.sanitize_bytes_s = site.sanitize_rate;
+                }
                 shard.add_disk(DiskSetup {
                     lun: unit.lun,
                     file,

@@ -1,4 +1,4 @@
-//! Reservations of a cluster over a target that dies: what was answered is there when it is back.
+//! A target that dies and comes back: reservations of a cluster, and a sanitize operation under way.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail the test")]
 
@@ -135,5 +135,43 @@ fn saved_mode_pages_outlive_the_target() {
     list[8] = 0;
     assert_eq!(one.run(select, &list, 0).0, GOOD);
     assert_eq!(write(&mut one, 0), GOOD);
+    target.stop();
+}
+
+/// SANITIZE of 64 MiB takes four seconds; the target is killed in the middle of it, twice.
+#[test]
+fn a_sanitize_operation_goes_on_when_the_target_is_back() {
+    const IN_PROGRESS: [u8; 3] = [2, 4, 0x1b];
+    let slow = ["data=disk.img,sanitize-rate=16M"];
+    let mut target = Target::start(&slow);
+    let mut one = node(&target, 1);
+    assert_eq!(write(&mut one, 5), GOOD);
+    // OVERWRITE, IMMED, one pass of this pattern.
+    let mut cdb = [0; 16];
+    cdb[..9].copy_from_slice(&[0x48, 0x81, 0, 0, 0, 0, 0, 0, 7]);
+    assert_eq!(one.run(cdb, &[1, 0, 0, 3, 0xa, 0xb, 0xc], 0).0, GOOD);
+    for _ in 0..2 {
+        target.kill_and_restart(&[]);
+        let mut one = node(&target, 1);
+        assert_eq!(one.run([0; 16], &[], 0).0, 2);
+        let sense = &one.data[2..];
+        assert_eq!([sense[2] & 15, sense[12], sense[13]], IN_PROGRESS);
+        assert_eq!(write(&mut one, 5), 2, "nobody writes before it is done");
+    }
+    let mut one = node(&target, 1);
+    let begun = std::time::Instant::now();
+    while one.run([0; 16], &[], 0).0 != GOOD {
+        assert!(begun.elapsed() < Duration::from_secs(60), "it never ends");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let wanted: Vec<u8> = [0xa, 0xb, 0xc].into_iter().cycle().take(512).collect();
+    for lba in [0, 5, 0x1_0000, 0x1_ffff] {
+        assert_eq!(one.run(transfer_10(0x28, lba, 1), &[], 512), (GOOD, wanted.clone()));
+    }
+    // What is done is not done again.
+    assert_eq!(write(&mut one, 5), GOOD);
+    target.kill_and_restart(&[]);
+    let mut one = node(&target, 1);
+    assert_eq!(one.run(transfer_10(0x28, 5, 1), &[], 512), (GOOD, vec![7; 512]));
     target.stop();
 }

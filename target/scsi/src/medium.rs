@@ -34,9 +34,9 @@ pub(crate) enum MediumAccess {
     SanitizeFailed,
 }
 
-/// A nexus prevents the removal of the medium.
+/// A nexus, or a sanitize operation, prevents the removal of the medium.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("an initiator prevents the removal of the medium")]
+#[error("an initiator prevents the removal of the medium, or has it sanitized")]
 pub struct RemovalPrevented;
 
 impl MediumAccess {
@@ -69,18 +69,18 @@ impl Device {
         self.medium != MediumAccess::Ejected
     }
 
-    /// The operator takes the medium out: what needs it gets 02h/3Ah/00h from now on. The unit must be removable. A medium
-    /// that is being sanitized, or was not to the end, stays in.
+    /// The operator takes the medium out: what needs it gets 02h/3Ah/00h from now on. The unit must be removable.
     ///
     /// # Errors
-    /// A nexus prevents it, and it is not to be forced.
+    /// A nexus prevents it, and it is not to be forced; or the medium is being sanitized, or was not to the end.
     pub fn eject(&mut self, force: bool) -> Result<(), RemovalPrevented> {
         if self.removal_is_prevented() && !force {
             return Err(RemovalPrevented);
         }
-        if self.medium == MediumAccess::Ready {
-            self.medium = MediumAccess::Ejected;
+        if matches!(self.medium, MediumAccess::Sanitizing { .. } | MediumAccess::SanitizeFailed) {
+            return Err(RemovalPrevented);
         }
+        self.medium = MediumAccess::Ejected;
         Ok(())
     }
 

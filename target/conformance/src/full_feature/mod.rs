@@ -1,4 +1,4 @@
-//! The full-feature phase (RFC 7143 4, 11).
+//! The full-feature phase (RFC 7143 4, 11), and what of SCSI goes across sessions.
 
 mod cmd_sn;
 mod data_in;
@@ -6,6 +6,7 @@ mod logout;
 mod management;
 mod nop;
 mod residual;
+mod sanitize;
 mod sense;
 mod stat_sn;
 mod text;
@@ -22,6 +23,7 @@ pub(crate) const FILES: &[&[Test]] = &[
     residual::TESTS,
     sense::TESTS,
     management::TESTS,
+    sanitize::TESTS,
     nop::TESTS,
     text::TESTS,
     logout::TESTS,
