@@ -161,14 +161,6 @@ pub const KNOWN: &[Known] = &[
         test: "cold_reset_ends_all_sessions",
         why: "TARGET COLD RESET resets every logical unit of the target, as TARGET WARM RESET does, and drops no session",
     },
-    Known {
-        test: "ordered_read_does_not_overtake_an_ordered_write",
-        why: "a write enters the task set when its data is there, not when its command comes",
-    },
-    Known {
-        test: "ordered_read_does_not_overtake_an_ordered_write_on_another_shard",
-        why: "a write enters the task set when its data is there, not when its command comes",
-    },
 ];
 
 /// Why a test is known to fail, if it is.

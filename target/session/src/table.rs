@@ -67,6 +67,11 @@ impl TaskTable {
         usize::from(self.max)
     }
 
+    /// The generation of the latest task: a key is as old as its distance from it.
+    pub(crate) fn latest(&self) -> u32 {
+        self.generation
+    }
+
     /// Slots that have memory now: the index of every task is below.
     pub(crate) fn slots_len(&self) -> usize {
         self.slots.len()

@@ -114,7 +114,7 @@ impl Task {
     pub fn received_len(&self) -> u32 {
         match self.state {
             State::Collecting => self.collection.received().min(self.wanted_len()),
-            State::Running | State::Killed => self.wanted_len(),
+            State::Waiting | State::Running | State::Killed => self.wanted_len(),
         }
     }
 
@@ -122,6 +122,18 @@ impl Task {
     #[inline]
     pub(crate) fn collecting(&mut self) -> Option<&mut Collection> {
         matches!(self.state, State::Collecting).then_some(&mut self.collection)
+    }
+
+    /// Whether the engine has not got it yet: its data is arriving, or its turn has not come.
+    #[inline]
+    pub(crate) const fn is_pending(&self) -> bool {
+        matches!(self.state, State::Collecting | State::Waiting)
+    }
+
+    /// Whether it is an ORDERED one.
+    #[inline]
+    pub(crate) fn is_ordered(&self) -> bool {
+        self.command.attribute() == Ok(TaskAttribute::Ordered)
     }
 
     /// What its end needs to know.
@@ -164,6 +176,8 @@ pub(crate) struct Facts {
 pub(crate) enum State {
     /// The session layer: its write data is arriving.
     Collecting,
+    /// The session layer: its data is there, but an older task goes first, whose data is not.
+    Waiting,
     /// The engine.
     Running,
     /// The engine, which is to forget it.

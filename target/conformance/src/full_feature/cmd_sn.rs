@@ -10,8 +10,8 @@ use crate::site::{DATA, ODD, Site};
 use crate::{ensure, ensure_eq, test};
 use stampede_wire::encode::Digests;
 use stampede_wire::pdu::{
-    NopIn, ReadyToTransfer, Reject, RejectReason, TargetSns, TaskManagementFunction, TaskManagementRequest,
-    TaskManagementResponse,
+    NopIn, ReadyToTransfer, Reject, RejectReason, TargetSns, TaskAttribute, TaskManagementFunction,
+    TaskManagementRequest, TaskManagementResponse,
 };
 use stampede_wire::{Bhs, Opcode, Sn};
 
@@ -89,18 +89,63 @@ pub(super) const TESTS: &[Test] = &[
         "RFC 7143 4.2.2.1, SAM-5 8.5",
         "a task takes its place in the task set when its command is delivered: an ORDERED read behind an ORDERED write \
          whose data is still out waits for it",
-        "engine/src/lun/task_set.rs#enter"
+        "session/src/full_feature/order.rs#start_waiting"
     )
-    .must(&[5]),
+    .must(&[5])
+    .broken_by(Mutation::new("the read ends before the write", overtakes)),
     test!(
         ordered_read_does_not_overtake_an_ordered_write_on_another_shard,
         "RFC 7143 4.2.2.1, SAM-5 8.5",
         "the same where the unit belongs to another shard than the session",
-        "engine/src/lun/task_set.rs#enter"
+        "session/src/full_feature/order.rs#start_waiting"
     )
     .must(&[5])
-    .on(Site { shards: 2, ..Site::PLAIN }),
+    .on(Site { shards: 2, ..Site::PLAIN })
+    .broken_by(Mutation::new("the read ends before the write", overtakes)),
+    test!(
+        ordered_write_does_not_overtake_a_simple_write,
+        "RFC 7143 4.2.2.1, SAM-5 8.6",
+        "an ORDERED task waits for every older one, and younger SIMPLE ones wait for it: of three writes to one block, \
+         whose data comes last one first, the last wins",
+        "session/src/full_feature/order.rs#start_waiting"
+    )
+    .must(&[5]),
+    test!(
+        head_of_queue_waits_for_nobody,
+        "SAM-5 8.6",
+        "a HEAD OF QUEUE task runs at once, and so does a task for another unit, while an ORDERED write gathers data",
+        "session/src/full_feature/order.rs#start_waiting"
+    )
+    .must(&[5])
+    .broken_by(Mutation::new("it is answered with what came last", withheld_read)),
+    test!(
+        aca_attribute_is_refused,
+        "RFC 7143 11.3.1, SAM-5 8.6",
+        "a command with the ACA attribute, where there is no such condition, ends with CHECK CONDITION 05/49/00",
+        "session/src/full_feature/command.rs#NO_ACA"
+    ),
 ];
+
+/// Invents a status for the last command, a read, while its write waits for data.
+fn overtakes(middle: &mut Middle, pdu: Raw) {
+    let mut commands = middle.sent.iter().rev().filter(|bhs| bhs.opcode() == Ok(Opcode::ScsiCommand));
+    let last = commands.next().filter(|bhs| bhs.0[32] == 0x28).map(Bhs::initiator_task_tag);
+    let is_echo = pdu.opcode() == Some(Opcode::NopIn);
+    if let (Some(tag), true, 0) = (last, is_echo, middle.memory) {
+        middle.memory = 1;
+        let mut status = pdu.clone();
+        status.set_byte(0, 0x21);
+        status.set_data(Vec::new());
+        status.set_word(16, tag);
+        status.set_word(20, 0);
+        middle.invent(status);
+    }
+    middle.pass(pdu);
+}
+
+fn withheld_read(middle: &mut Middle, pdu: Raw) {
+    if pdu.opcode() == Some(Opcode::DataIn) { middle.withhold(&pdu) } else { middle.pass(pdu) }
+}
 
 /// Answers a duplicate with a Reject.
 fn rejects_duplicates(middle: &mut Middle, pdu: Raw) {
@@ -299,6 +344,7 @@ fn keeps_the_order(conn: &mut Conn, number: u16) -> Outcome {
     let write = conn.start(&Cmd::write(50, &data).ordered().at(number));
     let r2t = conn.expect_view::<ReadyToTransfer>()?;
     let read = conn.start(&Cmd::read(50, 1).ordered().at(number));
+    conn.expect_quiet()?;
     conn.expect_silence()?;
     conn.answer_r2t(&r2t, &data)?;
     conn.finish(&write, &data)?.good()?;
@@ -319,4 +365,47 @@ fn ordered_read_does_not_overtake_an_ordered_write_on_another_shard(lab: &mut La
     let mut far = lab.session(&LoginText::normal(ODD, 2))?;
     far.clear_attentions(1)?;
     keeps_the_order(&mut far, 1)
+}
+
+fn ordered_write_does_not_overtake_a_simple_write(lab: &mut Lab) -> Outcome {
+    let mut conn = lab.plain()?;
+    let data = [[1; 512], [2; 512], [3; 512]];
+    let mut writes = Vec::new();
+    for (number, data) in data.iter().enumerate() {
+        let write = Cmd::write(60, data);
+        let header = conn.start(&if number == 1 { write.ordered() } else { write });
+        writes.push((header, conn.expect_view::<ReadyToTransfer>()?));
+    }
+    for number in [2, 1] {
+        conn.answer_r2t(&writes[number].1, &data[number])?;
+        conn.expect_quiet()?;
+    }
+    conn.answer_r2t(&writes[0].1, &data[0])?;
+    for (header, _) in &writes {
+        conn.finish(header, &[])?.good()?;
+    }
+    let read = conn.run(&Cmd::read(60, 1).ordered())?.good()?;
+    ensure!(read.data == data[2], "the block has the data of write {}", read.data[0]);
+    Ok(())
+}
+
+fn head_of_queue_waits_for_nobody(lab: &mut Lab) -> Outcome {
+    let mut conn = lab.plain()?;
+    let data = [0x4f; 512];
+    let write = conn.start(&Cmd::write(70, &data).ordered());
+    let r2t = conn.expect_view::<ReadyToTransfer>()?;
+    conn.run(&Cmd { attribute: TaskAttribute::HeadOfQueue, ..Cmd::read(70, 1) })?.good()?;
+    // There is no LUN 5, and it waits for nobody to hear that.
+    conn.run(&Cmd::test_unit_ready().at(5))?.check_condition((5, 0x25, 0))?;
+    conn.answer_r2t(&r2t, &data)?;
+    conn.finish(&write, &data)?.good().map(drop)
+}
+
+fn aca_attribute_is_refused(lab: &mut Lab) -> Outcome {
+    let mut conn = lab.plain()?;
+    for cmd in [Cmd::test_unit_ready(), Cmd::read(0, 1), Cmd::write(0, &[1; 512])] {
+        let done = conn.run(&Cmd { attribute: TaskAttribute::Aca, ..cmd })?;
+        done.check_condition((5, 0x49, 0))?;
+    }
+    conn.run(&Cmd::test_unit_ready())?.good().map(drop)
 }

@@ -27,8 +27,8 @@ use receive::Receiver;
 use stampede_ring::{IoMemory, Pool, SocketId};
 use stampede_scsi::{NexusId, Status, cdb};
 use stampede_session::{
-    CommandResult, Connection, ManagementId, ManagementResponse, Phase, SessionId, Settings, TaskKey,
-    Transfer,
+    CommandResult, Connection, ManagementId, ManagementResponse, Phase, SessionId, Settings, Task,
+    TaskAttribute, TaskKey, Transfer,
 };
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -175,6 +175,15 @@ impl Conn {
     #[inline]
     pub(crate) fn may_read(&self, bytes: u64, most: u64) -> bool {
         self.waiting.is_empty() && self.side.may_read(bytes, most)
+    }
+
+    /// Whether a command that reads nothing must not pass those that wait: it is ORDERED, or one of them is.
+    #[cold]
+    pub(crate) fn is_behind_waiting(&self, task: &Task) -> bool {
+        let ordered = |task: &Task| task.attribute() == TaskAttribute::Ordered;
+        let is_ordered = |key: &TaskKey| self.session.task(*key).is_some_and(ordered);
+        ordered(task)
+            || (task.attribute() != TaskAttribute::HeadOfQueue && self.waiting.iter().any(is_ordered))
     }
 
     /// What the session sees.

@@ -108,7 +108,12 @@ impl<R: Ring> Shard<R> {
         let goes_on = !slot.refused && !state.cdb_long() && state.cdb()[0] != REPORT_LUNS;
         let Some(unit) = slot.unit.filter(|_| goes_on) else { return self.answer_here(key, task) };
         let reads = reading_bytes(slot.moves, state);
-        if conn.attaching > 0 || (reads > 0 && !conn.may_read(reads, self.front.connection_bytes_max)) {
+        let waits = if reads > 0 {
+            !conn.may_read(reads, self.front.connection_bytes_max)
+        } else {
+            !conn.waiting.is_empty() && conn.is_behind_waiting(state)
+        };
+        if waits || conn.attaching > 0 {
             if let Some(slot) = conn.side.slot_mut(task) {
                 slot.running = true;
             }
@@ -167,7 +172,7 @@ impl<R: Ring> Shard<R> {
                 continue;
             };
             let reads = reading_bytes(slot.moves, state);
-            if !conn.side.may_read(reads, self.config.connection_bytes_max) {
+            if reads > 0 && !conn.side.may_read(reads, self.config.connection_bytes_max) {
                 return;
             }
             conn.waiting.pop_front();

@@ -25,6 +25,8 @@ pub(crate) enum Fault {
     Amount,
     /// A bidirectional command, which no logical unit of ours has.
     Bidirectional,
+    /// The ACA attribute: no logical unit of ours has an auto contingent allegiance.
+    Attribute,
     /// A data digest was wrong, or a Data-Out PDU is missing (RFC 7143 7.8, 7.10).
     Digest,
 }

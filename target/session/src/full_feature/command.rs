@@ -4,7 +4,7 @@ use stampede_wire::{
     RESERVED_TAG,
     ahs::{Ahs, segments},
     frame::Header,
-    pdu::{CommandFlags, Pdu, ReadyToTransfer, RejectReason, ScsiCommand, status},
+    pdu::{CommandFlags, Pdu, ReadyToTransfer, RejectReason, ScsiCommand, TaskAttribute, status},
 };
 
 use super::{
@@ -35,6 +35,9 @@ const fn sense(key: u8, asc: u8, ascq: u8) -> [u8; 18] {
 /// ILLEGAL REQUEST, INVALID FIELD IN COMMAND INFORMATION UNIT: a bidirectional command.
 const BIDIRECTIONAL: [u8; 18] = sense(0x05, 0x0e, 0x03);
 
+/// ILLEGAL REQUEST, INVALID MESSAGE ERROR: the ACA attribute, where there is no such condition (SAM-5 8.6).
+const NO_ACA: [u8; 18] = sense(0x05, 0x49, 0x00);
+
 impl Fault {
     const fn sense(self) -> [u8; 18] {
         match self {
@@ -45,6 +48,7 @@ impl Fault {
             // PROTOCOL SERVICE CRC ERROR
             Self::Digest => aborted_command(0x47, 0x05),
             Self::Bidirectional => BIDIRECTIONAL,
+            Self::Attribute => NO_ACA,
         }
     }
 }
@@ -75,13 +79,20 @@ impl FullFeature {
             self.numbers.window.occupy();
         }
         self.killed.reuse(pdu.initiator_task_tag());
-        if len == 0 && !extra.bidirectional && !pdu.flags().contains(CommandFlags::WRITE) {
-            // It brings no data, and should not.
+        let attribute = pdu.attribute();
+        let special = matches!(attribute, Ok(TaskAttribute::Ordered | TaskAttribute::Aca));
+        let brings_none = len == 0 && !extra.bidirectional && !pdu.flags().contains(CommandFlags::WRITE);
+        if brings_none && !special && self.ordered == 0 {
             out.accept(key);
             out.command(key);
             return Disposition::None;
         }
-        let collection = collection_of(pdu, extra, grant, &self.info.parameters, self.r2t_count);
+        let mut collection = collection_of(pdu, extra, grant, &self.info.parameters, self.r2t_count);
+        match attribute {
+            Ok(TaskAttribute::Ordered) => self.ordered += 1,
+            Ok(TaskAttribute::Aca) => collection.fail(Fault::Attribute),
+            _ => {}
+        }
         let keep = if collection.fault().is_none() { len.min(collection.wanted()) } else { 0 };
         (task.collection, task.state) = (collection, State::Collecting);
         self.current = Current::Command(key);
@@ -95,9 +106,13 @@ impl FullFeature {
         let Some(task) = self.tasks.at_mut(key) else { return };
         let Some(collection) = task.collecting() else { return };
         match (collection.is_over(), collection.fault()) {
-            (true, None) => {
+            (true, None) if self.ordered == 0 => {
                 task.state = State::Running;
                 out.command(key);
+            }
+            (true, None) => {
+                task.state = State::Waiting;
+                self.start_waiting(out);
             }
             (true, Some(fault)) => self.fail_collecting(key, fault, out),
             (false, _) => self.solicit(key, out),
@@ -128,7 +143,7 @@ impl FullFeature {
             transfer: Transfer::None,
         };
         if let Some(task) = self.tasks.at(key).map(Task::facts) {
-            self.drop_collecting(key, out);
+            self.drop_pending(key, out);
             self.send_status(key, &task, &result, out);
         }
     }

@@ -11,7 +11,7 @@ use stampede_wire::{
 };
 
 use super::{FullFeature, Life};
-use crate::{ManagementId, ManagementRequest, ManagementResponse, OutData, Output, task::State};
+use crate::{ManagementId, ManagementRequest, ManagementResponse, OutData, Output, Task, task::State};
 
 /// Functions (and a logout) under way at once; an initiator has one or two.
 const PENDING_MAX: usize = 16;
@@ -110,8 +110,8 @@ impl FullFeature {
             let response = self.abort_unknown(pdu.referenced_task_tag(), pdu.ref_cmd_sn(), pdu.cmd_sn());
             return self.answer_management(itt, response, out);
         };
-        if self.tasks.collecting(key).is_some() {
-            self.drop_collecting(key, out);
+        if self.tasks.at(key).is_some_and(Task::is_pending) {
+            self.drop_pending(key, out);
             return self.answer_management(itt, ManagementResponse::Complete, out);
         }
         // Marked only once it is sure that the function is taken.

@@ -16,6 +16,7 @@ mod logout;
 mod management;
 mod nop;
 mod numbers;
+mod order;
 mod reject;
 mod respond;
 mod text;
@@ -32,8 +33,8 @@ use stampede_wire::{
 pub(crate) use self::{collection::Collection, numbers::Numbers};
 use self::{killed::KilledTags, management::Managements, nop::Pings, window::Arrival};
 use crate::{
-    Close, DataGrant, Disposition, OutData, Output, SessionInfo, SessionKind, Settings, TaskKey, Violation,
-    ViolationKind, table::TaskTable, task::State,
+    Close, DataGrant, Disposition, OutData, Output, SessionInfo, SessionKind, Settings, Task, TaskKey,
+    Violation, ViolationKind, table::TaskTable, task::State,
 };
 
 /// A session in the full-feature phase.
@@ -53,6 +54,8 @@ pub(crate) struct FullFeature {
     renegotiation_deadline_ns: Option<u64>,
     /// Counts R2Ts, to tell their tags apart.
     r2t_count: u16,
+    /// ORDERED tasks that the engine has not got yet: mostly none, and then no task waits for another.
+    ordered: u16,
     current: Current,
     life: Life,
 }
@@ -98,6 +101,7 @@ impl FullFeature {
             logout_deadline_ns: None,
             renegotiation_deadline_ns: None,
             r2t_count: 0,
+            ordered: 0,
             current: Current::Nothing,
             life: Life::Active,
         }
@@ -230,7 +234,7 @@ impl FullFeature {
     #[cold]
     fn end_damaged(&mut self, current: Current, bhs: &Bhs, out: &mut impl Output) -> Result<(), Violation> {
         if let Current::Command(task) = current {
-            self.drop_collecting(task, out);
+            self.drop_pending(task, out);
         }
         self.reject(bhs, RejectReason::DataDigestError, out);
         if let Current::DataOut(task) = current {
@@ -276,8 +280,20 @@ impl FullFeature {
         self.info.kind == SessionKind::Normal
     }
 
-    /// Ends a task that still collects data: its buffers are freed, data that still comes for it is dropped.
-    fn drop_collecting(&mut self, key: TaskKey, out: &mut impl Output) {
+    /// Ends a task that the engine has not got yet: its buffers are freed, data that still comes for it is dropped.
+    fn drop_pending(&mut self, key: TaskKey, out: &mut impl Output) {
+        let ordered = self.ordered;
+        self.discard(key, out);
+        if ordered > 0 {
+            self.start_waiting(out);
+        }
+    }
+
+    /// The same, and whoever waits for it is still to be started.
+    fn discard(&mut self, key: TaskKey, out: &mut impl Output) {
+        if self.ordered > 0 && self.tasks.at(key).is_some_and(Task::is_ordered) {
+            self.ordered -= 1;
+        }
         let Some(task) = self.tasks.remove(key) else { return };
         self.killed.remember(task.itt);
         if !task.immediate {
@@ -288,6 +304,7 @@ impl FullFeature {
 
     /// Kills the tasks on `lun`, or all: see [`Connection::kill`](crate::Connection::kill).
     pub(crate) fn kill(&mut self, lun: Option<Lun>, out: &mut impl Output) {
+        let ordered = self.ordered;
         for index in 0..self.tasks.slots_len() {
             let Some(key) = self.tasks.key(index) else { continue };
             let Some(task) = self.tasks.at_mut(key) else { continue };
@@ -295,9 +312,12 @@ impl FullFeature {
                 continue;
             }
             match task.state {
-                State::Collecting => self.drop_collecting(key, out),
+                State::Collecting | State::Waiting => self.discard(key, out),
                 State::Running | State::Killed => task.state = State::Killed,
             }
+        }
+        if ordered > 0 {
+            self.start_waiting(out);
         }
     }
 

@@ -6,6 +6,7 @@ mod chap;
 mod commands;
 mod login;
 mod management;
+mod order;
 mod others;
 mod properties;
 mod support;
