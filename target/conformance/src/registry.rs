@@ -151,17 +151,10 @@ pub struct Known {
 }
 
 /// The tests that are known to fail. One that passes is an error: its line has to go.
-pub const KNOWN: &[Known] = &[
-    Known {
-        test: "set_functions_wait_for_solicited_data",
-        why: "by design: open-iscsi never sends the data of a task that it aborts, so a target that waits for it waits \
-              for ever; the data is taken and dropped when it does come",
-    },
-    Known {
-        test: "cold_reset_ends_all_sessions",
-        why: "TARGET COLD RESET resets every logical unit of the target, as TARGET WARM RESET does, and drops no session",
-    },
-];
+pub const KNOWN: &[Known] = &[Known {
+    test: "cold_reset_ends_all_sessions",
+    why: "TARGET COLD RESET resets every logical unit of the target, as TARGET WARM RESET does, and drops no session",
+}];
 
 /// Why a test is known to fail, if it is.
 pub fn known(test: &Test) -> Option<&'static str> {

@@ -146,7 +146,7 @@ pub struct Parameters {
     pub time2retain: u16,
     /// MaxOutstandingR2T (13.17).
     pub max_outstanding_r2t: u16,
-    /// TaskReporting offered FastAbort and we agreed (13.23).
+    /// TaskReporting is FastAbort (13.23): functions over several tasks do not wait for data that is on its way.
     pub fast_abort: bool,
 }
 

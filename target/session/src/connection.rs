@@ -290,10 +290,11 @@ impl Connection {
 
     /// Another session's task management (CLEAR TASK SET, a reset) covers tasks of this one: kills those on `lun`
     /// (all, if `None`). Those that were collecting data are released; those that run are marked killed. Their
-    /// initiator gets no status; it learns by a unit attention.
+    /// initiator gets no status; it learns by a unit attention, and where TaskReporting=FastAbort was agreed on by an
+    /// Asynchronous Message.
     pub fn kill(&mut self, lun: Option<Lun>, out: &mut impl Output) {
         if let State::Session(session) = &mut self.state {
-            session.kill(lun, out);
+            session.kill_for_other(lun, out);
         }
     }
 

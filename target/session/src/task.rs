@@ -6,7 +6,7 @@ use stampede_wire::{
     pdu::{CommandFlags, ScsiCommand},
 };
 
-use crate::full_feature::Collection;
+use crate::full_feature::{Collection, Fault};
 
 /// Names a task of a connection: a slot of its task table, and which use of that slot.
 ///
@@ -126,8 +126,14 @@ impl Task {
 
     /// Whether the engine has not got it yet: its data is arriving, or its turn has not come.
     #[inline]
-    pub(crate) const fn is_pending(&self) -> bool {
-        matches!(self.state, State::Collecting | State::Waiting)
+    pub(crate) fn is_pending(&self) -> bool {
+        matches!(self.state, State::Collecting | State::Waiting) && !self.is_draining()
+    }
+
+    /// Whether it was killed and the data that was asked for is still taken off the wire.
+    #[inline]
+    pub(crate) fn is_draining(&self) -> bool {
+        matches!(self.state, State::Collecting) && self.collection.fault() == Some(Fault::Killed)
     }
 
     /// Whether it is an ORDERED one.

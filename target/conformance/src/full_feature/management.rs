@@ -9,8 +9,8 @@ use crate::registry::Test;
 use crate::site::DATA;
 use crate::{ensure_eq, test};
 use stampede_wire::pdu::{
-    ReadyToTransfer, ScsiCommand, TaskManagementFunction as Function, TaskManagementRequest,
-    TaskManagementResponse,
+    AsyncEvent, AsyncMessage, NopOut, Pdu, ReadyToTransfer, ScsiCommand, TaskManagementFunction as Function,
+    TaskManagementRequest, TaskManagementResponse,
 };
 use stampede_wire::{Opcode, Sn};
 
@@ -52,9 +52,37 @@ pub(super) const TESTS: &[Test] = &[
         set_functions_wait_for_solicited_data,
         "RFC 7143 4.2.3.3",
         "without FastAbort, ABORT TASK SET is answered only when the data of R2Ts that are out has come",
-        "session/src/full_feature/management.rs#manage"
+        "session/src/full_feature/drain.rs#begin_drain"
     )
-    .must(&[19]),
+    .must(&[19])
+    .broken_by(Mutation::new("it is answered before the data", early_response)),
+    test!(
+        set_functions_do_not_wait_for_ever,
+        "RFC 7143 4.2.3.3",
+        "initiators that stop sending data when they abort (Linux does) get their answer all the same, and data that \
+         comes later is passed over",
+        "session/src/full_feature/drain.rs#tick_drain"
+    )
+    .must(&[19])
+    .broken_by(Mutation::new("it is never answered", no_response)),
+    test!(
+        fast_abort_waits_for_no_data,
+        "RFC 7143 4.2.3.4, 13.23",
+        "with TaskReporting=FastAbort a function is answered though data of R2Ts is out; of a list the first value is \
+         chosen",
+        "session/src/full_feature/drain.rs#begin_drain"
+    )
+    .must(&[19])
+    .broken_by(Mutation::new("it is never answered", no_response)),
+    test!(
+        fast_abort_is_told_to_the_other_sessions,
+        "RFC 7143 4.2.3.4, 11.9.1",
+        "another session with FastAbort that loses a task to a reset gets AsyncEvent 5 with the LUN; one without \
+         FastAbort does not, nor one without tasks",
+        "session/src/full_feature/drain.rs#kill_for_other"
+    )
+    .must(&[19])
+    .broken_by(Mutation::new("it is told nothing", no_async_message)),
     test!(
         reset_is_told_to_the_other_nexuses,
         "RFC 7143 11.5.1, SAM-5 5.14",
@@ -112,6 +140,31 @@ fn late_status(middle: &mut Middle, pdu: Raw) {
         late.set_word(24, late.stat_sn().wrapping_add(1));
         middle.invent(late);
     }
+}
+
+/// Answers the last function when the echo of a ping comes.
+fn early_response(middle: &mut Middle, pdu: Raw) {
+    let asked = middle.last_sent(Opcode::TaskManagementRequest).map(|bhs| bhs.initiator_task_tag());
+    if let (Some(tag), Some(Opcode::NopIn), 0) = (asked, pdu.opcode(), middle.memory) {
+        middle.memory = 1;
+        let mut response = pdu.clone();
+        response.set_data(Vec::new());
+        response.set_byte(0, 0x22);
+        response.set_word(16, tag);
+        response.set_word(20, 0);
+        middle.invent(response);
+    }
+    middle.pass(pdu);
+}
+
+fn no_response(middle: &mut Middle, pdu: Raw) {
+    let is_response = pdu.opcode() == Some(Opcode::TaskManagementResponse);
+    if is_response { middle.withhold(&pdu) } else { middle.pass(pdu) }
+}
+
+fn no_async_message(middle: &mut Middle, pdu: Raw) {
+    let is_message = pdu.opcode() == Some(Opcode::AsyncMessage);
+    if is_message { middle.withhold(&pdu) } else { middle.pass(pdu) }
 }
 
 fn no_such_task(middle: &mut Middle, mut pdu: Raw) {
@@ -249,9 +302,60 @@ fn set_functions_wait_for_solicited_data(lab: &mut Lab) -> Outcome {
     let mut conn = lab.ready(&LoginText::plain().with("TaskReporting", "RFC3720"))?;
     let (_, r2t) = conn.hanging_write()?;
     let tag = conn.manage(Function::AbortTaskSet, 0);
-    conn.expect_silence()?;
+    conn.expect_quiet()?;
     conn.answer_r2t(&r2t, &[1; 1024])?;
     ensure_eq!(conn.managed(tag)?, 0, "the response to ABORT TASK SET");
+    conn.expect_quiet()?;
+    conn.run(&Cmd::test_unit_ready())?.good().map(drop)
+}
+
+fn set_functions_do_not_wait_for_ever(lab: &mut Lab) -> Outcome {
+    let mut conn = lab.plain()?;
+    let (_, r2t) = conn.hanging_write()?;
+    let tag = conn.manage(Function::AbortTaskSet, 0);
+    conn.expect_quiet()?;
+    ensure_eq!(conn.managed(tag)?, 0, "the response to ABORT TASK SET");
+    conn.answer_r2t(&r2t, &[1; 1024])?;
+    conn.expect_quiet()?;
+    conn.run(&Cmd::test_unit_ready())?.good().map(drop)
+}
+
+fn fast_abort_waits_for_no_data(lab: &mut Lab) -> Outcome {
+    let mut conn = lab.ready(&LoginText::plain().with("TaskReporting", "FastAbort,RFC3720"))?;
+    conn.hanging_write()?;
+    let tag = conn.manage(Function::LogicalUnitReset, 0);
+    ensure_eq!(conn.managed(tag)?, 0, "the response to LOGICAL UNIT RESET");
+    conn.expect_quiet()?;
+    // The first of a list is chosen, and then it waits.
+    let mut patient =
+        lab.ready(&LoginText::normal(DATA, 2).with("TaskReporting", "ResponseFence,FastAbort"))?;
+    let (_, r2t) = patient.hanging_write()?;
+    let tag = patient.manage(Function::AbortTaskSet, 0);
+    patient.expect_quiet()?;
+    patient.answer_r2t(&r2t, &[1; 1024])?;
+    ensure_eq!(patient.managed(tag)?, 0, "the response to ABORT TASK SET");
+    Ok(())
+}
+
+fn fast_abort_is_told_to_the_other_sessions(lab: &mut Lab) -> Outcome {
+    let fast = |isid| LoginText::normal(DATA, isid).with("TaskReporting", "FastAbort");
+    let mut one = lab.plain()?;
+    let (mut loser, mut idle, mut old) =
+        (lab.ready(&fast(2))?, lab.ready(&fast(3))?, lab.ready(&LoginText::normal(DATA, 4))?);
+    loser.hanging_write()?;
+    old.hanging_write()?;
+    let tag = one.manage(Function::LogicalUnitReset, 0);
+    ensure_eq!(one.managed(tag)?, 0, "the response to LOGICAL UNIT RESET");
+    let told = loser.expect_view::<AsyncMessage>()?;
+    ensure_eq!((told.event(), told.lun()), (Ok(AsyncEvent::TasksTerminated), lun(0)), "the message");
+    // It is acknowledged by a NOP-Out without a tag, which gets no answer.
+    let mut acknowledgement = NopOut::ping(u32::MAX, loser.sns()).into_immediate().bhs().to_owned();
+    acknowledgement.0[8..16].copy_from_slice(&lun(0).0);
+    loser.send(acknowledgement, &[]);
+    for conn in [&mut loser, &mut idle, &mut old] {
+        conn.expect_quiet()?;
+        conn.clear_attentions(0)?;
+    }
     Ok(())
 }
 

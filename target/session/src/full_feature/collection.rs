@@ -27,6 +27,8 @@ pub(crate) enum Fault {
     Bidirectional,
     /// The ACA attribute: no logical unit of ours has an auto contingent allegiance.
     Attribute,
+    /// A function killed the command: it ends without a status.
+    Killed,
     /// A data digest was wrong, or a Data-Out PDU is missing (RFC 7143 7.8, 7.10).
     Digest,
 }
@@ -145,6 +147,16 @@ impl Collection {
     #[inline]
     pub(crate) fn fail(&mut self, fault: Fault) {
         self.fault.get_or_insert(fault);
+    }
+
+    /// The command is dead. Whatever else was wrong with it, nothing of its data is kept and no status follows.
+    pub(crate) fn kill(&mut self) {
+        self.fault = Some(Fault::Killed);
+    }
+
+    /// Whether data is out that an R2T asked for.
+    pub(crate) fn awaits_solicited(&self) -> bool {
+        self.outstanding > 0
     }
 
     /// R2Ts sent so far.

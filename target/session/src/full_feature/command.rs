@@ -49,6 +49,8 @@ impl Fault {
             Self::Digest => aborted_command(0x47, 0x05),
             Self::Bidirectional => BIDIRECTIONAL,
             Self::Attribute => NO_ACA,
+            // Never said: a killed command has no status.
+            Self::Killed => aborted_command(0, 0),
         }
     }
 }
@@ -114,6 +116,7 @@ impl FullFeature {
                 task.state = State::Waiting;
                 self.start_waiting(out);
             }
+            (true, Some(Fault::Killed)) => self.drained(key, out),
             (true, Some(fault)) => self.fail_collecting(key, fault, out),
             (false, _) => self.solicit(key, out),
         }

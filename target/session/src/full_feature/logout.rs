@@ -4,7 +4,7 @@ use stampede_wire::pdu::{
     LogoutReason, LogoutRequest, LogoutResponse, LogoutResponseCode, Pdu, RejectReason,
 };
 
-use super::{FullFeature, Life, management::Waiting};
+use super::{FullFeature, Killer, Life, management::Waiting};
 use crate::{Close, ManagementRequest, OutData, Output};
 
 impl FullFeature {
@@ -29,12 +29,12 @@ impl FullFeature {
         let busy = !self.managements.is_empty();
         self.life = Life::LoggingOut;
         self.logout_deadline_ns = None;
-        self.kill(None, out);
+        self.kill(None, Killer::End, out);
         self.managements.clear();
         if !busy && self.tasks.len() == 0 {
             return self.finish_logout(itt, out);
         }
-        match self.managements.add(Waiting::Logout { itt }) {
+        match self.managements.add(Waiting::Logout { itt }, false) {
             Some(id) => out.manage(ManagementRequest::Drain { id }),
             None => self.finish_logout(itt, out),
         }

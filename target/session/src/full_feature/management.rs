@@ -10,7 +10,7 @@ use stampede_wire::{
     },
 };
 
-use super::{FullFeature, Life};
+use super::{FullFeature, Killer, Life};
 use crate::{ManagementId, ManagementRequest, ManagementResponse, OutData, Output, Task, task::State};
 
 /// Functions (and a logout) under way at once; an initiator has one or two.
@@ -25,26 +25,56 @@ pub(super) enum Waiting {
     Logout { itt: u32 },
 }
 
+/// One of them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Pending {
+    id: ManagementId,
+    waiting: Waiting,
+    /// Its response also waits for data that is on its way to killed tasks.
+    drains: bool,
+    /// What the engine answered, while it does.
+    answer: Option<ManagementResponse>,
+}
+
 /// The functions under way.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Managements {
-    pending: [Option<(ManagementId, Waiting)>; PENDING_MAX],
+    pending: [Option<Pending>; PENDING_MAX],
     count: u32,
 }
 
 impl Managements {
     /// Remembers `waiting`; `None` when there are too many.
-    pub(super) fn add(&mut self, waiting: Waiting) -> Option<ManagementId> {
+    pub(super) fn add(&mut self, waiting: Waiting, drains: bool) -> Option<ManagementId> {
         let place = self.pending.iter_mut().find(|place| place.is_none())?;
         self.count = self.count.wrapping_add(1);
         let id = ManagementId(self.count);
-        *place = Some((id, waiting));
+        *place = Some(Pending { id, waiting, drains, answer: None });
         Some(id)
     }
 
-    fn take(&mut self, id: ManagementId) -> Option<Waiting> {
-        let place = self.pending.iter_mut().find(|place| place.is_some_and(|(pending, _)| pending == id))?;
-        place.take().map(|(_, waiting)| waiting)
+    /// The engine has answered: what waited for it, unless it also waits for data.
+    fn take(&mut self, id: ManagementId, answer: ManagementResponse) -> Option<Waiting> {
+        let place = self.pending.iter_mut().find(|place| place.is_some_and(|pending| pending.id == id))?;
+        match place {
+            Some(pending) if pending.drains => {
+                pending.answer = Some(answer);
+                None
+            }
+            _ => place.take().map(|pending| pending.waiting),
+        }
+    }
+
+    /// No data is waited for any more: the oldest that the engine has answered meanwhile.
+    fn take_drained(&mut self) -> Option<(Waiting, ManagementResponse)> {
+        self.pending.iter_mut().flatten().for_each(|pending| pending.drains = false);
+        let answered = |pending: &Pending| pending.answer.map(|_| self.count.wrapping_sub(pending.id.0));
+        let age = |place: &Option<Pending>| place.as_ref().and_then(answered);
+        let (at, _) = (0..PENDING_MAX)
+            .filter_map(|at| Some((at, age(&self.pending[at])?)))
+            .max_by_key(|(_, age)| *age)?;
+        let pending = self.pending[at].take()?;
+        Some((pending.waiting, pending.answer?))
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -95,11 +125,23 @@ impl FullFeature {
 
     /// See [`Connection::managed`](crate::Connection::managed).
     pub(crate) fn managed(&mut self, id: ManagementId, response: ManagementResponse, out: &mut impl Output) {
-        match self.managements.take(id) {
+        if let Some(waiting) = self.managements.take(id, response) {
+            self.end_function(waiting, response, out);
+        }
+    }
+
+    /// Answers the functions that waited for data.
+    pub(super) fn answer_drained(&mut self, out: &mut impl Output) {
+        while let Some((waiting, response)) = self.managements.take_drained() {
+            self.end_function(waiting, response, out);
+        }
+    }
+
+    fn end_function(&mut self, waiting: Waiting, response: ManagementResponse, out: &mut impl Output) {
+        match waiting {
             _ if self.life == Life::Over => {}
-            Some(Waiting::Function { itt }) => self.answer_management(itt, response, out),
-            Some(Waiting::Logout { itt }) => self.finish_logout(itt, out),
-            None => {}
+            Waiting::Function { itt } => self.answer_management(itt, response, out),
+            Waiting::Logout { itt } => self.finish_logout(itt, out),
         }
     }
 
@@ -110,8 +152,12 @@ impl FullFeature {
             let response = self.abort_unknown(pdu.referenced_task_tag(), pdu.ref_cmd_sn(), pdu.cmd_sn());
             return self.answer_management(itt, response, out);
         };
-        if self.tasks.at(key).is_some_and(Task::is_pending) {
+        let task = self.tasks.at(key);
+        if task.is_some_and(Task::is_pending) {
             self.drop_pending(key, out);
+            return self.answer_management(itt, ManagementResponse::Complete, out);
+        }
+        if task.is_some_and(Task::is_draining) {
             return self.answer_management(itt, ManagementResponse::Complete, out);
         }
         // Marked only once it is sure that the function is taken.
@@ -148,20 +194,32 @@ impl FullFeature {
     ) {
         // What still collects is released before the engine hears of the function, what runs is marked.
         if !self.managements.is_full() {
-            self.kill(lun, out);
+            self.kill(lun, Killer::Function, out);
         }
-        self.ask_engine(pdu, out, request);
+        let drains = self.drain.tasks > 0;
+        self.hand_over(pdu, drains, out, request);
     }
 
-    /// Hands a function to the engine; `false`, and the initiator is told, when too many are under way.
+    /// Hands a function to the engine that waits for no data.
     fn ask_engine(
         &mut self,
         pdu: &TaskManagementRequest,
         out: &mut impl Output,
         request: impl FnOnce(ManagementId) -> ManagementRequest,
     ) -> bool {
+        self.hand_over(pdu, false, out, request)
+    }
+
+    /// Hands a function to the engine; `false`, and the initiator is told, when too many are under way.
+    fn hand_over(
+        &mut self,
+        pdu: &TaskManagementRequest,
+        drains: bool,
+        out: &mut impl Output,
+        request: impl FnOnce(ManagementId) -> ManagementRequest,
+    ) -> bool {
         let itt = pdu.initiator_task_tag();
-        match self.managements.add(Waiting::Function { itt }) {
+        match self.managements.add(Waiting::Function { itt }, drains) {
             Some(id) => {
                 out.manage(request(id));
                 return true;

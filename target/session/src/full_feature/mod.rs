@@ -11,6 +11,7 @@ mod collection;
 mod command;
 mod data_in;
 mod data_out;
+mod drain;
 mod killed;
 mod logout;
 mod management;
@@ -30,11 +31,14 @@ use stampede_wire::{
     pdu::{DataOut, Pdu, RejectReason, Request, ScsiCommand},
 };
 
-pub(crate) use self::{collection::Collection, numbers::Numbers};
-use self::{killed::KilledTags, management::Managements, nop::Pings, window::Arrival};
+pub(crate) use self::{
+    collection::{Collection, Fault},
+    numbers::Numbers,
+};
+use self::{drain::Drain, killed::KilledTags, management::Managements, nop::Pings, window::Arrival};
 use crate::{
-    Close, DataGrant, Disposition, OutData, Output, SessionInfo, SessionKind, Settings, Task, TaskKey,
-    Violation, ViolationKind, table::TaskTable, task::State,
+    Close, DataGrant, Disposition, OutData, Output, SessionInfo, SessionKind, Settings, TaskKey, Violation,
+    ViolationKind, table::TaskTable, task::State,
 };
 
 /// A session in the full-feature phase.
@@ -56,6 +60,7 @@ pub(crate) struct FullFeature {
     r2t_count: u16,
     /// ORDERED tasks that the engine has not got yet: mostly none, and then no task waits for another.
     ordered: u16,
+    drain: Drain,
     current: Current,
     life: Life,
 }
@@ -69,6 +74,17 @@ pub(crate) enum Life {
     LoggingOut,
     /// Nothing is taken or sent any more.
     Over,
+}
+
+/// Why tasks are killed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Killer {
+    /// A function of this session's initiator.
+    Function,
+    /// What another session's initiator did.
+    Other,
+    /// The end of the session.
+    End,
 }
 
 /// The PDU whose payload is arriving.
@@ -102,6 +118,7 @@ impl FullFeature {
             renegotiation_deadline_ns: None,
             r2t_count: 0,
             ordered: 0,
+            drain: Drain::default(),
             current: Current::Nothing,
             life: Life::Active,
         }
@@ -239,7 +256,7 @@ impl FullFeature {
         self.reject(bhs, RejectReason::DataDigestError, out);
         if let Current::DataOut(task) = current {
             if let Some(collection) = self.tasks.collecting(task) {
-                collection.fail(collection::Fault::Digest);
+                collection.fail(Fault::Digest);
             }
             self.end_data_out(task, bhs.view(), out);
             return Ok(());
@@ -291,20 +308,24 @@ impl FullFeature {
 
     /// The same, and whoever waits for it is still to be started.
     fn discard(&mut self, key: TaskKey, out: &mut impl Output) {
-        if self.ordered > 0 && self.tasks.at(key).is_some_and(Task::is_ordered) {
-            self.ordered -= 1;
+        let Some(task) = self.tasks.at(key) else { return };
+        if task.is_draining() {
+            self.drain.tasks = self.drain.tasks.saturating_sub(1);
+        } else {
+            self.ordered = self.ordered.saturating_sub(u16::from(task.is_ordered()));
+            out.release(key);
         }
         let Some(task) = self.tasks.remove(key) else { return };
         self.killed.remember(task.itt);
         if !task.immediate {
             self.numbers.window.vacate();
         }
-        out.release(key);
     }
 
-    /// Kills the tasks on `lun`, or all: see [`Connection::kill`](crate::Connection::kill).
-    pub(crate) fn kill(&mut self, lun: Option<Lun>, out: &mut impl Output) {
-        let ordered = self.ordered;
+    /// Kills the tasks on `lun`, or all; whether there was one that lived.
+    fn kill(&mut self, lun: Option<Lun>, by: Killer, out: &mut impl Output) -> bool {
+        let (ordered, mut any) = (self.ordered, false);
+        let drains = by == Killer::Function && !self.info.parameters.fast_abort;
         for index in 0..self.tasks.slots_len() {
             let Some(key) = self.tasks.key(index) else { continue };
             let Some(task) = self.tasks.at_mut(key) else { continue };
@@ -312,13 +333,25 @@ impl FullFeature {
                 continue;
             }
             match task.state {
+                State::Collecting if task.is_draining() => {
+                    if by == Killer::End {
+                        self.discard(key, out);
+                    }
+                    continue;
+                }
+                State::Collecting if drains && task.collection.awaits_solicited() => {
+                    self.begin_drain(key, out);
+                }
                 State::Collecting | State::Waiting => self.discard(key, out),
-                State::Running | State::Killed => task.state = State::Killed,
+                State::Killed => continue,
+                State::Running => task.state = State::Killed,
             }
+            any = true;
         }
         if ordered > 0 {
             self.start_waiting(out);
         }
+        any
     }
 
     /// The I/O of a killed task is over.
@@ -332,7 +365,7 @@ impl FullFeature {
     pub(crate) fn disconnect(&mut self, out: &mut impl Output) {
         self.life = Life::Over;
         self.current = Current::Nothing;
-        self.kill(None, out);
+        self.kill(None, Killer::End, out);
     }
 
     fn close(&mut self, how: Close, out: &mut impl Output) {

@@ -74,7 +74,7 @@ impl FullFeature {
         if self.numbers.window.owes_news() {
             return Some(0);
         }
-        let asked = [self.logout_deadline_ns, self.renegotiation_deadline_ns];
+        let asked = [self.logout_deadline_ns, self.renegotiation_deadline_ns, self.drain_deadline_ns()];
         asked.into_iter().chain([self.ping_deadline_ns(last_heard_ns)]).flatten().min()
     }
 
@@ -99,6 +99,7 @@ impl FullFeature {
             return Ok(());
         }
         self.announce_window(out);
+        self.tick_drain(now_ns, out);
         if self.logout_deadline_ns.is_some_and(|deadline| now_ns >= deadline) {
             return Err(Violation::new(ViolationKind::LogoutTimeout));
         }

@@ -230,11 +230,11 @@ fn digest(offer: &str, policy: DigestPolicy, agreed: &mut bool) -> Answer {
     }
 }
 
-/// RFC 7143 13.23. We never wait for the data of a killed task's R2Ts, which is what FastAbort says.
+/// RFC 7143 13.23: the first of the list that is one of the three (RFC 7143 6.2.1).
 fn task_reporting(offer: &str, fast_abort: &mut bool) -> Answer {
-    *fast_abort = list_has(offer, "FastAbort");
-    ["FastAbort", "ResponseFence", "RFC3720"]
-        .into_iter()
-        .find(|value| list_has(offer, value))
-        .map_or(REJECT, Answer::Text)
+    const KNOWN: [&str; 3] = ["FastAbort", "ResponseFence", "RFC3720"];
+    let known = |item: &str| KNOWN.into_iter().find(|known| *known == item);
+    let choice = list(offer).and_then(|mut items| items.find_map(known));
+    *fast_abort = choice == Some("FastAbort");
+    choice.map_or(REJECT, Answer::Text)
 }

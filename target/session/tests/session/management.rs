@@ -4,12 +4,13 @@ use stampede_session::{Disposition, ManagementRequest, ManagementResponse, Phase
 use stampede_wire::{
     Lun, Sn,
     pdu::{
-        self, Reject, RejectReason, ScsiCommand, TaskAttribute, TaskManagementFunction as Function,
-        TaskManagementRequest, TaskManagementResponse, TaskManagementResponseCode as Code, status,
+        self, ReadyToTransfer, Reject, RejectReason, ScsiCommand, TaskAttribute,
+        TaskManagementFunction as Function, TaskManagementRequest, TaskManagementResponse,
+        TaskManagementResponseCode as Code, status,
     },
 };
 
-use crate::support::{Event, Harness};
+use crate::support::{Event, Harness, SECOND};
 
 /// An immediate function.
 fn function(harness: &Harness, function: Function, lun: Lun) -> TaskManagementRequest {
@@ -104,7 +105,7 @@ fn a_command_that_never_came_counts_as_received() {
 
 #[test]
 fn abort_task_set_covers_this_unit_in_every_addressing() {
-    let mut harness = Harness::session("");
+    let mut harness = Harness::session("TaskReporting=FastAbort");
     let (one, flat_one, two) =
         (Lun([0, 1, 0, 0, 0, 0, 0, 0]), Lun([0x40, 1, 0, 0, 0, 0, 0, 0]), Lun([0, 2, 0, 0, 0, 0, 0, 0]));
     let killed = [read_on(&mut harness, 1, one), read_on(&mut harness, 2, flat_one)];
@@ -132,6 +133,102 @@ fn abort_task_set_covers_this_unit_in_every_addressing() {
     assert_eq!(data.len(), 1);
     assert!(data[0].stat_sn().lt(answer[0].stat_sn()));
     assert_eq!(harness.connection.tasks_len(), 0);
+}
+
+/// A write of 512 bytes on LUN 0 whose data is out.
+fn hanging_write(harness: &mut Harness, itt: u32) -> ReadyToTransfer {
+    harness.write(itt, 512, 0, false).unwrap();
+    *harness.r2ts().last().unwrap()
+}
+
+/// Its data.
+fn late_data(harness: &mut Harness, r2t: &ReadyToTransfer) -> Disposition {
+    let (itt, tag) = (r2t.initiator_task_tag(), r2t.target_transfer_tag());
+    harness.data_out(itt, Some(tag), 0, 0, 512, true).unwrap()
+}
+
+/// A function over LUN 0 that the engine has answered.
+fn answered_function(harness: &mut Harness, wanted: Function) {
+    let pdu = function(harness, wanted, Lun::ZERO);
+    harness.feed(&pdu, &[]).unwrap();
+    let id = harness.managed().last().unwrap().id();
+    harness.connection.managed(id, ManagementResponse::Complete, 0, &mut harness.out);
+}
+
+#[test]
+fn a_function_over_a_set_waits_for_the_data_of_its_own_initiator() {
+    for keys in ["", "TaskReporting=ResponseFence,FastAbort", "TaskReporting=RFC3720"] {
+        let mut harness = Harness::session(keys);
+        let r2ts = [hanging_write(&mut harness, 1), hanging_write(&mut harness, 2)];
+        answered_function(&mut harness, Function::AbortTaskSet);
+        assert_eq!((harness.released().len(), codes(&harness)), (2, vec![]), "memory goes at once");
+        assert_eq!(late_data(&mut harness, &r2ts[1]), Disposition::Discard);
+        assert_eq!(codes(&harness), []);
+        // A second function has the same to wait for.
+        answered_function(&mut harness, Function::LogicalUnitReset);
+        assert_eq!(codes(&harness), []);
+        late_data(&mut harness, &r2ts[0]);
+        assert_eq!(codes(&harness), [Code::FunctionComplete; 2]);
+        assert_eq!((harness.responses().len(), harness.connection.tasks_len()), (0, 0));
+        assert_eq!(harness.connection.deadline_ns(), None);
+    }
+}
+
+#[test]
+fn a_function_does_not_wait_for_ever() {
+    let mut harness = Harness::session("");
+    let r2t = hanging_write(&mut harness, 1);
+    answered_function(&mut harness, Function::ClearTaskSet);
+    assert_eq!(harness.connection.deadline_ns(), Some(0), "the clock is asked for");
+    harness.connection.tick(5 * SECOND, &mut harness.out).unwrap();
+    let deadline_ns = harness.connection.deadline_ns().unwrap();
+    assert_eq!((deadline_ns, codes(&harness)), (7 * SECOND, vec![]));
+    harness.connection.tick(deadline_ns, &mut harness.out).unwrap();
+    assert_eq!((codes(&harness), harness.connection.tasks_len()), (vec![Code::FunctionComplete], 0));
+    assert_eq!(late_data(&mut harness, &r2t), Disposition::Discard, "it comes too late, and is no error");
+}
+
+#[test]
+fn the_engine_may_answer_after_the_data() {
+    let mut harness = Harness::session("");
+    let r2t = hanging_write(&mut harness, 1);
+    let pdu = function(&harness, Function::LogicalUnitReset, Lun::ZERO);
+    harness.feed(&pdu, &[]).unwrap();
+    abort(&mut harness, 1, 0);
+    assert_eq!(codes(&harness), [Code::FunctionComplete], "what is dead can be aborted");
+    late_data(&mut harness, &r2t);
+    assert_eq!(codes(&harness).len(), 1);
+    let id = harness.managed()[0].id();
+    harness.connection.managed(id, ManagementResponse::Complete, 0, &mut harness.out);
+    assert_eq!(codes(&harness).len(), 2);
+}
+
+#[test]
+fn the_end_of_a_session_waits_for_no_data() {
+    let mut harness = Harness::session("");
+    hanging_write(&mut harness, 1);
+    answered_function(&mut harness, Function::LogicalUnitReset);
+    harness.connection.disconnect(&mut harness.out);
+    assert_eq!((harness.connection.tasks_len(), harness.released().len(), codes(&harness)), (0, 1, vec![]));
+}
+
+#[test]
+fn fast_abort_waits_for_nothing_and_tells_the_others() {
+    let mut harness = Harness::session("TaskReporting=FastAbort");
+    hanging_write(&mut harness, 1);
+    answered_function(&mut harness, Function::AbortTaskSet);
+    assert_eq!(codes(&harness), [Code::FunctionComplete]);
+    // Now another session's function: who loses a task hears of it, once.
+    let unit = Lun::encode(0).unwrap();
+    harness.take();
+    harness.connection.kill(Some(unit), &mut harness.out);
+    assert!(harness.sent::<pdu::AsyncMessage>().is_empty(), "it has none");
+    harness.read(2, 512);
+    harness.connection.kill(Some(unit), &mut harness.out);
+    harness.connection.kill(Some(unit), &mut harness.out);
+    let told: Vec<pdu::AsyncMessage> = harness.sent();
+    assert_eq!(told.len(), 1);
+    assert_eq!((told[0].event(), told[0].lun()), (Ok(pdu::AsyncEvent::TasksTerminated), unit));
 }
 
 #[test]
