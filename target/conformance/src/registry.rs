@@ -151,10 +151,7 @@ pub struct Known {
 }
 
 /// The tests that are known to fail. One that passes is an error: its line has to go.
-pub const KNOWN: &[Known] = &[Known {
-    test: "cold_reset_ends_all_sessions",
-    why: "TARGET COLD RESET resets every logical unit of the target, as TARGET WARM RESET does, and drops no session",
-}];
+pub const KNOWN: &[Known] = &[];
 
 /// Why a test is known to fail, if it is.
 pub fn known(test: &Test) -> Option<&'static str> {

@@ -93,6 +93,12 @@ pub enum ToControl {
         /// Why.
         why: MoveRefusal,
     },
+    /// An initiator has reset its whole target by TARGET COLD RESET: every other session that has a unit with this one in
+    /// common is to be dropped (RFC 7143 11.5.1). This one ends by itself.
+    TargetReset {
+        /// Who did.
+        session: SessionId,
+    },
     /// The answer to [`FromControl::DropClone`]: its memory is free.
     CloneDropped {
         /// Which.

@@ -7,7 +7,7 @@ use crate::payload::Payload;
 use crate::token::Key;
 use stampede_scsi::sense::SenseBytes;
 use stampede_scsi::{NexusId, Reply, Status, TransportId};
-use stampede_session::{ManagementId, SessionId, TaskAttribute, TaskKey};
+use stampede_session::{ManagementId, ManagementResponse, SessionId, TaskAttribute, TaskKey};
 use std::sync::Arc;
 
 /// Whose task it is.
@@ -51,6 +51,8 @@ pub(crate) struct Request {
     pub(crate) cdb: [u8; 16],
     /// Its place in the task set.
     pub(crate) attribute: TaskAttribute,
+    /// PRI of its command (RFC 7144 5.1): 1 is the most urgent, 15 the least; 0 says nothing.
+    pub(crate) priority: u8,
     /// Bytes of data-out that the initiator meant to give: its Expected Data Transfer Length.
     pub(crate) expected_out: u32,
     /// Data-out, as far as it was wanted.
@@ -119,8 +121,23 @@ pub(crate) struct Answer {
 pub(crate) enum Clearing {
     /// All tasks of all nexuses end; the unit is reset (SAM-5 7.7).
     Reset,
+    /// The same for a reset of the whole target.
+    TargetReset,
+    /// The same for one that counts as a power on.
+    PowerOn,
     /// All tasks of all nexuses end (SAM-5 7.5).
     ClearTaskSet,
+    /// The nexus that asks has lost its connection, so to speak (SAM-5 6.3.4); its session has ended its tasks.
+    NexusLoss,
+    /// Nothing: the nexus wants to know which unit attention is pending for it (SAM-5 7.10).
+    QueryEvent,
+}
+
+impl Clearing {
+    /// Whether it ends tasks.
+    pub(crate) fn ends_tasks(self) -> bool {
+        !matches!(self, Self::NexusLoss | Self::QueryEvent)
+    }
 }
 
 /// Who waits for a clearing: a task-management request of a connection.
@@ -168,6 +185,8 @@ pub(crate) enum Message {
         connection: Key,
         /// What it sees.
         luns: Arc<LunMap>,
+        /// Its session has the functions of RFC 7144.
+        queries: bool,
     },
     /// The unit knows the nexus now.
     Attached {
@@ -226,6 +245,8 @@ pub(crate) enum Message {
     Cleared {
         /// Who waited.
         manager: Manager,
+        /// What is to be answered, unless another unit says otherwise.
+        response: ManagementResponse,
     },
     /// A session comes to live here.
     Arrive(Box<Traveller>),

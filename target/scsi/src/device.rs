@@ -40,6 +40,8 @@ pub(crate) struct Nexus {
     pub(crate) attentions: Attentions,
     /// It has prevented the removal of the medium.
     pub(crate) prevents_removal: bool,
+    /// Its transport carries the functions of RFC 7144.
+    pub(crate) queries: bool,
 }
 
 /// The device server of one logical unit. One owner: every command, reset and change of the unit goes through it.
@@ -107,7 +109,28 @@ impl Device {
         self.detach(nexus);
         let mut attentions = Attentions::default();
         attentions.raise(UnitAttention::PowerOnOrReset);
-        self.nexuses.insert(nexus, Nexus { transport: transport_id, attentions, prevents_removal: false });
+        self.nexuses.insert(
+            nexus,
+            Nexus { transport: transport_id, attentions, prevents_removal: false, queries: false },
+        );
+    }
+
+    /// The transport of `nexus` carries QUERY TASK, QUERY TASK SET, I_T NEXUS RESET and QUERY ASYNCHRONOUS EVENT, so
+    /// REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS names them.
+    pub fn carry_queries(&mut self, nexus: NexusId) {
+        if let Some(nexus) = self.nexuses.get_mut(&nexus) {
+            nexus.queries = true;
+        }
+    }
+
+    /// QUERY ASYNCHRONOUS EVENT (SAM-5 7.10): the additional response information of the most urgent unit attention that
+    /// is pending for `nexus`, and stays so. `None` when none is.
+    pub fn pending_event(&self, nexus: NexusId) -> Option<[u8; 3]> {
+        /// UADE DEPTH: there is one, or there are more.
+        const DEPTH: [u8; 2] = [0x10, 0x20];
+        let (attention, more) = self.nexuses.get(&nexus)?.attentions.first()?;
+        let sense = attention.sense();
+        Some([DEPTH[usize::from(more)] | sense.key as u8, sense.asc, sense.ascq])
     }
 
     /// Removes an I_T nexus (its session has ended): its RESERVE is released, its persistent registration stays.
@@ -282,6 +305,12 @@ impl Device {
     pub fn reset_by(&mut self, nexus: NexusId) {
         let _ = nexus;
         self.reset_with(UnitAttention::DeviceReset);
+    }
+
+    /// A power on event that cost nothing but the sessions (TARGET COLD RESET): as [`Device::reset`], but with 29h/01h.
+    /// Nothing has lost power, so persistent reservations without APTPL stay too: no initiator can lift a fence by it.
+    pub fn power_on_reset(&mut self) {
+        self.reset_with(UnitAttention::PowerOn);
     }
 
     fn reset_with(&mut self, attention: UnitAttention) {

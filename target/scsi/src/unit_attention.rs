@@ -115,9 +115,15 @@ impl Attentions {
         if self.0 == 0 {
             return None;
         }
-        let first = UnitAttention::ALL.into_iter().find(|attention| self.0 & attention.bit() != 0)?;
+        let (first, _) = self.first()?;
         self.drop_one(first);
         Some(first)
+    }
+
+    /// The most urgent one, which stays pending, and whether there are others.
+    pub(crate) fn first(self) -> Option<(UnitAttention, bool)> {
+        let first = UnitAttention::ALL.into_iter().find(|attention| self.0 & attention.bit() != 0)?;
+        Some((first, self.0.count_ones() > 1))
     }
 
     /// Drops one kind.

@@ -49,6 +49,29 @@ fn an_unknown_operation_code_hears_the_attention_first() {
 }
 
 #[test]
+fn a_query_tells_what_is_pending_and_leaves_it() {
+    let mut device = unit();
+    assert_eq!(device.pending_event(A), None);
+    device.resize(BLOCKS + 1);
+    assert_eq!(device.pending_event(A), Some([0x16, 0x2A, 0x09]), "one");
+    device.nexus_lost(A);
+    for _ in 0..2 {
+        assert_eq!(device.pending_event(A), Some([0x26, 0x29, 0x07]), "the most urgent of several");
+    }
+    assert_eq!(device.pending_event(NexusId(99)), None);
+    assert_eq!(hears(&mut device, A), Some((0x29, 0x07)));
+    assert_eq!(device.pending_event(A), Some([0x16, 0x2A, 0x09]));
+}
+
+#[test]
+fn a_power_on_is_told_as_one() {
+    let mut device = unit();
+    device.power_on_reset();
+    assert_eq!(hears(&mut device, A), Some((0x29, 0x01)));
+    assert_eq!(hears(&mut device, B), Some((0x29, 0x01)));
+}
+
+#[test]
 fn resets_tell_everybody() {
     let mut device = unit();
     device.reset_by(A);

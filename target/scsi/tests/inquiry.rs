@@ -170,6 +170,13 @@ fn task_management_functions() {
     assert_eq!(send(&mut device, A, &cdb(0, 255)).data, [0xD8, 0, 0, 0]);
     assert_eq!(send(&mut device, A, &cdb(0x80, 255)).data.len(), 16);
     assert_eq!(cdb_field(&send(&mut device, A, &cdb(0, 3))).0, 6);
+    device.carry_queries(A);
+    assert_eq!(send(&mut device, A, &cdb(0, 255)).data, [0xDC, 0x07, 0, 0]);
+    assert_eq!(
+        send(&mut device, B, &cdb(0, 255)).data,
+        [0xD8, 0, 0, 0],
+        "another nexus has its own transport"
+    );
 }
 
 #[test]

@@ -148,6 +148,17 @@ pub struct Parameters {
     pub max_outstanding_r2t: u16,
     /// TaskReporting is FastAbort (13.23): functions over several tasks do not wait for data that is on its way.
     pub fast_abort: bool,
+    /// iSCSIProtocolLevel (13.24): 1 is RFC 7143, 2 is RFC 7144 too.
+    pub protocol_level: u8,
+}
+
+impl Parameters {
+    /// Whether the features of RFC 7144 were agreed on.
+    #[must_use]
+    #[inline]
+    pub const fn has_rfc_7144(&self) -> bool {
+        self.protocol_level >= 2
+    }
 }
 
 impl Default for Parameters {
@@ -165,6 +176,7 @@ impl Default for Parameters {
             time2retain: 20,
             max_outstanding_r2t: 1,
             fast_abort: false,
+            protocol_level: 1,
         }
     }
 }

@@ -426,15 +426,20 @@ impl Connection {
         Some(self.full_feature()?.info())
     }
 
-    /// The keys of all tasks in the table, by index.
+    /// The keys of all tasks, by index. What was killed and released is none, though its data may still be on its way.
     pub fn tasks(&self) -> impl Iterator<Item = TaskKey> + '_ {
-        self.full_feature().into_iter().flat_map(|session| session.tasks().keys())
+        let lives = |session: &FullFeature, key: TaskKey| {
+            session.tasks().at(key).is_some_and(|task| !task.is_draining())
+        };
+        self.full_feature()
+            .into_iter()
+            .flat_map(move |session| session.tasks().keys().filter(move |key| lives(session, *key)))
     }
 
-    /// Tasks in the table.
+    /// How many those are.
     #[must_use]
     pub fn tasks_len(&self) -> usize {
-        self.full_feature().map_or(0, |session| session.tasks().len())
+        self.full_feature().map_or(0, FullFeature::tasks_len)
     }
 
     /// Gives back memory that a connection which does nothing needs not hold: it grows again with use.

@@ -57,10 +57,32 @@ pub enum ManagementRequest {
         /// To answer by.
         id: ManagementId,
     },
-    /// TARGET COLD RESET: as the warm one, then every session of the target is dropped (RFC 7143 11.5.1).
+    /// TARGET COLD RESET: as the warm one, and a power on event. When it is answered, the session ends itself with
+    /// [`Close::TargetReset`](crate::Close::TargetReset).
     TargetColdReset {
         /// To answer by.
         id: ManagementId,
+    },
+    /// QUERY TASK SET: whether the logical unit has tasks of this I_T nexus, which the session knows.
+    QueryTaskSet {
+        /// To answer by: with [`ManagementResponse::of_query`], where the unit exists.
+        id: ManagementId,
+        /// The logical unit.
+        lun: Lun,
+        /// Whether there are any.
+        present: bool,
+    },
+    /// I_T NEXUS RESET: SAM's I_T nexus loss on every logical unit the session sees; the session lives on.
+    NexusReset {
+        /// To answer by.
+        id: ManagementId,
+    },
+    /// QUERY ASYNCHRONOUS EVENT: whether a unit attention is pending for this I_T nexus on the logical unit.
+    QueryAsyncEvent {
+        /// To answer by: [`ManagementResponse::Succeeded`] and which, or `Complete`.
+        id: ManagementId,
+        /// The logical unit.
+        lun: Lun,
     },
     /// Not a TMF: the initiator logs out, and every task of the session must be over first (RFC 7143 11.14). All
     /// tasks are killed. The response code of the answer is ignored.
@@ -82,12 +104,15 @@ impl ManagementRequest {
             | Self::LunReset { id, .. }
             | Self::TargetWarmReset { id }
             | Self::TargetColdReset { id }
+            | Self::QueryTaskSet { id, .. }
+            | Self::NexusReset { id }
+            | Self::QueryAsyncEvent { id, .. }
             | Self::Drain { id } => id,
         }
     }
 }
 
-/// Response of a Task Management Function Response (RFC 7143 11.6.1).
+/// Response of a Task Management Function Response (RFC 7143 11.6.1, RFC 7144 6.2).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum ManagementResponse {
@@ -105,8 +130,21 @@ pub enum ManagementResponse {
     NotSupported = 5,
     /// 6: function authorization failed.
     AuthorizationFailed = 6,
+    /// 7: function succeeded (RFC 7144 6.2): what was asked for is there.
+    Succeeded {
+        /// Additional response information: of a pending unit attention (SAM-5 7.10), else zeros.
+        information: [u8; 3],
+    } = 7,
     /// 255: function rejected.
     Rejected = 255,
+}
+
+impl ManagementResponse {
+    /// The answer of a QUERY function.
+    #[must_use]
+    pub const fn of_query(present: bool) -> Self {
+        if present { Self::Succeeded { information: [0; 3] } } else { Self::Complete }
+    }
 }
 
 impl From<ManagementResponse> for TaskManagementResponseCode {
@@ -119,6 +157,7 @@ impl From<ManagementResponse> for TaskManagementResponseCode {
             ManagementResponse::ReassignmentNotSupported => Self::ReassignNotSupported,
             ManagementResponse::NotSupported => Self::FunctionNotSupported,
             ManagementResponse::AuthorizationFailed => Self::AuthorizationFailed,
+            ManagementResponse::Succeeded { .. } => Self::FunctionSucceeded,
             ManagementResponse::Rejected => Self::FunctionRejected,
         }
     }

@@ -100,6 +100,9 @@ pub enum Close {
     Redirected,
     /// We end the session and have said so; the Asynchronous Message is queued.
     Dropped,
+    /// TARGET COLD RESET was executed and answered, and we end the session as [`Close::Dropped`]; every other session
+    /// of the target is to be dropped too (RFC 7143 11.5.1).
+    TargetReset,
 }
 
 impl fmt::Display for Close {
@@ -108,6 +111,7 @@ impl fmt::Display for Close {
             Self::LoggedOut => f.write_str("the initiator logged out"),
             Self::LoginRefused(status) => write!(f, "login refused: {status}"),
             Self::Dropped => f.write_str("dropped, as the initiator was told"),
+            Self::TargetReset => f.write_str("the initiator reset the target"),
             Self::Redirected => f.write_str("login redirected to another portal"),
         }
     }

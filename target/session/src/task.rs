@@ -102,6 +102,13 @@ impl Task {
         self.command.attribute().unwrap_or(TaskAttribute::Simple)
     }
 
+    /// PRI, 0 to 15 (RFC 7144 5.1): reserved, and to be ignored, where RFC 7144 was not agreed on.
+    #[must_use]
+    #[inline]
+    pub fn priority(&self) -> u8 {
+        self.command.priority()
+    }
+
     /// Bytes of write data that the target wanted, at most the Expected Data Transfer Length.
     #[must_use]
     #[inline]

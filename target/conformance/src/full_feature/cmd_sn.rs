@@ -53,6 +53,15 @@ pub(super) const TESTS: &[Test] = &[
     .on(Site::NARROW)
     .broken_by(Mutation::new("the initiator is not told that its window opened again", no_news)),
     test!(
+        window_stays_where_it_is_without_memory,
+        "RFC 7143 4.2.2.1, SAM-5 5.3.1",
+        "when there is no memory for a command's data it ends with TASK SET FULL and MaxCmdSN moves no further; when there \
+         is, the window opens as wide as before",
+        "engine/src/shard/pressure.rs#narrow_window"
+    )
+    .must(&[3])
+    .broken_by(Mutation::new("MaxCmdSN goes on", window_goes_on)),
+    test!(
         immediate_commands_do_not_advance_exp_cmd_sn,
         "RFC 7143 4.2.2.1",
         "a command marked immediate is executed at once, and ExpCmdSN stays",
@@ -208,6 +217,12 @@ fn cmd_sn_wraps_around(lab: &mut Lab) -> Outcome {
     let told = conn.expect_quiet()?.sns();
     ensure_eq!(told.exp_cmd_sn, Sn(conn.cmd_sn), "ExpCmdSN after the wrap");
     Ok(())
+}
+
+/// MaxCmdSN is as far ahead of ExpCmdSN as at first, whatever happens.
+fn window_goes_on(middle: &mut Middle, mut pdu: Raw) {
+    pdu.set_word(32, pdu.word(28).wrapping_add(127));
+    middle.pass(pdu);
 }
 
 /// Starts writes until the window is closed, and returns their headers.
@@ -408,4 +423,37 @@ fn aca_attribute_is_refused(lab: &mut Lab) -> Outcome {
         done.check_condition((5, 0x49, 0))?;
     }
     conn.run(&Cmd::test_unit_ready())?.good().map(drop)
+}
+
+fn window_stays_where_it_is_without_memory(lab: &mut Lab) -> Outcome {
+    let mut conn = lab.plain()?;
+    let data = vec![0x3c; 1 << 20];
+    let mut writes = Vec::new();
+    let full = loop {
+        let header = conn.start(&Cmd::write(0, &data));
+        let pdu = conn.hear()?;
+        let Some(r2t) = pdu.view::<ReadyToTransfer>() else { break pdu };
+        writes.push((header, *r2t));
+        ensure!(writes.len() < 120, "there is memory for 120 writes of 1 MiB");
+    };
+    ensure_eq!((full.opcode(), full.byte(3)), (Some(Opcode::ScsiResponse), 0x28), "TASK SET FULL");
+    // Commands without data run, and use up what was promised: nothing is added to it.
+    let max = conn.expect_quiet()?.sns().max_cmd_sn;
+    for _ in 0..5 {
+        conn.run(&Cmd::test_unit_ready())?.good()?;
+    }
+    ensure_eq!(conn.expect_quiet()?.sns().max_cmd_sn, max, "MaxCmdSN while there is no memory");
+    // The data comes, the writes end, and the window opens.
+    for (_, first) in &writes {
+        conn.answer_r2t(first, &data)?;
+        let end = loop {
+            let pdu = conn.hear()?;
+            let Some(r2t) = pdu.view::<ReadyToTransfer>() else { break pdu };
+            conn.answer_r2t(r2t, &data)?;
+        };
+        ensure_eq!((end.opcode(), end.byte(3)), (Some(Opcode::ScsiResponse), 0), "the end of a write");
+    }
+    let told = conn.expect_quiet()?.sns();
+    ensure_eq!(told.exp_cmd_sn.distance(told.max_cmd_sn), 127, "how far MaxCmdSN is ahead of ExpCmdSN");
+    conn.run(&Cmd::write(0, &data))?.good().map(drop)
 }

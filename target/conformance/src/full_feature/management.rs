@@ -9,10 +9,10 @@ use crate::registry::Test;
 use crate::site::DATA;
 use crate::{ensure_eq, test};
 use stampede_wire::pdu::{
-    AsyncEvent, AsyncMessage, NopOut, Pdu, ReadyToTransfer, ScsiCommand, TaskManagementFunction as Function,
+    AsyncEvent, AsyncMessage, NopOut, ReadyToTransfer, ScsiCommand, TaskManagementFunction as Function,
     TaskManagementRequest, TaskManagementResponse,
 };
-use stampede_wire::{Opcode, Sn};
+use stampede_wire::{Bhs, Opcode, Sn};
 
 pub(super) const TESTS: &[Test] = &[
     test!(
@@ -112,18 +112,6 @@ pub(super) const TESTS: &[Test] = &[
          function not supported",
         "session/src/full_feature/management.rs#task_management"
     ),
-    test!(
-        target_resets_are_answered,
-        "RFC 7143 11.5.1, 11.6.1",
-        "TARGET WARM RESET ends all tasks and is answered",
-        "session/src/full_feature/management.rs#task_management"
-    ),
-    test!(
-        cold_reset_ends_all_sessions,
-        "RFC 7143 11.5.1",
-        "TARGET COLD RESET ends all connections of the target",
-        "session/src/full_feature/management.rs#TargetColdReset"
-    ),
 ];
 
 /// Invents a status for the first write after a task management response.
@@ -157,7 +145,7 @@ fn early_response(middle: &mut Middle, pdu: Raw) {
     middle.pass(pdu);
 }
 
-fn no_response(middle: &mut Middle, pdu: Raw) {
+pub(super) fn no_response(middle: &mut Middle, pdu: Raw) {
     let is_response = pdu.opcode() == Some(Opcode::TaskManagementResponse);
     if is_response { middle.withhold(&pdu) } else { middle.pass(pdu) }
 }
@@ -218,7 +206,7 @@ fn reordered(middle: &mut Middle, mut pdu: Raw) {
 
 impl Conn {
     /// Sends an immediate task management request; returns its tag.
-    fn manage(&mut self, function: Function, number: u16) -> u32 {
+    pub(super) fn manage(&mut self, function: Function, number: u16) -> u32 {
         let tag = self.new_tag();
         let request = TaskManagementRequest::new(function, tag, lun(number), self.sns());
         self.send(request.into_immediate(), &[]);
@@ -226,7 +214,7 @@ impl Conn {
     }
 
     /// Sends an immediate ABORT TASK.
-    fn abort(&mut self, task: u32, cmd_sn: Sn) -> u32 {
+    pub(super) fn abort(&mut self, task: u32, cmd_sn: Sn) -> u32 {
         let tag = self.new_tag();
         let request = TaskManagementRequest::new(Function::AbortTask, tag, lun(0), self.sns());
         self.send(request.with_reference(task, cmd_sn).into_immediate(), &[]);
@@ -234,14 +222,14 @@ impl Conn {
     }
 
     /// The next PDU is the response to a function: its code.
-    fn managed(&mut self, tag: u32) -> Outcome<u8> {
+    pub(super) fn managed(&mut self, tag: u32) -> Outcome<u8> {
         let pdu = self.expect::<TaskManagementResponse>()?;
         ensure_eq!(pdu.word(16), tag, "the tag of the response");
         Ok(pdu.byte(2))
     }
 
     /// Starts a write whose data stays out.
-    fn hanging_write(&mut self) -> Outcome<(ScsiCommand, ReadyToTransfer)> {
+    pub(super) fn hanging_write(&mut self) -> Outcome<(ScsiCommand, ReadyToTransfer)> {
         let header = self.start(&Cmd::write(0, &[1; 1024]));
         Ok((header, self.expect_view::<ReadyToTransfer>()?))
     }
@@ -349,7 +337,7 @@ fn fast_abort_is_told_to_the_other_sessions(lab: &mut Lab) -> Outcome {
     let told = loser.expect_view::<AsyncMessage>()?;
     ensure_eq!((told.event(), told.lun()), (Ok(AsyncEvent::TasksTerminated), lun(0)), "the message");
     // It is acknowledged by a NOP-Out without a tag, which gets no answer.
-    let mut acknowledgement = NopOut::ping(u32::MAX, loser.sns()).into_immediate().bhs().to_owned();
+    let mut acknowledgement = Bhs::from(NopOut::notify(loser.sns()));
     acknowledgement.0[8..16].copy_from_slice(&lun(0).0);
     loser.send(acknowledgement, &[]);
     for conn in [&mut loser, &mut idle, &mut old] {
@@ -412,21 +400,4 @@ fn unknown_and_unsupported_functions_are_answered(lab: &mut Lab) -> Outcome {
         ensure_eq!(conn.managed(tag)?, 5, "the response to function {code}");
     }
     conn.run(&Cmd::test_unit_ready())?.good().map(drop)
-}
-
-fn target_resets_are_answered(lab: &mut Lab) -> Outcome {
-    let mut conn = lab.ready(&LoginText::plain().with("TaskReporting", "FastAbort"))?;
-    conn.hanging_write()?;
-    let tag = conn.manage(Function::TargetWarmReset, 0);
-    ensure_eq!(conn.managed(tag)?, 0, "the response to TARGET WARM RESET");
-    conn.expect_quiet()?;
-    conn.clear_attentions(0)
-}
-
-fn cold_reset_ends_all_sessions(lab: &mut Lab) -> Outcome {
-    let mut one = lab.plain()?;
-    let mut two = lab.ready(&LoginText::normal(DATA, 2))?;
-    one.manage(Function::TargetColdReset, 0);
-    one.until_closed()?;
-    two.until_closed().map(drop)
 }

@@ -5,7 +5,9 @@ mod data_in;
 mod logout;
 mod management;
 mod nop;
+mod resets;
 mod residual;
+mod rfc_7144;
 mod sanitize;
 mod sense;
 mod stat_sn;
@@ -24,6 +26,8 @@ pub(crate) const FILES: &[&[Test]] = &[
     sense::TESTS,
     management::TESTS,
     sanitize::TESTS,
+    resets::TESTS,
+    rfc_7144::TESTS,
     nop::TESTS,
     text::TESTS,
     logout::TESTS,

@@ -118,7 +118,7 @@ pub(super) const MORE: &[Test] = &[
         },
     ),
     key("iscsi_protocol_level", "RFC 7143 13.24", "the smaller of both numbers, of 0 to 31", |lab| {
-        answers(lab, "iSCSIProtocolLevel", &[("0", "0"), ("1", "1"), ("32", "Reject")])?;
+        answers(lab, "iSCSIProtocolLevel", &[("0", "0"), ("1", "1"), ("2", "2"), ("31", "2"), ("32", "Reject")])?;
         at_most(lab, "iSCSIProtocolLevel", "31")?;
         twice(lab, "iSCSIProtocolLevel", "1")
     }),

@@ -1,6 +1,6 @@
-//! What the operator has an initiator told (RFC 7143 11.9).
+//! What initiators are told without having asked (RFC 7143 11.9): by the operator, or since another reset the target.
 
-use super::{MoveError, Notice, Outbox, Registrar};
+use super::{Backing, MoveError, Notice, Outbox, Registrar};
 use stampede_engine::messages::FromControl;
 use stampede_session::{Announcement, SessionId};
 
@@ -39,5 +39,30 @@ impl Registrar {
         });
         out.messages.push((entry.shard, FromControl::Announce { session, what }));
         Ok(entry.initiator.clone())
+    }
+
+    /// A session's initiator has reset its target as a power on does: whoever shares a logical unit with it loses the
+    /// session too (RFC 7143 11.5.1). Clones are each initiator's own: one machine cannot end the sessions of the others
+    /// that boot from the same golden.
+    pub(super) fn target_reset(&mut self, session: SessionId, out: &mut Outbox) {
+        let Some(by) = self.sessions.find(session) else { return };
+        let target = &self.targets[by.target];
+        let has_plain = target.luns.iter().any(|lun| matches!(lun.backing, Backing::Plain(_)));
+        for (other, entry) in self.sessions.iter().filter(|(other, _)| *other != session) {
+            let shares = entry.target == by.target && (has_plain || entry.clone == by.clone);
+            if !shares || entry.closing {
+                continue;
+            }
+            out.notices.push(Notice {
+                alert: false,
+                event: "session",
+                target: target.iqn.clone(),
+                initiator: entry.initiator.clone(),
+                peer: Some(entry.peer),
+                text: format!("dropped, since {} reset the target (TARGET COLD RESET)", by.initiator),
+            });
+            let what = Announcement::DropSession;
+            out.messages.push((entry.shard, FromControl::Announce { session: other, what }));
+        }
     }
 }

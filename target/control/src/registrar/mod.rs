@@ -182,6 +182,7 @@ impl Registrar {
                 self.probed(session, alive, last_heard_ns, now, out);
             }
             ToControl::CloneDropped { lun } => self.clones.dropped(lun),
+            ToControl::TargetReset { session } => self.target_reset(session, out),
             ToControl::Moved { session, to, luns, .. } => self.moved(session, to, &luns, out),
             ToControl::MoveFailed { session, why, .. } => self.move_failed(session, why, out),
             ToControl::Report(_)

@@ -64,6 +64,8 @@ struct Managing {
     tasks: Vec<TaskKey>,
     /// Task sets that are being cleared by their owners.
     clearings: u32,
+    /// What will be answered.
+    response: ManagementResponse,
 }
 
 /// Where a connection is in its life, as its socket sees it.
@@ -235,14 +237,23 @@ impl Conn {
         clearings: u32,
         front: &mut Front,
     ) {
-        self.managing.push(Managing { id, tasks, clearings });
+        self.managing.push(Managing { id, tasks, clearings, response: ManagementResponse::Complete });
         self.settle_managing(key, front);
     }
 
     /// A task set that a request waited for is clear.
-    pub(crate) fn cleared(&mut self, key: Key, id: ManagementId, front: &mut Front) {
+    pub(crate) fn cleared(
+        &mut self,
+        key: Key,
+        id: ManagementId,
+        response: ManagementResponse,
+        front: &mut Front,
+    ) {
         if let Some(managing) = self.managing.iter_mut().find(|managing| managing.id == id) {
             managing.clearings = managing.clearings.saturating_sub(1);
+            if response != ManagementResponse::Complete {
+                managing.response = response;
+            }
         }
         self.settle_managing(key, front);
     }
@@ -264,8 +275,8 @@ impl Conn {
             return;
         }
         while let Some(at) = self.managing.iter().position(over) {
-            let Managing { id, .. } = self.managing.remove(at);
-            self.managed(key, id, ManagementResponse::Complete, front);
+            let Managing { id, response, .. } = self.managing.remove(at);
+            self.managed(key, id, response, front);
         }
     }
 

@@ -110,6 +110,8 @@ pub(crate) struct Side {
     pub(super) digests: Option<(bool, bool)>,
     /// Longest data segment that the framer shall take from the next PDU on, in bytes.
     pub(super) data_segment_max: Option<u32>,
+    /// The bits of PRI that count: none without RFC 7144.
+    priority_mask: u8,
 }
 
 impl Side {
@@ -130,6 +132,7 @@ impl Side {
             owing_ns: 0,
             digests: None,
             data_segment_max: None,
+            priority_mask: 0,
         }
     }
 
@@ -230,6 +233,7 @@ impl Side {
             lun,
             cdb: *task.cdb(),
             attribute: task.attribute(),
+            priority: task.priority() & self.priority_mask,
             expected_out,
             data: Payload::NONE,
         };
@@ -372,6 +376,7 @@ impl Output for Sink<'_> {
 
     fn full_feature(&mut self, session: &SessionInfo) {
         self.side.data_segment_max = Some(session.parameters.target_recv_data_segment);
+        self.side.priority_mask = if session.parameters.has_rfc_7144() { 0x0f } else { 0 };
         if session.kind == SessionKind::Normal {
             self.front.happenings.push_back(Happening::FullFeature(self.key));
         }

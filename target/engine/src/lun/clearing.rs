@@ -14,6 +14,7 @@ use crate::request::{Answer, Clearing, Kill, Manager, Outcome, Request};
 use crate::token::{Key, Table};
 use stampede_ring::Ring;
 use stampede_scsi::{Fence, NexusId};
+use stampede_session::ManagementResponse;
 use std::sync::Arc;
 
 /// Somebody waits until what was under way when it asked is over.
@@ -104,7 +105,21 @@ impl Backend {
         number
     }
 
-    /// Ends all tasks of a unit without status, and answers the manager when their I/O is over.
+    /// What a function does to a unit without ending tasks of it, and what it is answered.
+    fn without_ending_tasks(&mut self, lun: LunId, nexus: NexusId, clearing: Clearing) -> ManagementResponse {
+        let Some(unit) = self.lun_mut(lun) else { return ManagementResponse::Complete };
+        let event = match clearing {
+            Clearing::QueryEvent => unit.device.pending_event(nexus),
+            _ => {
+                unit.device.nexus_lost(nexus);
+                None
+            }
+        };
+        event
+            .map_or(ManagementResponse::Complete, |information| ManagementResponse::Succeeded { information })
+    }
+
+    /// Ends all tasks of a unit without status, if that is what is wanted, and answers the manager when their I/O is over.
     pub(crate) fn clear<R: Ring>(
         &mut self,
         manager: Manager,
@@ -113,23 +128,31 @@ impl Backend {
         clearing: Clearing,
         io: &mut Io<'_, R>,
     ) {
+        if !clearing.ends_tasks() {
+            let response = self.without_ending_tasks(lun, nexus, clearing);
+            self.results.push_back(Result::Cleared(manager, response));
+            return;
+        }
         let jobs = Self::abort_jobs(&mut self.jobs, |job| job.lun() == lun);
         let copies = self.stop_copies(|| Outcome::Aborted, |copy| copy.is_on(lun));
         let forsaken = self.forsake_sanitize(lun, |_| true);
         let place = self.places.get(&lun).copied();
         let Some((place, unit)) = place.and_then(|place| Some((place, self.luns.get_mut(place)?))) else {
-            self.results.push_back(Result::Cleared(manager));
+            self.results.push_back(Result::Cleared(manager, ManagementResponse::Complete));
             return;
         };
         let held = unit.tasks.abort(|_| true);
         let behind: Vec<Request> = unit.behind_save.drain(..).collect();
         let save = unit.saving.is_some();
-        if clearing == Clearing::Reset {
-            unit.device.reset_by(nexus);
-        } else {
-            let mut victims = victims(&self.jobs, &jobs, held.iter().chain(&behind));
-            victims.extend(forsaken);
-            unit.device.tasks_cleared_by(nexus, &victims);
+        match clearing {
+            Clearing::Reset => unit.device.reset_by(nexus),
+            Clearing::TargetReset => unit.device.reset(),
+            Clearing::PowerOn => unit.device.power_on_reset(),
+            _ => {
+                let mut victims = victims(&self.jobs, &jobs, held.iter().chain(&behind));
+                victims.extend(forsaken);
+                unit.device.tasks_cleared_by(nexus, &victims);
+            }
         }
         // Every shard has killed before the answer: what anybody sends after that must live.
         let kill = Some(self.kill(lun, nexus, None, clearing == Clearing::ClearTaskSet));
@@ -192,7 +215,9 @@ impl Backend {
 
     fn waited(&mut self, then: Then) {
         match then {
-            Then::Manager(manager) => self.results.push_back(Result::Cleared(manager)),
+            Then::Manager(manager) => {
+                self.results.push_back(Result::Cleared(manager, ManagementResponse::Complete));
+            }
             Then::Sanitize(place) => self.sanitize_medium(place),
             Then::Answer(answer) => {
                 if let Some(place) = self.place(answer.lun) {

@@ -191,6 +191,7 @@ impl Backend {
                     lun,
                     cdb: ask.cdb,
                     attribute: TaskAttribute::HeadOfQueue,
+                    priority: 0,
                     expected_out: u32::try_from(data.len()).unwrap_or(u32::MAX),
                     data,
                 };

@@ -77,6 +77,7 @@ pub(crate) struct Job {
     /// A transfer said that the file cannot do this (EOPNOTSUPP, EINVAL): there is another way.
     pub(super) unsupported: bool,
     aborted: bool,
+    priority: u8,
     /// Since when it has waited for buffers.
     starved_ns: Option<u64>,
     pub(super) lock: Lock,
@@ -102,10 +103,27 @@ pub(super) enum Lock {
     Held,
 }
 
+/// A command's place among those that wait, by its PRI: smaller comes first. Commands without a priority are in the middle
+/// (SAM-5 8.5 leaves that to us).
+fn urgency(priority: u8) -> u8 {
+    match priority {
+        0 => 8,
+        priority => priority,
+    }
+}
+
+/// Where a job goes in a line of jobs: behind those that are as urgent, and before those that are less so.
+pub(super) fn place_by_urgency(
+    line: impl DoubleEndedIterator<Item = u8> + ExactSizeIterator,
+    mine: u8,
+) -> usize {
+    line.enumerate().rev().find(|(_, urgency)| *urgency <= mine).map_or(0, |(at, _)| at + 1)
+}
+
 impl Job {
     pub(super) fn new(request: Request, unit: Key, media: Media, block_size: u32) -> Self {
         let step = Step::first(&media);
-        let Request { origin, nexus, lun, data, .. } = request;
+        let Request { origin, nexus, lun, data, priority, .. } = request;
         Self {
             origin,
             nexus,
@@ -121,6 +139,7 @@ impl Job {
             error: None,
             unsupported: false,
             aborted: false,
+            priority,
             starved_ns: None,
             lock: Lock::None,
             read: Payload::default(),
@@ -129,6 +148,11 @@ impl Job {
             around: None,
             cursor: 0,
         }
+    }
+
+    /// Its place among those that wait for buffers.
+    pub(super) fn urgency(&self) -> u8 {
+        urgency(self.priority)
     }
 
     pub(super) fn lun(&self) -> LunId {
@@ -384,4 +408,22 @@ pub(super) mod libc_errno {
     pub(crate) const EROFS: i32 = 30;
     pub(crate) const EOPNOTSUPP: i32 = 95;
     pub(crate) const EDQUOT: i32 = 122;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_is_served_by_priority_and_then_by_age() {
+        // PRI, and when it came.
+        let jobs = [(0, 0), (15, 1), (1, 2), (8, 3), (0, 4), (1, 5), (3, 6)];
+        let mut line: Vec<(u8, u32)> = Vec::new();
+        for (priority, came) in jobs {
+            let place = place_by_urgency(line.iter().map(|(other, _)| urgency(*other)), urgency(priority));
+            line.insert(place, (priority, came));
+        }
+        let order: Vec<u32> = line.iter().map(|(_, came)| *came).collect();
+        assert_eq!(order, [2, 5, 6, 0, 3, 4, 1]);
+    }
 }

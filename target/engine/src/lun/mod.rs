@@ -48,7 +48,7 @@ use stampede_scsi::copy::TokenKey;
 use stampede_scsi::{
     AccessState, Device, DeviceConfig, MediaError, NexusId, Reply, Step as DeviceStep, TransportId, cdb,
 };
-use stampede_session::TaskAttribute;
+use stampede_session::{ManagementResponse, TaskAttribute};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use task_set::TaskSet;
@@ -102,8 +102,8 @@ pub(crate) struct Lun {
 pub(crate) enum Result {
     /// A command has ended.
     Answer(Answer),
-    /// A task set was cleared.
-    Cleared(Manager),
+    /// A task set was cleared, and what is to be said of it.
+    Cleared(Manager, ManagementResponse),
     /// All sessions but one shall kill their tasks of a unit that have not come here yet.
     Kill(Kill),
     /// A command of a copy, for the shard that owns its unit.
@@ -137,7 +137,7 @@ pub(crate) struct Backend {
     found: Option<(LunId, Key)>,
     goldens: BTreeMap<GoldenId, GoldenSetup>,
     jobs: Table<Job>,
-    /// Jobs that wait for buffers, oldest first.
+    /// Jobs that wait for buffers: the most urgent first, and of those the oldest.
     starved: VecDeque<Key>,
     /// Jobs that were granted their range.
     ready: VecDeque<Key>,
@@ -259,9 +259,12 @@ impl Backend {
     }
 
     /// A nexus begins to use a unit.
-    pub(crate) fn attach(&mut self, lun: LunId, nexus: NexusId, transport: TransportId) {
+    pub(crate) fn attach(&mut self, lun: LunId, nexus: NexusId, transport: TransportId, queries: bool) {
         if let Some(lun) = self.lun_mut(lun) {
             lun.device.attach(nexus, transport);
+            if queries {
+                lun.device.carry_queries(nexus);
+            }
         }
     }
 
@@ -403,7 +406,7 @@ impl Backend {
         };
         match job.run(key, lun, io) {
             step::Run::Waits => {}
-            step::Run::Starved => self.starved.push_back(key),
+            step::Run::Starved => self.starve(key),
             step::Run::Ended(outcome) => self.end(key, outcome),
         }
     }
@@ -426,21 +429,27 @@ impl Backend {
         self.job_over(place, key);
     }
 
-    /// Goes on with jobs that waited for buffers, oldest first, until one has to wait again.
+    /// Goes on with jobs that waited for buffers, in their order, until one has to wait again.
     pub(crate) fn retry<R: Ring>(&mut self, io: &mut Io<'_, R>) {
         for _ in 0..self.starved.len() {
             let Some(key) = self.starved.pop_front() else { return };
-            let before = self.starved.len();
             self.go_on(key, io);
             self.settle(io);
-            if self.starved.len() > before {
-                // Still no memory: keep its place at the front.
-                if let Some(key) = self.starved.pop_back() {
-                    self.starved.push_front(key);
-                }
+            if let Some(at) = self.starved.iter().position(|starved| *starved == key) {
+                // Still no memory: it keeps its place at the front.
+                self.starved.remove(at);
+                self.starved.push_front(key);
                 return;
             }
         }
+    }
+
+    /// A job waits for buffers: behind those that are as urgent, and before those that are less so.
+    #[cold]
+    fn starve(&mut self, key: Key) {
+        let urgency = |key: &Key| self.jobs.get(*key).map_or(0, Job::urgency);
+        let place = job::place_by_urgency(self.starved.iter().map(urgency), urgency(&key));
+        self.starved.insert(place, key);
     }
 
     /// Whether jobs wait for buffers.

@@ -97,6 +97,7 @@ mod tests {
             lun: LunId(1),
             cdb: [0; 16],
             attribute,
+            priority: 0,
             expected_out: 0,
             data: Payload::default(),
         }

@@ -37,6 +37,10 @@ impl<R: Ring> Shard<R> {
                             );
                         }
                     }
+                    Close::TargetReset => {
+                        let session = conn.session.session();
+                        self.control.send(ToControl::TargetReset { session });
+                    }
                     Close::Redirected | Close::Dropped => {}
                 }
                 self.finish(key, &how);
@@ -70,6 +74,7 @@ impl<R: Ring> Shard<R> {
         let Some(conn) = self.conns.get_mut(key) else { return };
         let Some(info) = conn.session.info() else { return };
         let transport = TransportId { initiator_name: info.initiator.clone(), isid: info.isid.0 };
+        let queries = info.parameters.has_rfc_7144();
         tracing::debug!(
             peer = %conn.peer, session = info.session.0, initiator = %info.initiator,
             target = info.target.as_deref().unwrap_or(""), stage = ?info.stage, "logged in"
@@ -81,7 +86,8 @@ impl<R: Ring> Shard<R> {
         let (shard, connection) = (self.config.shard, key);
         for (_, address) in &luns.0 {
             let (lun, transport, luns) = (address.lun, transport.clone(), luns.clone());
-            self.post(address.owner, Message::Attach { lun, nexus, transport, shard, connection, luns });
+            let message = Message::Attach { lun, nexus, transport, shard, connection, luns, queries };
+            self.post(address.owner, message);
         }
     }
 
@@ -139,8 +145,10 @@ impl<R: Ring> Shard<R> {
         } else if slot.unit.is_none() {
             stampede_scsi::no_such_lun(&cdb)
         } else {
+            self.narrow_window(key);
             Reply::status(Status::TaskSetFull)
         };
+        let Some(conn) = self.conns.get_mut(key) else { return };
         conn.answer(key, task, &mut reply.into(), &mut self.front);
         self.mark(key);
     }
@@ -225,8 +233,8 @@ impl<R: Ring> Shard<R> {
             BackResult::CopyCommand(owner, request) => {
                 self.post(owner, Message::CopyCommand(request));
             }
-            BackResult::Cleared(manager) => {
-                self.post(manager.shard, Message::Cleared { manager });
+            BackResult::Cleared(manager, response) => {
+                self.post(manager.shard, Message::Cleared { manager, response });
             }
             BackResult::Kill(kill) => {
                 for shard in self.mesh.shards() {
@@ -335,11 +343,22 @@ impl<R: Ring> Shard<R> {
                 }
                 None => self.managed(key, request, ManagementResponse::LunDoesNotExist),
             },
-            ManagementRequest::TargetWarmReset { .. } | ManagementRequest::TargetColdReset { .. } => {
-                let resets = conn.luns().0.iter().map(|(_, address)| (*address, Clearing::Reset)).collect();
-                let tasks = conn.running(None);
-                self.manage_and_wait(key, id, tasks, resets);
+            ManagementRequest::TargetWarmReset { .. } => self.manage_all(key, id, Clearing::TargetReset),
+            ManagementRequest::TargetColdReset { .. } => self.manage_all(key, id, Clearing::PowerOn),
+            ManagementRequest::NexusReset { .. } => self.manage_all(key, id, Clearing::NexusLoss),
+            ManagementRequest::QueryTaskSet { lun, present, .. } => {
+                let response = match find(lun) {
+                    Some(_) => ManagementResponse::of_query(present),
+                    None => ManagementResponse::LunDoesNotExist,
+                };
+                self.managed(key, request, response);
             }
+            ManagementRequest::QueryAsyncEvent { lun, .. } => match find(lun) {
+                Some(address) => {
+                    self.manage_and_wait(key, id, Vec::new(), vec![(address, Clearing::QueryEvent)]);
+                }
+                None => self.managed(key, request, ManagementResponse::LunDoesNotExist),
+            },
             ManagementRequest::Drain { .. } => {
                 let tasks = conn.running(None);
                 self.manage_and_wait(key, id, tasks, Vec::new());
@@ -352,6 +371,14 @@ impl<R: Ring> Shard<R> {
             conn.managed(key, request.id(), response, &mut self.front);
             self.mark(key);
         }
+    }
+
+    /// A function on every unit that the session sees; all of its own tasks end.
+    fn manage_all(&mut self, key: Key, id: stampede_session::ManagementId, clearing: Clearing) {
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        let clearings = conn.luns().0.iter().map(|(_, address)| (*address, clearing)).collect();
+        let tasks = conn.running(None);
+        self.manage_and_wait(key, id, tasks, clearings);
     }
 
     fn manage_and_wait(

@@ -81,6 +81,8 @@ pub struct Shard<R> {
     starved: Vec<Key>,
     /// Connections whose window is closed until peers have taken what was kept for them.
     windows: Vec<Key>,
+    /// Connections whose window is closed until there is memory for their data.
+    narrowed: Vec<Key>,
     timers: BTreeSet<(u64, Key)>,
     probes: Vec<Key>,
     draining: Option<Draining>,
@@ -158,6 +160,7 @@ impl<R: Ring> Shard<R> {
             stalled: VecDeque::new(),
             starved: Vec::new(),
             windows: Vec::new(),
+            narrowed: Vec::new(),
             timers: BTreeSet::new(),
             probes: Vec::new(),
             draining: None,
@@ -403,12 +406,13 @@ impl<R: Ring> Shard<R> {
 
     fn receive_message(&mut self, message: Message) {
         match message {
-            Message::Attach { lun, nexus, transport, shard, connection, luns } => {
+            Message::Attach { lun, nexus, transport, shard, connection, luns, queries } => {
                 if let Some(owner) = self.travel.owner_of(lun) {
-                    self.post(owner, Message::Attach { lun, nexus, transport, shard, connection, luns });
+                    let message = Message::Attach { lun, nexus, transport, shard, connection, luns, queries };
+                    self.post(owner, message);
                     return;
                 }
-                self.backend.attach(lun, nexus, transport);
+                self.backend.attach(lun, nexus, transport, queries);
                 self.backend.sees(lun, nexus, luns);
                 let owner = self.config.shard;
                 self.post(shard, Message::Attached { connection, lun, owner });
@@ -437,9 +441,9 @@ impl<R: Ring> Shard<R> {
                 self.backend.killed(&kill, shard, &victims, &mut io!(self));
             }
             Message::Relieve => self.drop_idle(),
-            Message::Cleared { manager } => {
+            Message::Cleared { manager, response } => {
                 if let Some(conn) = self.conns.get_mut(manager.connection) {
-                    conn.cleared(manager.connection, manager.id, &mut self.front);
+                    conn.cleared(manager.connection, manager.id, response, &mut self.front);
                     self.mark(manager.connection);
                 }
             }

@@ -305,6 +305,7 @@ impl<R: Ring> Shard<R> {
         self.stalled.retain(|stalled| *stalled != key);
         self.starved.retain(|starved| *starved != key);
         self.windows.retain(|window| *window != key);
+        self.narrowed.retain(|narrowed| *narrowed != key);
         conn.dirty = false;
         conn.cancelling = false;
     }
@@ -444,7 +445,9 @@ impl<R: Ring> Shard<R> {
     /// A session that does not move any more goes on: its window opens, and what was kept is taken up.
     fn go_on(&mut self, key: Key) {
         let window = self.config.settings.window;
-        let closed = self.windows.contains(&key) || self.plants(Planted::WindowStaysClosed);
+        let closed = self.windows.contains(&key)
+            || self.narrowed.contains(&key)
+            || self.plants(Planted::WindowStaysClosed);
         let Some(conn) = self.conns.get_mut(key) else { return };
         if conn.life != Life::Open {
             return;

@@ -32,8 +32,44 @@ impl<R: Ring> Shard<R> {
             self.retry_stalled();
         }
         self.relieve();
+        if !self.narrowed.is_empty() {
+            self.widen_windows();
+        }
         for key in std::mem::take(&mut self.starved) {
             self.arm_receive(key);
+        }
+    }
+
+    /// A command of the session found no memory for its data, and is answered TASK SET FULL: MaxCmdSN moves no further
+    /// until there is some again, so that only commands promised before meet the same.
+    #[cold]
+    pub(super) fn narrow_window(&mut self, key: Key) {
+        if self.narrowed.contains(&key) {
+            return;
+        }
+        self.narrowed.push(key);
+        if let Some(conn) = self.conns.get_mut(key) {
+            conn.act(key, &mut self.front, |session, _, sink| session.set_window(0, sink));
+        }
+    }
+
+    /// Opens windows again where half of what a connection, and the shard, may gather is free.
+    #[cold]
+    fn widen_windows(&mut self) {
+        let (window, most) = (self.config.settings.window, self.config.connection_bytes_max);
+        let plenty = self.front.gathered_bytes <= self.front.memory.bytes() / 16 * 3;
+        for key in std::mem::take(&mut self.narrowed) {
+            let Some(conn) = self.conns.get_mut(key) else { continue };
+            // One that is about to move gets its window from where it goes, one that forwards too fast from its queue.
+            if conn.moving.is_some() || self.windows.contains(&key) {
+                continue;
+            }
+            if plenty && conn.side.held_bytes <= most / 2 {
+                conn.act(key, &mut self.front, |session, _, sink| session.set_window(window, sink));
+                self.mark(key);
+            } else {
+                self.narrowed.push(key);
+            }
         }
     }
 

@@ -12,7 +12,7 @@ use stampede_engine::{ControlLink, MeshEnd, Planted, Shard};
 use stampede_image::align::Alignment;
 use stampede_ring::{FileId, IoMemory, Pool, PoolConfig, Ring, SocketId};
 use stampede_scsi::{DeviceConfig, Identity, SavedState};
-use stampede_session::{Admission, Directory, LoginStage, LoginStatus, SessionId, Settings};
+use stampede_session::{Admission, Announcement, Directory, LoginStage, LoginStatus, SessionId, Settings};
 use stampede_sim::{DiskId, SimRing, SimWorld};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -318,6 +318,13 @@ impl<R: Ring> House<R> {
                     self.alive += u64::from(alive);
                 }
                 ToControl::CloneDropped { lun } => self.dropped(lun),
+                // Everybody here sees the same units.
+                ToControl::TargetReset { session } => {
+                    for (other, known) in self.sessions.iter().filter(|(other, _)| **other != session) {
+                        let what = Announcement::DropSession;
+                        self.tell(known.shard, FromControl::Announce { session: *other, what });
+                    }
+                }
                 ToControl::Moved { session, from, to, luns } => self.moved(session, from, to, luns),
                 ToControl::MoveFailed { session, why, .. } => {
                     self.arrived(session, None);

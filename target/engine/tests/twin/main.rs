@@ -9,6 +9,7 @@ mod fences;
 mod house;
 mod life;
 mod moves;
+mod order;
 mod regressions;
 mod sanitize;
 mod saving;

@@ -38,8 +38,8 @@ pub(super) fn standard(config: &DeviceConfig) -> Vec<u8> {
 /// Extended INQUIRY data (86h, SPC-4 7.8.7).
 pub(super) fn extended_inquiry(config: &DeviceConfig) -> Vec<u8> {
     let mut body = vec![0; 60];
-    // HEADSUP, ORDSUP, SIMPSUP.
-    body[1] = 0x07;
+    // PRIOR_SUP, HEADSUP, ORDSUP, SIMPSUP.
+    body[1] = 0x0F;
     // V_SUP: there is a volatile cache.
     body[2] = u8::from(config.write_cache);
     // LUICLR: a cleared unit attention is cleared for its I_T nexus alone.

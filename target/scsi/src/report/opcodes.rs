@@ -92,14 +92,18 @@ fn timeouts_descriptor(device: &Device, command: &Command) -> [u8; 12] {
 }
 
 /// REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS (SPC-4 6.36): ABORT TASK, ABORT TASK SET, CLEAR TASK SET and LOGICAL
-/// UNIT RESET.
-pub(crate) fn task_management(_: &mut Device, request: &Request<'_>) -> Result<Step, Sense> {
+/// UNIT RESET; QUERY TASK, QUERY TASK SET, I_T NEXUS RESET and QUERY ASYNCHRONOUS EVENT where the transport has them.
+pub(crate) fn task_management(device: &mut Device, request: &Request<'_>) -> Result<Step, Sense> {
     let allocation_length = be32(request.cdb, 6);
     if allocation_length < 4 {
         return Err(Sense::invalid_cdb(6, None));
     }
     const SUPPORTED_FUNCTIONS: u8 = 0x80 | 0x40 | 0x10 | 0x08;
-    let mut data = vec![SUPPORTED_FUNCTIONS, 0, 0, 0];
+    /// QTS of byte 0; QAES, QTSS and ITNRS of byte 1.
+    const QUERIES: [u8; 2] = [0x04, 0x04 | 0x02 | 0x01];
+    let queries = device.nexuses.get(&request.nexus).is_some_and(|nexus| nexus.queries);
+    let queries = if queries { QUERIES } else { [0; 2] };
+    let mut data = vec![SUPPORTED_FUNCTIONS | queries[0], queries[1], 0, 0];
     if request.cdb[2] & 0x80 != 0 {
         // REPD: 12 more bytes, and no timeouts are told.
         data[3] = 12;

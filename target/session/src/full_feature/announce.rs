@@ -6,6 +6,15 @@ use super::{FullFeature, Life};
 use crate::{Announcement, Close, OutData, Output, settings::SECOND_NS};
 
 impl FullFeature {
+    /// The target is reset: the session is told its end (RFC 7143 11.5.1).
+    pub(super) fn end_by_reset(&mut self, out: &mut impl Output) {
+        if self.life == Life::Active {
+            let pdu = AsyncMessage::drop_session(self.info.parameters.time2wait, 0, self.numbers.status());
+            self.send(&pdu, OutData::None, out);
+            self.close(Close::TargetReset, out);
+        }
+    }
+
     /// See [`Connection::announce`](crate::Connection::announce).
     pub(crate) fn announce(&mut self, what: Announcement, now_ns: u64, out: &mut impl Output) {
         if self.life != Life::Active {

@@ -33,6 +33,11 @@ impl FullFeature {
         out.release(key);
     }
 
+    /// Tasks that are not only waited for.
+    pub(crate) fn tasks_len(&self) -> usize {
+        self.tasks.len().saturating_sub(usize::from(self.drain.tasks))
+    }
+
     /// The last data of a killed task is off the wire.
     pub(super) fn drained(&mut self, key: TaskKey, out: &mut impl Output) {
         self.discard(key, out);

@@ -10,7 +10,7 @@ use stampede_wire::{
     },
 };
 
-use super::{FullFeature, Killer, Life};
+use super::{FullFeature, Killer, Life, same_unit};
 use crate::{ManagementId, ManagementRequest, ManagementResponse, OutData, Output, Task, task::State};
 
 /// Functions (and a logout) under way at once; an initiator has one or two.
@@ -21,6 +21,8 @@ const PENDING_MAX: usize = 16;
 pub(super) enum Waiting {
     /// A task management function with this tag.
     Function { itt: u32 },
+    /// TARGET COLD RESET with this tag: the session ends with its answer.
+    ColdReset { itt: u32 },
     /// A logout with this tag.
     Logout { itt: u32 },
 }
@@ -118,7 +120,18 @@ impl FullFeature {
             Ok(Function::TaskReassign) => {
                 self.answer_management(itt, ManagementResponse::ReassignmentNotSupported, out);
             }
-            // RFC 7144 and unknown ones: iSCSIProtocolLevel is 1.
+            Ok(Function::QueryTask) if self.info.parameters.has_rfc_7144() => self.query_task(pdu, out),
+            Ok(Function::QueryTaskSet) if self.info.parameters.has_rfc_7144() => {
+                let present = self.has_live_task(|task| same_unit(task.lun(), lun));
+                self.ask_engine(pdu, out, |id| ManagementRequest::QueryTaskSet { id, lun, present });
+            }
+            Ok(Function::ItNexusReset) if self.info.parameters.has_rfc_7144() => {
+                self.manage(pdu, None, out, |id| ManagementRequest::NexusReset { id });
+            }
+            Ok(Function::QueryAsyncEvent) if self.info.parameters.has_rfc_7144() => {
+                self.ask_engine(pdu, out, |id| ManagementRequest::QueryAsyncEvent { id, lun });
+            }
+            // Unknown ones, and those of RFC 7144 where it was not agreed on.
             _ => self.answer_management(itt, ManagementResponse::NotSupported, out),
         }
     }
@@ -141,6 +154,12 @@ impl FullFeature {
         match waiting {
             _ if self.life == Life::Over => {}
             Waiting::Function { itt } => self.answer_management(itt, response, out),
+            Waiting::ColdReset { itt } => {
+                self.answer_management(itt, response, out);
+                if response == ManagementResponse::Complete {
+                    self.end_by_reset(out);
+                }
+            }
             Waiting::Logout { itt } => self.finish_logout(itt, out),
         }
     }
@@ -166,6 +185,19 @@ impl FullFeature {
         {
             task.state = State::Killed;
         }
+    }
+
+    /// QUERY TASK (RFC 7144 6.1, SAM-5 7.8): whether the task is in the task set.
+    fn query_task(&mut self, pdu: &TaskManagementRequest, out: &mut impl Output) {
+        let (tag, lun) = (pdu.referenced_task_tag(), pdu.lun());
+        let present = self.has_live_task(|task| task.itt() == tag && same_unit(task.lun(), lun));
+        let response = ManagementResponse::of_query(present);
+        self.answer_management(pdu.initiator_task_tag(), response, out);
+    }
+
+    fn has_live_task(&self, is_it: impl Fn(&Task) -> bool) -> bool {
+        let lives = |task: &Task| !task.killed() && !task.is_draining();
+        self.tasks.keys().filter_map(|key| self.tasks.at(key)).any(|task| lives(task) && is_it(task))
     }
 
     /// The task is not here. It may have been answered already, or its command never came: then its CmdSN counts as
@@ -219,7 +251,11 @@ impl FullFeature {
         request: impl FnOnce(ManagementId) -> ManagementRequest,
     ) -> bool {
         let itt = pdu.initiator_task_tag();
-        match self.managements.add(Waiting::Function { itt }, drains) {
+        let waiting = match pdu.function() {
+            Ok(Function::TargetColdReset) => Waiting::ColdReset { itt },
+            _ => Waiting::Function { itt },
+        };
+        match self.managements.add(waiting, drains) {
             Some(id) => {
                 out.manage(request(id));
                 return true;
@@ -231,7 +267,10 @@ impl FullFeature {
     }
 
     fn answer_management(&mut self, itt: u32, response: ManagementResponse, out: &mut impl Output) {
-        let pdu = TaskManagementResponse::new(itt, response.into(), self.numbers.status());
+        let mut pdu = TaskManagementResponse::new(itt, response.into(), self.numbers.status());
+        if let ManagementResponse::Succeeded { information } = response {
+            pdu.set_additional_response_information(information);
+        }
         self.send(&pdu, OutData::None, out);
     }
 }

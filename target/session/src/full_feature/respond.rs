@@ -12,6 +12,10 @@ use crate::{CommandResult, OutData, Output, TaskKey, Transfer};
 /// Sense data of a command, at most (SPC-5 4.4): the additional length is one byte.
 const SENSE_MAX: usize = 252;
 
+/// Status qualifier of BUSY and TASK SET FULL (RFC 7144 5.2, SAM-5 5.3.2): of the logical unit, one increment of
+/// 100 ms after which the command may be sent again. What we were short of, memory, mostly comes back sooner.
+const RETRY_IN_100_MS: u16 = 1;
+
 impl FullFeature {
     /// See [`Connection::respond`](crate::Connection::respond).
     #[inline]
@@ -85,6 +89,11 @@ impl FullFeature {
     ) {
         let mut pdu = ScsiResponse::new(itt, result.status, residual, self.numbers.status());
         pdu.set_exp_data_sn(exp_data_sn);
+        if matches!(result.status, status::BUSY | status::TASK_SET_FULL)
+            && self.info.parameters.has_rfc_7144()
+        {
+            pdu.set_status_qualifier(RETRY_IN_100_MS);
+        }
         let sense = &result.sense[..result.sense.len().min(SENSE_MAX)];
         if sense.is_empty() {
             return self.send(&pdu, OutData::None, out);

@@ -152,7 +152,9 @@ impl Negotiation {
             }
             "MaxConnections" => least(value, 1..=65_535, 1, |_| ()),
             "ErrorRecoveryLevel" => least(value, 0..=2, 0, |_| ()),
-            "iSCSIProtocolLevel" => least(value, 0..=31, 1, |_| ()),
+            "iSCSIProtocolLevel" => least(value, 0..=31, 2, |level| {
+                ours.protocol_level = u8::try_from(level).unwrap_or(u8::MAX);
+            }),
             // OR with our Yes.
             "DataPDUInOrder" | "DataSequenceInOrder" => {
                 boolean(value).map_or(REJECT, |_| Answer::Text("Yes"))

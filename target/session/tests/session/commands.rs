@@ -380,3 +380,17 @@ fn a_dropped_connection_leaves_only_what_the_engine_has() {
     assert!(harness.take().is_empty());
     assert_eq!(harness.connection.tasks_len(), 0);
 }
+
+#[test]
+fn a_status_qualifier_says_when_to_try_again_where_rfc_7144_was_agreed_on() {
+    for (keys, wanted) in [("", 0), ("iSCSIProtocolLevel=1", 0), ("iSCSIProtocolLevel=31", 1)] {
+        let mut harness = Harness::session(keys);
+        let statuses = [status::BUSY, status::TASK_SET_FULL, status::RESERVATION_CONFLICT];
+        for (itt, status) in (1..).zip(statuses) {
+            let task = harness.read(itt, 512);
+            harness.respond(task, status, &[], Transfer::None);
+        }
+        let told: Vec<u16> = harness.responses().iter().map(|response| response.status_qualifier()).collect();
+        assert_eq!(told, [wanted, wanted, 0], "{keys}");
+    }
+}

@@ -256,6 +256,56 @@ fn functions_reach_the_engine() {
 }
 
 #[test]
+fn functions_of_rfc_7144_where_it_was_agreed_on() {
+    let lun = Lun::encode(5).unwrap();
+    let mut harness = Harness::session("iSCSIProtocolLevel=2");
+    assert_eq!(harness.connection.info().unwrap().parameters.protocol_level, 2);
+    let task = read_on(&mut harness, 7, lun);
+    let query = |harness: &mut Harness, itt, lun| {
+        harness.take();
+        let pdu = function(harness, Function::QueryTask, lun).with_reference(itt, Sn(0));
+        harness.feed(&pdu, &[]).unwrap();
+        codes(harness)
+    };
+    assert_eq!(query(&mut harness, 7, lun), [Code::FunctionSucceeded]);
+    assert_eq!(query(&mut harness, 7, Lun::ZERO), [Code::FunctionComplete]);
+    assert_eq!(query(&mut harness, 8, lun), [Code::FunctionComplete]);
+    for (unit, wanted) in [(lun, true), (Lun::ZERO, false)] {
+        let pdu = function(&harness, Function::QueryTaskSet, unit);
+        harness.feed(&pdu, &[]).unwrap();
+        let asked = harness.managed().last().copied();
+        assert!(matches!(asked, Some(ManagementRequest::QueryTaskSet { present, .. }) if present == wanted));
+    }
+    let pdu = function(&harness, Function::ItNexusReset, Lun::ZERO);
+    harness.feed(&pdu, &[]).unwrap();
+    assert!(matches!(harness.managed().last(), Some(ManagementRequest::NexusReset { .. })));
+    assert_eq!(query(&mut harness, 7, lun), [Code::FunctionComplete], "it is killed");
+    harness.connection.forget(task);
+    let pdu = function(&harness, Function::QueryAsyncEvent, lun);
+    harness.feed(&pdu, &[]).unwrap();
+    let id = harness.managed().last().unwrap().id();
+    harness.take();
+    let response = ManagementResponse::Succeeded { information: [0x16, 0x29, 0] };
+    harness.connection.managed(id, response, 0, &mut harness.out);
+    let answer = harness.sent::<TaskManagementResponse>()[0];
+    assert_eq!(answer.additional_response_information(), [0x16, 0x29, 0]);
+}
+
+#[test]
+fn a_cold_reset_ends_the_session_with_its_answer() {
+    let mut harness = Harness::session("");
+    let pdu = function(&harness, Function::TargetColdReset, Lun::ZERO);
+    harness.feed(&pdu, &[]).unwrap();
+    let id = harness.managed()[0].id();
+    harness.take();
+    harness.connection.managed(id, ManagementResponse::Complete, 0, &mut harness.out);
+    assert_eq!(codes(&harness), [Code::FunctionComplete]);
+    assert_eq!(harness.sent::<pdu::AsyncMessage>()[0].event(), Ok(pdu::AsyncEvent::DropSession));
+    assert_eq!(harness.closed(), Some(stampede_session::Close::TargetReset));
+    assert_eq!(harness.connection.phase(), Phase::Closed);
+}
+
+#[test]
 fn a_reset_kills_every_task_of_the_session() {
     let mut harness = Harness::session("");
     let tasks = [read_on(&mut harness, 1, Lun::ZERO), read_on(&mut harness, 2, Lun::encode(9).unwrap())];
