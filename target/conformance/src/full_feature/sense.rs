@@ -8,7 +8,7 @@ use crate::pdu::Raw;
 use crate::registry::Test;
 use crate::site::ODD;
 use crate::{ensure, ensure_eq, test};
-use stampede_wire::pdu::{ReadyToTransfer, RejectReason};
+use stampede_wire::pdu::{NopIn, NopOut, ReadyToTransfer, RejectReason};
 use stampede_wire::{Bhs, Lun, Opcode};
 
 pub(super) const TESTS: &[Test] = &[
@@ -44,6 +44,21 @@ pub(super) const TESTS: &[Test] = &[
     )
     .must(&[16])
     .broken_by(Mutation::new("the Reject of a PDU with a broken AHS is withheld", no_reject)),
+    test!(
+        header_segments_beyond_the_limit_end_the_connection,
+        "RFC 7143 11.2.1.5, 11.2.2",
+        "header segments longer than any command has are not taken in: the connection is dropped",
+        "engine/src/connection/receive.rs#AHS_MAX"
+    )
+    .must(&[16])
+    .broken_by(Mutation::stays_open("the connection stays open")),
+    test!(
+        header_segments_of_other_pdus_change_nothing,
+        "RFC 7143 11.2.1.5",
+        "header segments belong to SCSI commands; those of another PDU are taken off the wire, and it is answered",
+        "wire/src/frame.rs#max_ahs"
+    )
+    .must(&[16]),
     test!(
         bidirectional_commands_end_with_sense,
         "RFC 7143 11.2.2.4, 11.3.1",
@@ -155,6 +170,25 @@ fn unknown_or_broken_header_segments_are_rejected(lab: &mut Lab) -> Outcome {
         conn.send_with_ahs(header, &ahs, &[]);
         conn.expect_reject(RejectReason::InvalidPduField, &bad)?;
     }
+    conn.run(&Cmd::test_unit_ready())?.good().map(drop)
+}
+
+fn header_segments_beyond_the_limit_end_the_connection(lab: &mut Lab) -> Outcome {
+    for words in [64, 255] {
+        let mut conn = lab.plain()?;
+        let header = conn.header(&Cmd::test_unit_ready());
+        conn.send_with_ahs(header, &vec![0; words * 4], &[]);
+        conn.expect_closed()?;
+    }
+    Ok(())
+}
+
+fn header_segments_of_other_pdus_change_nothing(lab: &mut Lab) -> Outcome {
+    let mut conn = lab.plain()?;
+    let ping = NopOut::ping(conn.new_tag(), conn.sns()).into_immediate();
+    conn.send_with_ahs(ping, &segment(9, &[0; 5]), b"echo");
+    let echo = conn.expect::<NopIn>()?;
+    ensure!(echo.data == b"echo", "{:?} came back", echo.data);
     conn.run(&Cmd::test_unit_ready())?.good().map(drop)
 }
 

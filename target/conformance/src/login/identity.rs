@@ -1,15 +1,15 @@
 //! Who logs in to what: names, session types, and sessions that are there already (RFC 7143 6.3.1, 6.3.4, 6.3.5).
 
-use crate::conn::{Cmd, Keys, LoginText};
+use crate::conn::{Cmd, Conn, Keys, LoginText};
 use crate::failure::Outcome;
 use crate::lab::Lab;
 use crate::mutation::{Middle, Mutation};
 use crate::pdu::Raw;
 use crate::registry::Test;
-use crate::site::{DATA, PORTAL_GROUP};
+use crate::site::{CLONE, DATA, PORTAL_GROUP};
 use crate::{ensure, ensure_eq, test};
 use stampede_wire::Opcode;
-use stampede_wire::pdu::{LoginStatus, LoginStep, Stage};
+use stampede_wire::pdu::{LoginRequest, LoginStatus, LoginStep, NopIn, NopOut, Stage};
 
 pub(super) const TESTS: &[Test] = &[
     test!(
@@ -75,6 +75,20 @@ pub(super) const TESTS: &[Test] = &[
         "control/src/registrar/sessions.rs#of_port"
     )
     .must(&[23]),
+    test!(
+        rival_of_a_live_clone_is_refused,
+        "RFC 7143 11.13.5",
+        "a second machine of the same name is refused with 0202 while the first, which has the clone, answers",
+        "control/src/registrar/login.rs#AuthorizationFailure"
+    )
+    .broken_by(Mutation::new("it is told another status", other_class)),
+    test!(
+        held_login_gives_way_to_a_newer_one,
+        "RFC 7143 6.3.5, 11.13.5",
+        "a login that waits for its answer is refused with 0301 when the same port logs in again",
+        "control/src/registrar/login.rs#supersede"
+    )
+    .broken_by(Mutation::new("it is told another status", other_class)),
     test!(
         unknown_tsih_is_refused,
         "RFC 7143 6.3.4, 11.13.5",
@@ -211,4 +225,61 @@ fn second_connection_is_one_too_many(lab: &mut Lab) -> Outcome {
     let text = LoginText { tsih: first.tsih, cid: 1, ..LoginText::plain() };
     lab.connect()?.expect_refused(&text, LoginStatus::TooManyConnections)?;
     first.run(&Cmd::test_unit_ready())?.good().map(drop)
+}
+
+fn other_class(middle: &mut Middle, mut pdu: Raw) {
+    if pdu.opcode() == Some(Opcode::LoginResponse) && pdu.byte(36) > 1 {
+        pdu.set_byte(36, 2);
+        pdu.set_byte(37, 0);
+    }
+    middle.pass(pdu);
+}
+
+/// The initiator of `text` as another machine of its name would log in: from another port.
+fn rival_of(text: &LoginText) -> LoginText {
+    LoginText { isid: [0, 2, 0x3d, 9, 9, 9], ..text.clone() }
+}
+
+/// Sends the one request of a login, whose answer may take its time.
+fn begin_login(lab: &mut Lab, text: &LoginText) -> Outcome<(Conn, LoginRequest)> {
+    let mut conn = lab.connect()?;
+    let request = text.request(Stage::Operational, LoginStep::Transit(Stage::FullFeature), 0);
+    conn.send(request, &text.keys.to_bytes());
+    Ok((conn, request))
+}
+
+fn rival_of_a_live_clone_is_refused(lab: &mut Lab) -> Outcome {
+    let text = LoginText::normal(CLONE, 1);
+    let mut owner = lab.ready(&text)?;
+    let (mut rival, request) = begin_login(lab, &rival_of(&text))?;
+    let ping = owner.expect_view::<NopIn>()?;
+    let pong = NopOut::reply(ping.target_transfer_tag(), ping.lun(), owner.sns());
+    owner.send(pong.into_immediate(), &[]);
+    ensure_eq!(
+        rival.login_response(&request)?.status(),
+        LoginStatus::AuthorizationFailure as u16,
+        "the status of the second machine"
+    );
+    rival.expect_closed()?;
+    owner.run(&Cmd::test_unit_ready())?.good().map(drop)
+}
+
+fn held_login_gives_way_to_a_newer_one(lab: &mut Lab) -> Outcome {
+    let text = LoginText::normal(CLONE, 1);
+    let mut owner = lab.ready(&text)?;
+    // While the owner is asked for a sign of life, the rival's answer is held.
+    let rival = rival_of(&text);
+    let (mut first, request) = begin_login(lab, &rival)?;
+    let ping = owner.expect_view::<NopIn>()?;
+    let (mut second, again) = begin_login(lab, &rival)?;
+    ensure_eq!(
+        first.login_response(&request)?.status(),
+        LoginStatus::ServiceUnavailable as u16,
+        "the status of the login that was held"
+    );
+    first.expect_closed()?;
+    let pong = NopOut::reply(ping.target_transfer_tag(), ping.lun(), owner.sns());
+    owner.send(pong.into_immediate(), &[]);
+    ensure!(second.login_response(&again)?.status() != 0, "a second machine gets the live clone");
+    Ok(())
 }
