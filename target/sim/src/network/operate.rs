@@ -171,7 +171,8 @@ impl State {
 
     fn pump_sends(&mut self, connection: usize) {
         while let Some(key) = self.network.connections[connection].sends.front().copied() {
-            let Some(Pending { work: Work::Send { list, stage, .. }, .. }) = self.operations.get_mut(&key)
+            let Some(Pending { work: Work::Send { list, stage, hasty, .. }, .. }) =
+                self.operations.get_mut(&key)
             else {
                 return;
             };
@@ -181,7 +182,8 @@ impl State {
             let link = &mut self.network.connections[connection];
             let wanted = usize::try_from(list.bytes()).unwrap_or(usize::MAX);
             let room = link.to_client.room();
-            if link.failure.is_none() && room == 0 && wanted > 0 {
+            let blocked = link.failure.is_none() && room == 0 && wanted > 0;
+            if blocked && !*hasty {
                 if *stage == SendStage::Ready {
                     *stage = SendStage::Blocked;
                     self.faults.hit(FaultKind::BlockedSend);
@@ -190,6 +192,7 @@ impl State {
             }
             let result = match link.failure {
                 Some(errno) => Err(errno),
+                None if blocked => Err(Errno(libc::ECANCELED)),
                 None => Ok(wanted.min(room)),
             };
             self.end_send(connection, key, result);

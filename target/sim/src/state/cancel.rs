@@ -16,6 +16,11 @@ impl State {
             return self.finish(ring, token, Err(Errno(libc::ENOENT)));
         };
         if !self.is_cancellable(key) {
+            if let Some(Work::Send { hasty, .. }) =
+                self.operations.get_mut(&key).map(|pending| &mut pending.work)
+            {
+                *hasty = true;
+            }
             self.faults.hit(FaultKind::CancelLost);
             let result = if self.rng.bool() { Ok(()) } else { Err(Errno(libc::ENOENT)) };
             return self.finish(ring, token, result);

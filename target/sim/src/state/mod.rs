@@ -57,9 +57,20 @@ pub(crate) struct Pending {
 /// What is in flight.
 pub(crate) enum Work {
     Disk(Request),
-    Accept { listener: usize },
-    Receive { connection: usize },
-    Send { connection: usize, list: SendList, stage: SendStage },
+    Accept {
+        listener: usize,
+    },
+    Receive {
+        connection: usize,
+    },
+    /// A send; `hasty` once a cancel came too late for it: then it ends rather than wait for room, as the kernel does
+    /// with an operation that it had begun to execute.
+    Send {
+        connection: usize,
+        list: SendList,
+        stage: SendStage,
+        hasty: bool,
+    },
 }
 
 /// Something that will happen at its time.

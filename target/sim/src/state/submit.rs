@@ -133,7 +133,7 @@ impl State {
         if sends.len() > 1 {
             self.misuse(format_args!("two sends at once on {socket:?}: their order is not defined"));
         }
-        let work = Work::Send { connection, list, stage: SendStage::Queued };
+        let work = Work::Send { connection, list, stage: SendStage::Queued, hasty: false };
         self.operations.insert(key, Pending { ring, token, work });
         let delay = self.short_latency();
         self.schedule_in(delay, Occurrence::SendReady(key));
