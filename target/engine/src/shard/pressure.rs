@@ -53,18 +53,18 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    /// Opens windows again where half of what a connection, and the shard, may gather is free.
+    /// Opens windows again of connections that hold at most half of what they may. Others' memory does not matter: without
+    /// memory of its own a connection waits for some instead of being refused.
     #[cold]
     fn widen_windows(&mut self) {
         let (window, most) = (self.config.settings.window, self.config.connection_bytes_max);
-        let plenty = self.front.gathered_bytes <= self.front.memory.bytes() / 16 * 3;
         for key in std::mem::take(&mut self.narrowed) {
             let Some(conn) = self.conns.get_mut(key) else { continue };
             // One that is about to move gets its window from where it goes, one that forwards too fast from its queue.
             if conn.moving.is_some() || self.windows.contains(&key) {
                 continue;
             }
-            if plenty && conn.side.held_bytes <= most / 2 {
+            if conn.side.held_bytes <= most / 2 {
                 conn.act(key, &mut self.front, |session, _, sink| session.set_window(window, sink));
                 self.mark(key);
             } else {
