@@ -201,7 +201,7 @@ impl Device {
         param: &[u8],
     ) -> Result<Step, Sense> {
         if naca(command, cdb) {
-            return Err(Sense::invalid_cdb(command.usage.len() as u16 - 1, Some(2)));
+            return Err(Sense::invalid_cdb(command.control_byte(), Some(2)));
         }
         if self.access.restricts() {
             self.access.check(command)?;
@@ -247,6 +247,13 @@ impl Device {
 
     /// An operation code or a service action that is not ours.
     fn unknown(&self, cdb: &[u8; 16]) -> Sense {
+        if cdb[0] == cdb::LONG {
+            return match cdb::unknown(cdb) {
+                cdb::Unknown::TypeTwoOnly => sense::INVALID_OPERATION_CODE.with_cdb_field(0, Some(7)),
+                cdb::Unknown::Action => Sense::invalid_cdb(8, Some(7)),
+                cdb::Unknown::Length => Sense::invalid_cdb(7, Some(7)),
+            };
+        }
         let opcode_offered =
             cdb::COMMANDS.iter().any(|command| command.opcode() == cdb[0] && self.offers(command));
         if cdb::opcode_is_known(cdb[0]) && opcode_offered {
@@ -254,6 +261,11 @@ impl Device {
         } else {
             sense::INVALID_OPERATION_CODE.with_cdb_field(0, Some(7))
         }
+    }
+
+    /// From now on nothing may be written: the engine could not keep what it promises.
+    pub fn write_protect(&mut self) {
+        self.config.read_only = true;
     }
 
     fn conflicts(&self, nexus: NexusId, access: Access) -> bool {
@@ -398,7 +410,8 @@ fn ignores_attention(opcode: u8) -> bool {
 
 /// Whether NACA is one in the CONTROL byte: auto contingent allegiance is not supported (SAM-5 5.2).
 fn naca(command: &Command, cdb: &[u8; 16]) -> bool {
-    cdb[command.usage.len() - 1] & 0x04 != 0
+    // The last byte; of a long CDB, whose short form this is, too.
+    cdb[(command.usage.len() - 1) % 16] & 0x04 != 0
 }
 
 /// The command's access; START STOP UNIT and PREVENT ALLOW depend on their CDB (SPC-4 table 65, SBC-3 table 13).

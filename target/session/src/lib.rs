@@ -41,6 +41,7 @@ pub use admission::{
     SessionKind,
 };
 pub use connection::{Connection, DataGrant, Disposition, Phase};
+pub use full_feature::short_cdb;
 pub use login::chap::{
     CHAP_NAME_MAX, ChapAlgorithm, ChapPolicy, ChapPolicyError, ChapResponse, ChapSelf, ChapUser, Entropy,
     NoEntropy, SECRET_MAX, SECRET_MIN, Secret, SecretError, is_chap_name,

@@ -53,14 +53,14 @@ impl Task {
         self.command.lun()
     }
 
-    /// The first 16 bytes of the CDB.
+    /// The CDB; of one of 32 bytes the short form ([`stampede_scsi::cdb::condensed`]).
     #[must_use]
     #[inline]
     pub fn cdb(&self) -> &[u8; 16] {
         self.command.cdb()
     }
 
-    /// Whether the CDB is longer than 16 bytes (its rest came in an AHS, which is not kept).
+    /// Whether the CDB came with a rest in an AHS though its operation code has none.
     #[must_use]
     #[inline]
     pub const fn cdb_long(&self) -> bool {

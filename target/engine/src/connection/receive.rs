@@ -3,9 +3,9 @@
 use super::{Conn, Front, Side, Sink};
 use crate::token::Key;
 use stampede_scsi::cdb;
-use stampede_session::{Connection, DataGrant, Disposition, Violation};
+use stampede_session::{Connection, DataGrant, Disposition, Violation, short_cdb};
 use stampede_wire::Opcode;
-use stampede_wire::frame::{Frame, FrameError, Framer, FramerConfig};
+use stampede_wire::frame::{Frame, FrameError, Framer, FramerConfig, Header};
 use stampede_wire::pdu::{CommandFlags, ScsiCommand};
 
 /// Bytes that may wait for memory: what can be on its way when receiving is cancelled.
@@ -153,7 +153,7 @@ impl Receiver {
     ) -> Result<bool, Broken> {
         let header = self.framer.header();
         let granted = if header.bhs().opcode() == Ok(Opcode::ScsiCommand) {
-            grant(header.bhs().view::<ScsiCommand>(), side, front)
+            grant(header, side, front)
         } else {
             Grant::Wants(0)
         };
@@ -233,9 +233,14 @@ enum Grant {
     Wait,
 }
 
-fn grant(command: &ScsiCommand, side: &mut Side, front: &Front) -> Grant {
+fn grant(header: &Header, side: &mut Side, front: &Front) -> Grant {
+    let command: &ScsiCommand = header.bhs().view();
     let unit = command.lun().decode().and_then(|number| side.luns.find(number));
-    let moves = cdb::data_direction_and_len(command.cdb(), unit.map_or(512, |unit| unit.block_size));
+    let block_size = unit.map_or(512, |unit| unit.block_size);
+    let moves = match command.cdb()[0] {
+        cdb::LONG => cdb::data_direction_and_len(&short_cdb(header, command), block_size),
+        _ => cdb::data_direction_and_len(command.cdb(), block_size),
+    };
     side.granted.unit = unit;
     side.granted.moves = moves;
     side.granted.refused = false;

@@ -1,7 +1,7 @@
 //! UNMAP, WRITE SAME and GET LBA STATUS.
 
 use super::range::{NOTHING, Range, check_capacity};
-use crate::cdb::{be16, be32, be64};
+use crate::cdb::{BlockLayout, be16, be32, be64};
 use crate::device::{Device, Request};
 use crate::sense::{self, Sense};
 use crate::{Blocks, Media, Pattern, Step};
@@ -57,13 +57,12 @@ fn unmap_descriptors(list: &[u8]) -> Result<&[u8], Sense> {
     list.get(UNMAP_HEADER..UNMAP_HEADER + whole).ok_or(sense::PARAMETER_LIST_LENGTH_ERROR)
 }
 
-/// WRITE SAME(10) and (16) (SBC-3 5.46 and 5.47). A length of zero means all blocks from the address on, as
+/// WRITE SAME(10), (16) and (32) (SBC-3 5.46 to 5.48); what (32) says of protection information is ignored. A length of zero means all blocks from the address on, as
 /// far as MAXIMUM WRITE SAME LENGTH allows; for a thin unit WSNZ is one, and it is refused.
 pub(crate) fn write_same(device: &mut Device, request: &Request<'_>) -> Result<Step, Sense> {
-    request.check_protection()?;
-    let flags = request.cdb[1];
+    let flags = request.command.flags(request.cdb);
     let unmap = flags & 0x08 != 0;
-    check_write_same_flags(device, flags)?;
+    check_write_same_flags(device, flags, request.layout().flags_byte())?;
     let range = match request.range(device)? {
         None if device.config.thin => {
             return Err(Sense::invalid_cdb(request.layout().count_byte(), None));
@@ -73,7 +72,7 @@ pub(crate) fn write_same(device: &mut Device, request: &Request<'_>) -> Result<S
     };
     request.check_limit(range, device.config.max_write_same_blocks)?;
     let Some(range) = range else { return Ok(NOTHING) };
-    let zero = request.cdb[0] == 0x93 && flags & 0x01 != 0;
+    let zero = matches!(request.layout(), BlockLayout::Sixteen | BlockLayout::Long) && flags & 0x01 != 0;
     if !zero {
         request.exactly(u64::from(device.config.block_size))?;
     }
@@ -90,18 +89,15 @@ fn to_end(device: &Device, request: &Request<'_>) -> Result<Range, Sense> {
     Ok((count > 0).then_some(Blocks { lba, count }))
 }
 
-/// ANCHOR needs ANC_SUP; UNMAP needs thin provisioning; PBDATA and LBDATA are obsolete.
-fn check_write_same_flags(device: &Device, flags: u8) -> Result<(), Sense> {
-    if flags & 0x10 != 0 {
-        return Err(Sense::invalid_cdb(1, Some(4)));
+/// WRPROTECT needs protection information; ANCHOR needs ANC_SUP; UNMAP needs thin provisioning; PBDATA and LBDATA are
+/// obsolete.
+fn check_write_same_flags(device: &Device, flags: u8, byte: u16) -> Result<(), Sense> {
+    let thin = device.config.thin;
+    let wrong = [(0xE0, 7, true), (0x10, 4, true), (0x08, 3, !thin), (0x04, 2, true), (0x02, 1, true)];
+    match wrong.iter().find(|(mask, _, refused)| *refused && flags & mask != 0) {
+        Some((_, bit, _)) => Err(Sense::invalid_cdb(byte, Some(*bit))),
+        None => Ok(()),
     }
-    if flags & 0x08 != 0 && !device.config.thin {
-        return Err(Sense::invalid_cdb(1, Some(3)));
-    }
-    if flags & 0x06 != 0 {
-        return Err(Sense::invalid_cdb(1, Some(if flags & 0x04 != 0 { 2 } else { 1 })));
-    }
-    Ok(())
 }
 
 /// GET LBA STATUS (SBC-3 5.5).

@@ -21,6 +21,12 @@ impl Command {
         self
     }
 
+    /// The same, a CDB of 32 bytes: its service action has two bytes.
+    const fn long(mut self) -> Self {
+        self.service_action = Some(self.usage[9]);
+        self
+    }
+
     /// The same, only where the unit has an ability.
     const fn needing(mut self, needs: Needs) -> Self {
         self.needs = needs;
@@ -288,6 +294,17 @@ pub(crate) static COMMANDS: &[Command] = &[
         reservations::persistent_reserve_out,
     )
     .service(),
+    row(
+        &[
+            0x7F, C, 0, 0, 0, 0, 0, 0x18, 0, 0x0D, 0xFF, 0, F, F, F, F, F, F, F, F, 0, 0, 0, 0, 0, 0, 0, 0,
+            F, F, F, F,
+        ],
+        "WRITE SAME(32)",
+        Data::OneBlock { ndob: true },
+        SAME,
+        block::write_same,
+    )
+    .long(),
     row(lists!(0x00), "EXTENDED COPY(LID1)", Data::Parameters(Long(10)), Access::Write, copy::third_party)
         .service(),
     row(lists!(0x01), "EXTENDED COPY(LID4)", Data::Parameters(Long(10)), Access::Write, copy::third_party)

@@ -17,6 +17,8 @@ pub(crate) enum BlockLayout {
     Compare,
     /// WRITE ATOMIC(16): 64-bit address, 16-bit length behind a boundary.
     Atomic,
+    /// The short form of 32 bytes: 64-bit address, 32-bit length.
+    Long,
 }
 
 /// Address and length of a block command, unchecked.
@@ -39,7 +41,7 @@ impl BlockLayout {
             }
             Self::Ten => (u64::from(be32(cdb, 2)), u32::from(be16(cdb, 7))),
             Self::Twelve => (u64::from(be32(cdb, 2)), be32(cdb, 6)),
-            Self::Sixteen => (be64(cdb, 2), be32(cdb, 10)),
+            Self::Sixteen | Self::Long => (be64(cdb, 2), be32(cdb, 10)),
             Self::Compare => (be64(cdb, 2), u32::from(cdb[13])),
             Self::Atomic => (be64(cdb, 2), u32::from(be16(cdb, 12))),
         };
@@ -50,6 +52,7 @@ impl BlockLayout {
     pub(crate) const fn lba_byte(self) -> u16 {
         match self {
             Self::Six => 1,
+            Self::Long => 12,
             _ => 2,
         }
     }
@@ -63,6 +66,15 @@ impl BlockLayout {
             Self::Sixteen => 10,
             Self::Compare => 13,
             Self::Atomic => 12,
+            Self::Long => 28,
+        }
+    }
+
+    /// Byte offset of the flags, for field pointers; CDBs of 6 bytes have none.
+    pub(crate) const fn flags_byte(self) -> u16 {
+        match self {
+            Self::Long => 10,
+            _ => 1,
         }
     }
 }

@@ -3,11 +3,14 @@
 mod commands;
 mod field;
 mod layout;
+mod long;
 mod table;
 
 pub(crate) use commands::COMMANDS;
 pub(crate) use field::{be16, be32, be64};
 pub(crate) use layout::{BlockCdb, BlockLayout};
+pub use long::{LONG, condensed};
+pub(crate) use long::{Unknown, unknown};
 pub(crate) use table::{Access, Command, Needs, find, opcode_is_known};
 
 use table::Data;
@@ -44,7 +47,7 @@ pub fn data_direction_and_len(cdb: &[u8; 16], block_size: u32) -> Transfer {
         Data::ReadBlocks => Transfer::In(blocks(1)),
         Data::WriteBlocks => Transfer::Out(blocks(1)),
         Data::CompareBlocks => Transfer::Out(blocks(2)),
-        Data::OneBlock { ndob } if ndob && cdb[1] & 0x01 != 0 => Transfer::None,
+        Data::OneBlock { ndob } if ndob && command.flags(cdb) & 0x01 != 0 => Transfer::None,
         Data::OneBlock { .. } => Transfer::Out(u64::from(block_size)),
         Data::CheckBlocks => match (cdb[1] >> 1) & 0x03 {
             0b01 => Transfer::Out(blocks(1)),

@@ -3,6 +3,7 @@
 use super::commands::COMMANDS;
 use super::field::LengthField;
 use super::layout::BlockLayout;
+use super::long::{FLAGS, LONG};
 use crate::device::Handler;
 use crate::sense::{PARAMETER_LIST_LENGTH_ERROR, Sense};
 
@@ -86,6 +87,16 @@ impl Command {
         self.usage[0]
     }
 
+    /// The byte of flags of its CDB.
+    pub(crate) fn flags(&self, cdb: &[u8; 16]) -> u8 {
+        if self.opcode() == LONG { cdb[FLAGS] } else { cdb[1] }
+    }
+
+    /// Where CONTROL stands in its CDB, for field pointers.
+    pub(crate) const fn control_byte(&self) -> u16 {
+        if self.opcode() == LONG { 1 } else { self.usage.len() as u16 - 1 }
+    }
+
     /// Whether it is refused while there is no medium (SBC-3 5: commands that address the medium or tell its state).
     pub(crate) const fn needs_medium(&self) -> bool {
         // TEST UNIT READY, READ CAPACITY(10), UNMAP; READ CAPACITY(16) and GET LBA STATUS; POPULATE TOKEN and WRITE
@@ -137,6 +148,7 @@ impl Command {
             (0xA8 | 0xAA | 0xAE | 0xAF, _) => Some(BlockLayout::Twelve),
             (0x89, _) => Some(BlockLayout::Compare),
             (0x9C, _) => Some(BlockLayout::Atomic),
+            (LONG, _) => Some(BlockLayout::Long),
             (0x88 | 0x8A | 0x8B | 0x8E | 0x8F | 0x90 | 0x91 | 0x93, _) => Some(BlockLayout::Sixteen),
             _ => None,
         }
@@ -198,6 +210,7 @@ mod tests {
             let length = match command.opcode() >> 5 {
                 0 => 6,
                 1 | 2 => 10,
+                3 => 32,
                 4 => 16,
                 5 => 12,
                 _ => 0,
@@ -213,7 +226,7 @@ mod tests {
             assert!(std::ptr::eq(found, command), "{}", command.name);
         }
         assert!(find_service(0x9E, 0x11).is_none());
-        assert!(opcode_is_known(0x9E) && !opcode_is_known(0x7F));
+        assert!(opcode_is_known(0x9E) && opcode_is_known(LONG) && !opcode_is_known(0x7E));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! SCSI Command (RFC 7143 11.3), and what follows each time more of its data has arrived.
 
+use stampede_scsi::cdb::{LONG, condensed};
 use stampede_wire::{
     RESERVED_TAG,
     ahs::{Ahs, segments},
@@ -72,11 +73,15 @@ impl FullFeature {
             return self.begin_rejected(len, RejectReason::InvalidPduField);
         };
         // Only immediate commands can find the table full: the window promises no more than there are slots.
-        let (key, task) = match self.tasks.insert(pdu, extra.long_cdb) {
+        let is_long = pdu.cdb()[0] == LONG;
+        let (key, task) = match self.tasks.insert(pdu, extra.long_cdb && !is_long) {
             Ok(inserted) => inserted,
             Err(Refused::TagInUse) => return self.begin_rejected(len, RejectReason::TaskInProgress),
             Err(Refused::Full) => return self.begin_rejected(len, RejectReason::TooManyImmediateCommands),
         };
+        if is_long {
+            task.command.set_cdb(&short_cdb(header, pdu));
+        }
         if !pdu.immediate() {
             self.numbers.window.occupy();
         }
@@ -207,6 +212,16 @@ fn additional_headers(ahs: &[u8]) -> Option<Extra> {
         Ahs::BidirectionalRead(_) => Some(Extra { bidirectional: true, ..extra }),
         Ahs::Other { .. } => None,
     })
+}
+
+/// The short form of a command's long CDB (see [`condensed`]), whose rest is in an additional header segment.
+#[cold]
+pub fn short_cdb(header: &Header, command: &ScsiCommand) -> [u8; 16] {
+    let rest = segments(header.ahs()).find_map(|segment| match segment {
+        Ok(Ahs::ExtendedCdb(rest)) => Some(rest),
+        _ => None,
+    });
+    condensed(command.cdb(), rest.unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -31,6 +31,7 @@ use stampede_wire::{
     pdu::{DataOut, Pdu, RejectReason, Request, ScsiCommand},
 };
 
+pub use self::command::short_cdb;
 pub(crate) use self::{
     collection::{Collection, Fault},
     numbers::Numbers,

@@ -226,6 +226,11 @@ impl ScsiCommand {
         exp_stat_sn: crate::Sn;
     }
 
+    /// Puts another command descriptor block in its place: the short form of a long one.
+    pub fn set_cdb(&mut self, cdb: &[u8; 16]) {
+        self.cdb = *cdb;
+    }
+
     /// The command descriptor block, or its first 16 bytes when an extended CDB header segment follows (11.3.5).
     #[must_use]
     #[inline]
