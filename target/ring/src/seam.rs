@@ -102,6 +102,15 @@ pub enum Operation {
         /// Bytes.
         len: u64,
     },
+    /// Gives a byte range memory or space where it has none, and changes no byte: a later write of it finds room.
+    Allocate {
+        /// The file.
+        file: FileId,
+        /// Byte offset.
+        offset: u64,
+        /// Bytes.
+        len: u64,
+    },
     /// Asks that the operation with this token end soon. The operation's own completion still arrives, and
     /// for multishot operations that is its last one. This operation's [`Event::Finished`] follows too.
     Cancel {
@@ -168,8 +177,8 @@ pub enum Event {
         /// The buffer, back.
         buffer: Buffer,
     },
-    /// Of [`Operation::Flush`], [`Operation::Discard`], [`Operation::Zero`], [`Operation::Cancel`] (0, or
-    /// ENOENT when there was nothing to cancel), [`Operation::Close`] and [`Operation::Wake`] (reported only
+    /// Of [`Operation::Flush`], [`Operation::Discard`], [`Operation::Zero`], [`Operation::Allocate`] (EOPNOTSUPP where
+    /// space cannot be had ahead), [`Operation::Cancel`] (0, or ENOENT when there was nothing to cancel), [`Operation::Close`] and [`Operation::Wake`] (reported only
     /// when it failed).
     Finished {
         /// Success or the reason.

@@ -12,6 +12,7 @@ pub use direct::DirectAlignment;
 pub use error::OpenFileError;
 pub use open::{open, open_with};
 
+use rustix::fs::{AtFlags, StatxFlags};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -128,6 +129,39 @@ impl OpenedFile {
             rustix::fs::ftruncate(&self.fd, bytes)?;
         }
         Ok(())
+    }
+
+    /// When the file was made, in nanoseconds since the epoch; `None` where the file system does not tell, and for a
+    /// device.
+    pub fn born_ns(&self) -> Option<i128> {
+        if self.traits.device {
+            return None;
+        }
+        let stat = rustix::fs::statx(&self.fd, c"", AtFlags::EMPTY_PATH, StatxFlags::BTIME).ok()?;
+        let told = stat.stx_mask & StatxFlags::BTIME.bits() != 0;
+        let born = stat.stx_btime;
+        told.then(|| i128::from(born.tv_sec) * 1_000_000_000 + i128::from(born.tv_nsec))
+    }
+
+    /// Writes whole blocks of 4,096 bytes at a byte offset that is a multiple of it, and makes them durable. It waits,
+    /// so it is for the start, before the file is in a ring.
+    ///
+    /// # Errors
+    /// Whatever pwrite and fdatasync say.
+    pub fn write_durably(&self, offset: u64, bytes: &[u8]) -> std::io::Result<()> {
+        // O_DIRECT wants aligned memory, which a mapping is.
+        let mut memory = memmap2::MmapMut::map_anon(bytes.len().max(1))?;
+        memory[..bytes.len()].copy_from_slice(bytes);
+        let mut at = 0;
+        while at < bytes.len() {
+            match rustix::io::pwrite(&self.fd, &memory[at..bytes.len()], offset + at as u64) {
+                Ok(0) => return Err(std::io::ErrorKind::WriteZero.into()),
+                Ok(done) => at += done,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(rustix::fs::fdatasync(&self.fd)?)
     }
 
     /// Whether the path now names another file than the one that is open, or none.

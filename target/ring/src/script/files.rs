@@ -13,6 +13,7 @@ pub(super) fn all<W: ScriptWorld>() -> Vec<Script<W>> {
         Script { name: "what is done at once is done, and what is not comes back", run: at_once },
         Script { name: "a zeroed range reads as zeros", run: zero },
         Script { name: "a discarded range reads as zeros", run: discard },
+        Script { name: "allocating changes no byte", run: allocate },
         Script { name: "impossible transfers are EINVAL, and buffers come back", run: impossible },
         Script { name: "an id of no file is EBADF", run: bad_file },
         Script { name: "a full queue hands operations back", run: full_queue },
@@ -191,6 +192,20 @@ fn zero<W: ScriptWorld>(world: &mut W) {
     expected[8192..8192 + 65_536].fill(0);
     assert!(read_all(&mut driver, file, 0, 131_072) == expected[..131_072]);
     finish(&mut driver, Operation::Flush { file });
+    assert!(driver.world.file_contents(file) == expected);
+    driver.end();
+}
+
+fn allocate<W: ScriptWorld>(world: &mut W) {
+    let mut driver = Driver::new(world);
+    let mut expected = pattern(9, 256 * 1024);
+    let file = driver.world.file(&expected);
+    finish(&mut driver, Operation::Discard { file, offset: 65_536, len: 65_536 });
+    finish(&mut driver, Operation::Allocate { file, offset: 32_768, len: 131_072 });
+    expected[65_536..131_072].fill(0);
+    assert!(read_all(&mut driver, file, 0, 262_144) == expected, "no byte changes");
+    let token = driver.push(Operation::Allocate { file: FileId(u32::MAX), offset: 0, len: 4096 });
+    assert_eq!(driver.wait_finished(token).map_err(|errno| errno.0), Err(libc::EBADF));
     assert!(driver.world.file_contents(file) == expected);
     driver.end();
 }

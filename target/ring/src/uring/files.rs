@@ -119,6 +119,11 @@ pub(super) fn zero_inline(file: &OpenedFile, offset: u64, len: u64) -> Result<()
     rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, offset, len).map_err(errno)
 }
 
+/// Gives a range of a file in memory its memory; no byte changes.
+pub(super) fn allocate_inline(file: &OpenedFile, offset: u64, len: u64) -> Result<(), Errno> {
+    rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, offset, len).map_err(errno)
+}
+
 fn transferred(result: rustix::io::Result<usize>) -> Result<u32, Errno> {
     // At most a buffer's length, so it fits.
     result.map(|bytes| u32::try_from(bytes).unwrap_or(u32::MAX)).map_err(errno)

@@ -83,6 +83,9 @@ impl UringRing {
             Operation::Flush { file } => self.push_flush(token, file),
             Operation::Discard { file, offset, len } => self.push_discard(token, file, Range { offset, len }),
             Operation::Zero { file, offset, len } => self.push_zero(token, file, Range { offset, len }),
+            Operation::Allocate { file, offset, len } => {
+                self.push_allocate(token, file, Range { offset, len });
+            }
             Operation::Cancel { target } => self.push_cancel(token, target),
             Operation::Close { socket } => {
                 let result = self.close_socket(socket);
@@ -216,6 +219,12 @@ impl UringRing {
         self.push_range(token, file, range, files::zero_inline, |target, range| {
             let Range { offset, len } = range;
             (Kind::Zero { target, offset, len, step }, zero_entry(target, step, range))
+        });
+    }
+
+    fn push_allocate(&mut self, token: Token, file: FileId, range: Range) {
+        self.push_range(token, file, range, files::allocate_inline, |target, range| {
+            (Kind::Finish, fallocate(target, libc::FALLOC_FL_KEEP_SIZE, range))
         });
     }
 

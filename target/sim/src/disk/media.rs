@@ -89,6 +89,17 @@ impl Media {
         (holes * self.atom) as u64
     }
 
+    /// Whether an atom takes no space.
+    pub(crate) fn is_hole(&self, index: usize) -> bool {
+        self.current[index].is_none()
+    }
+
+    /// The bytes of an atom.
+    pub(crate) fn bounds(&self, index: usize) -> Range<u64> {
+        let start = (index * self.atom) as u64;
+        start..start + self.atom as u64
+    }
+
     /// Copies what reads see from byte `offset` on.
     pub(crate) fn read(&self, offset: u64, out: &mut [u8]) {
         copy_out(&self.current, self.atom, offset, out);

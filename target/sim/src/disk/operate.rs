@@ -58,6 +58,7 @@ impl State {
         match request.action {
             Action::Read { .. } => self.read(request),
             Action::Write { .. } | Action::Discard | Action::Zero => self.change(key, request),
+            Action::Allocate => self.allocate(key, request),
             Action::Flush => self.flush(key, request),
         }
     }
@@ -171,6 +172,25 @@ impl State {
             self.faults.hit(FaultKind::NoSpace);
         }
         full || self.strikes_disk(disk, FaultKind::NoSpace)
+    }
+
+    /// Gives the holes of a range space; no byte changes.
+    fn allocate(&mut self, key: u64, request: &Request) -> Result<u32, Errno> {
+        let range = request.range.clone();
+        if range.end > self.disks[request.disk.0 as usize].media.len() {
+            return Err(Errno(libc::EINVAL));
+        }
+        if self.is_full(request.disk, &range) {
+            return Err(Errno(libc::ENOSPC));
+        }
+        let media = &mut self.disks[request.disk.0 as usize].media;
+        for index in media.atoms(&range) {
+            if media.is_hole(index) {
+                let atom = media.bounds(index);
+                media.land(index, &atom, None, true, key);
+            }
+        }
+        Ok(0)
     }
 
     /// Lands a random part of a change that failed or was cut off.

@@ -13,6 +13,7 @@ pub(crate) enum Action {
     Flush,
     Discard,
     Zero,
+    Allocate,
 }
 
 /// How far a request has come.
@@ -70,7 +71,9 @@ impl Request {
             Action::Read { buffer, .. } | Action::Write { buffer, .. } => {
                 Event::Transferred { result, buffer }
             }
-            Action::Flush | Action::Discard | Action::Zero => Event::Finished { result: result.map(|_| ()) },
+            Action::Flush | Action::Discard | Action::Zero | Action::Allocate => {
+                Event::Finished { result: result.map(|_| ()) }
+            }
         }
     }
 }

@@ -28,6 +28,9 @@ impl State {
             Operation::Zero { file, offset, len } => {
                 self.start_plain(ring, token, file, Action::Zero, offset, len)
             }
+            Operation::Allocate { file, offset, len } => {
+                self.start_plain(ring, token, file, Action::Allocate, offset, len);
+            }
             Operation::Release { .. } => {
                 let mut delay = self.short_latency();
                 if self.strikes(FaultKind::SlowRelease) {
@@ -216,6 +219,7 @@ impl State {
             Operation::Close { socket } => (10, u64::from(socket.0), 0),
             Operation::Wake { peer } => (11, u64::from(peer.0), 0),
             Operation::Release { socket } => (12, u64::from(socket.0), 0),
+            Operation::Allocate { offset, len, .. } => (13, *offset, *len),
         };
         for word in [self.now, kind << 16 | u64::from(ring.shard), token.0, one, two] {
             self.trace.mix(word);
