@@ -131,6 +131,7 @@ impl OneShard {
                 alignment,
                 device,
                 saved: SavedState::default(),
+                journal: None,
             }),
             Unit::Clone => {
                 self.shard.add_golden(GoldenSetup { golden: GOLDEN, file, alignment });

@@ -11,7 +11,7 @@ use stampede_control::directory::TargetDirectory;
 use stampede_control::identity::LunIdentity;
 use stampede_control::registrar::{Backing, Outbox, Registrar, TargetLun};
 use stampede_engine::messages::{FromControl, GoldenId, LunAddress, LunId, ShardId, ToControl};
-use stampede_engine::setup::{DiskSetup, GoldenSetup, ShardConfig};
+use stampede_engine::setup::{DiskSetup, GoldenSetup, JournalSetup, ShardConfig};
 use stampede_engine::{ControlLink, MeshEnd, Shard};
 use stampede_image::align::Alignment;
 use stampede_image::epoch::TargetPolicy;
@@ -150,6 +150,8 @@ impl House {
         let world = SimWorld::new(SimConfig::calm(seed));
         let len = BLOCKS * BLOCK as u64;
         let disks = ["data", "odd", "golden"].map(|name| world.disk(name, len, DiskConfig::default()));
+        let journals = ["data-journal", "odd-journal"]
+            .map(|name| world.disk(name, stampede_image::intent::JOURNAL, DiskConfig::default()));
         let settings = Arc::new(Settings {
             window: site.commands,
             login_timeout_ns: u64::from(site.login_timeout_s) * SECOND_NS,
@@ -164,6 +166,7 @@ impl House {
             let mut ring = world.ring(number);
             let listener = ring.listen(portal());
             let files = disks.map(|disk| ring.open(disk));
+            let journals = journals.map(|disk| ring.open(disk));
             let from = Arc::new(ArrayQueue::new(1024));
             to_shards.push(Arc::clone(&from));
             let config = ShardConfig {
@@ -195,6 +198,7 @@ impl House {
                     alignment,
                     device,
                     saved: SavedState::default(),
+                    journal: Some(JournalSetup { file: journals[unit.lun.0 as usize], alignment }),
                 });
             }
             shard.add_golden(GoldenSetup { golden: GoldenId(0), file: files[2], alignment });
@@ -290,6 +294,7 @@ fn device(iqn: &str, number: u16, clone: bool) -> DeviceConfig {
     let mut device = DeviceConfig::new(LunIdentity::derive(iqn, number).to_scsi(iqn, clone), BLOCKS);
     device.thin = true;
     device.durable = !clone;
+    device.max_atomic_blocks = stampede_image::intent::DATA_MAX / BLOCK as u32;
     device
 }
 

@@ -8,6 +8,7 @@ pub mod directory;
 pub mod entropy;
 pub mod identity;
 pub mod images;
+pub mod journals;
 pub mod logging;
 pub mod plan;
 pub mod registrar;

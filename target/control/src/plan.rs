@@ -3,11 +3,13 @@
 use crate::config::{AluaRule, CloneKind, Config, Period, TargetConfig, iscsi_targets};
 use crate::identity::LunIdentity;
 use crate::images::Images;
+use crate::journals::Journals;
 use crate::registrar::{Backing, Target, TargetLun};
 use crate::status::ImageFacts;
 use crate::store::{Store, StoreError};
 use stampede_engine::messages::{GoldenId, LunAddress, LunId, ShardId};
 use stampede_image::epoch::{OnLost, TargetPolicy};
+use stampede_image::intent;
 use stampede_ring::file::FileTraits;
 use stampede_scsi::{Alua, DeviceConfig, Identity, SavedState};
 use std::collections::{BTreeMap, BTreeSet};
@@ -93,6 +95,15 @@ impl Plan {
             plan.targets.push(Target { iqn: iqn.to_owned(), luns, policy });
         }
         Ok(plan)
+    }
+
+    /// Offers atomic writes where there is a journal for them.
+    pub fn offer_atomic_writes(&mut self, journals: &Journals) {
+        for disk in &mut self.disks {
+            if journals.of(disk.file).is_some() && !disk.device.read_only {
+                disk.device.max_atomic_blocks = intent::DATA_MAX / disk.device.block_size.max(1);
+            }
+        }
     }
 
     fn add_disk(

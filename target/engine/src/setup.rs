@@ -70,4 +70,15 @@ pub struct DiskSetup {
     pub device: DeviceConfig,
     /// What it had saved when the target last ran.
     pub saved: SavedState,
+    /// Where atomic writes are announced; without it the device server must not offer them.
+    pub journal: Option<JournalSetup>,
+}
+
+/// The journal of a unit's atomic writes: a file of [`stampede_image::intent::JOURNAL`] bytes, without an intent.
+#[derive(Clone, Copy, Debug)]
+pub struct JournalSetup {
+    /// The file in the shard's ring.
+    pub file: FileId,
+    /// What direct I/O on it needs; at most 4,096 bytes.
+    pub alignment: Alignment,
 }

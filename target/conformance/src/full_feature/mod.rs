@@ -1,5 +1,6 @@
 //! The full-feature phase (RFC 7143 4, 11), and what of SCSI goes across sessions.
 
+mod blocks;
 mod cmd_sn;
 mod data_in;
 mod logout;
@@ -31,4 +32,5 @@ pub(crate) const FILES: &[&[Test]] = &[
     nop::TESTS,
     text::TESTS,
     logout::TESTS,
+    blocks::TESTS,
 ];

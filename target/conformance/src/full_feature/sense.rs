@@ -141,7 +141,7 @@ fn data_digest_covers_the_padding_of_sense(lab: &mut Lab) -> Outcome {
 }
 
 /// An additional header segment with its length, type and content, padded to four bytes.
-fn segment(kind: u8, content: &[u8]) -> Vec<u8> {
+pub(super) fn segment(kind: u8, content: &[u8]) -> Vec<u8> {
     // AHSLength counts what follows the type byte.
     let [high, low] = (content.len() as u16).to_be_bytes();
     let mut bytes = [&[high, low, kind], content].concat();

@@ -26,6 +26,7 @@ use stampede_control::config::{CloneKind, Config, SteeringMode};
 use stampede_control::directory::TargetDirectory;
 use stampede_control::entropy::SystemEntropy;
 use stampede_control::images::Images;
+use stampede_control::journals::Journals;
 use stampede_control::plan::Plan;
 use stampede_control::registrar::{AdmissionLimits, Registrar};
 use stampede_control::socket::{ControlSocket, Request, Response};
@@ -92,7 +93,10 @@ fn run(config: &Config, placement: &Placement) -> Result<(), Failure> {
     let store = open_store(config)?;
     interrupts::recover(config)?;
     let shard_count = u16::try_from(cores.len()).map_err(Failure::runtime)?;
-    let plan = Plan::new(config, &images, &store, shard_count).map_err(Failure::runtime)?;
+    let journals =
+        patiently(|| Journals::open(config, &images), |error| error.is_in_use()).map_err(Failure::runtime)?;
+    let mut plan = Plan::new(config, &images, &store, shard_count).map_err(Failure::runtime)?;
+    plan.offer_atomic_writes(&journals);
     let in_use = |error: &ListenError| matches!(error, ListenError::InUse { .. });
     let listeners =
         patiently(|| listen::listen(&config.listen, cores.len()), in_use).map_err(Failure::runtime)?;
@@ -106,6 +110,7 @@ fn run(config: &Config, placement: &Placement) -> Result<(), Failure> {
         config,
         plan: &plan,
         images: &images,
+        journals: &journals,
         settings: Arc::new(settings(config)?),
         arena: &arena,
         token_key: token_key()?,

@@ -12,11 +12,12 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 use crossbeam::queue::ArrayQueue;
 use stampede_control::config::Config;
 use stampede_control::images::Images;
+use stampede_control::journals::Journals;
 use stampede_control::plan::{DiskPlan, Plan};
 use stampede_control::status::HomeStatus;
 use stampede_control::thread::{Command, ShardLink};
 use stampede_engine::messages::{FromControl, GoldenId, ShardId, ToControl};
-use stampede_engine::setup::{DiskSetup, GoldenSetup, ShardConfig, TokenKey};
+use stampede_engine::setup::{DiskSetup, GoldenSetup, JournalSetup, ShardConfig, TokenKey};
 use stampede_engine::{ControlLink, MeshEnd, Shard};
 use stampede_image::align::Alignment;
 use stampede_ring::clock::monotonic_ns;
@@ -49,6 +50,7 @@ pub(crate) struct Blueprint<'a> {
     pub(crate) config: &'a Config,
     pub(crate) plan: &'a Plan,
     pub(crate) images: &'a Images,
+    pub(crate) journals: &'a Journals,
     pub(crate) settings: Arc<Settings>,
     pub(crate) arena: &'a Arc<Pool>,
     pub(crate) token_key: TokenKey,
@@ -64,7 +66,7 @@ struct Parts {
     control: ControlLink,
     listeners: Vec<TcpListener>,
     goldens: Vec<(GoldenId, OpenedFile)>,
-    disks: Vec<(DiskPlan, OpenedFile)>,
+    disks: Vec<(DiskPlan, OpenedFile, Option<OpenedFile>)>,
 }
 
 /// How others reach a shard.
@@ -168,7 +170,7 @@ fn make_parts(
     control: ControlLink,
     listeners: Vec<TcpListener>,
 ) -> anyhow::Result<Parts> {
-    let Blueprint { placement, config, plan, images, settings, arena, token_key } = blueprint;
+    let Blueprint { placement, config, plan, images, journals, settings, arena, token_key } = blueprint;
     let connections = config.limits.connections;
     let file = |at: usize| images.files().get(at).map(OpenedFile::try_clone).transpose();
     let mut goldens = Vec::new();
@@ -177,10 +179,11 @@ fn make_parts(
     }
     let mut disks = Vec::new();
     for disk in plan.disks.iter().filter(|disk| disk.owner == id) {
-        disks.extend(file(disk.file)?.map(|file| (disk.clone(), file)));
+        let journal = journals.of(disk.file).map(OpenedFile::try_clone).transpose()?;
+        disks.extend(file(disk.file)?.map(|file| (disk.clone(), file, journal)));
     }
     let headers = PoolConfig { slot_len: HEADER_SLOT, slots: connections.saturating_mul(2).max(1024) };
-    let files = u32::try_from(goldens.len() + disks.len())?;
+    let files = u32::try_from(goldens.len() + 2 * disks.len())?;
     let shard_cores = placement.cores().into_iter().map(usize::from).collect();
     let shard = ShardConfig {
         shard: id,
@@ -264,10 +267,17 @@ fn set_up(
         let file = shard.ring_mut().add_file(file)?;
         shard.add_golden(GoldenSetup { golden, file, alignment });
     }
-    for (DiskPlan { lun, device, saved, .. }, file) in parts.disks {
-        let alignment = alignment(file.traits());
+    for (DiskPlan { lun, device, saved, .. }, file, journal) in parts.disks {
+        let aligned = alignment(file.traits());
         let file = shard.ring_mut().add_file(file)?;
-        shard.add_disk(DiskSetup { lun, file, alignment, device, saved });
+        let journal = match journal {
+            Some(journal) => {
+                let alignment = alignment(journal.traits());
+                Some(JournalSetup { file: shard.ring_mut().add_file(journal)?, alignment })
+            }
+            None => None,
+        };
+        shard.add_disk(DiskSetup { lun, file, alignment: aligned, device, saved, journal });
     }
     for listener in parts.listeners {
         let socket = shard.ring_mut().add_listener(listener)?;

@@ -39,6 +39,7 @@ impl Lun {
             Media::Read { range } => {
                 let range = bytes_of(range, block_size);
                 let pieces = match &self.medium {
+                    Medium::Disk(disk) if disk.isolates && self.locks.blocks(range, LockKind::Shared) => None,
                     Medium::Disk(disk) => disk.read_now(range, io),
                     Medium::Clone(clone) => clone.read_now(range, io),
                 }?;

@@ -2,6 +2,7 @@
 
 use super::Io;
 use super::job::{Direction, Job};
+use super::journal::Journal;
 use super::read_plan::ReadPlan;
 use crate::payload::Payload;
 use crate::token::Key;
@@ -13,6 +14,12 @@ use stampede_ring::{FileId, Ring};
 pub(crate) struct Disk {
     pub(super) file: FileId,
     pub(super) alignment: Alignment,
+    /// Where atomic writes are announced.
+    pub(super) journal: Option<Box<Journal>>,
+    /// There was an atomic write: reads take locks, so that they see all of one or nothing.
+    pub(super) isolates: bool,
+    /// An atomic write cannot be withdrawn from the journal: nothing may be written any more.
+    pub(super) broken: bool,
 }
 
 impl Disk {

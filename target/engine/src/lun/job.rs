@@ -1,6 +1,7 @@
 //! A job: one command's work on the medium.
 
 use super::Io;
+use super::journal::Announced;
 use super::step::Step;
 use crate::few::Few;
 use crate::messages::LunId;
@@ -90,6 +91,8 @@ pub(crate) struct Job {
     pub(super) around: Option<u64>,
     /// How far a step that goes through its range in chunks has come, in bytes from the range's start.
     pub(super) cursor: u64,
+    /// What it has to do with the journal of atomic writes.
+    pub(super) announced: Announced,
 }
 
 /// Whether the job holds its range.
@@ -147,6 +150,7 @@ impl Job {
             write: Payload::default(),
             around: None,
             cursor: 0,
+            announced: Announced::default(),
         }
     }
 

@@ -20,6 +20,7 @@ mod copy;
 mod direct;
 mod disk;
 mod job;
+mod journal;
 mod read_plan;
 mod sanitize;
 mod save;
@@ -39,6 +40,7 @@ use crate::token::{Key, Table};
 use clearing::{Killing, Waiting};
 use copy::Copy;
 use job::Job;
+use journal::Journal;
 use sanitize::{SANITIZE, Sanitizers, Sanitizing};
 use save::Saving;
 use stampede_image::overlay::{Overlay, OverlayLimits};
@@ -197,7 +199,13 @@ impl Backend {
 
     /// Adds a plain logical unit.
     pub(crate) fn add_disk(&mut self, setup: DiskSetup) {
-        let medium = Medium::Disk(disk::Disk { file: setup.file, alignment: setup.alignment });
+        let medium = Medium::Disk(disk::Disk {
+            file: setup.file,
+            alignment: setup.alignment,
+            journal: setup.journal.map(|journal| Box::new(Journal::new(journal))),
+            isolates: false,
+            broken: false,
+        });
         let device = Device::restored(setup.device, setup.saved);
         self.add(setup.lun, Lun::new(setup.lun, device, medium));
         if let Some(place) = self.place(setup.lun) {
@@ -419,6 +427,10 @@ impl Backend {
             let ready = &mut self.ready;
             lun.locks.release(lock_owner(key), |owner| ready.push_back(lock_key(owner)));
         }
+        if job.announced.concerns() {
+            let ready = &mut self.ready;
+            lun.leave_journal(key, job, |owner| ready.push_back(lock_key(owner)));
+        }
         lun.count(job, &outcome);
         let answer = Answer { origin: job.origin(), lun: job.lun(), outcome };
         self.jobs.discard(key);
@@ -514,6 +526,14 @@ impl Lun {
                 overlay_bytes: 0,
                 failed: 0,
             },
+        }
+    }
+
+    /// The journal of atomic writes.
+    fn journal(&self) -> Option<&Journal> {
+        match &self.medium {
+            Medium::Disk(disk) => disk.journal.as_deref(),
+            Medium::Clone(_) => None,
         }
     }
 

@@ -7,7 +7,7 @@
 //!  Write               Lock ─► Align ─► Merge ─► Write ─► [Flush] ────────────► end
 //!  WriteVerify         Lock ─► Align ─► Merge ─► Write ─► Flush ─► Read ─► Compare ─► end
 //!  CompareWrite        Lock ─► Read ─► Compare ─► Align ─► Merge ─► Write ─► [Flush] ─► end
-//!  WriteAtomic         Lock ─► Write ───────────────────────────────────────────► end       (clones only)
+//!  WriteAtomic         Lock ─► Write ───────────────────────────────────────────► end       (a file's: see journal)
 //!  OrWrite             Lock ─► Read ─► Combine ─► Align ─► Merge ─► Write ─► [Flush] ─► end
 //!  Unmap, WriteSame    Lock ─► Zero ─► [Flush] ───────────────────────────────► end
 //!                                └► Fill ─► Align ─► Merge ─► Write ⟲ ─► [Flush] ─► end   (pattern, or no Zero)
@@ -15,6 +15,7 @@
 //! ```
 
 use super::job::{Job, Lock};
+use super::journal::During;
 use super::{Io, Lun, Medium, lock_owner, read_outcome};
 use crate::few::Few;
 use crate::payload::{Payload, Piece};
@@ -51,12 +52,24 @@ pub(super) enum Step {
     Fill,
     /// Make it durable.
     Flush,
+    /// Take a slot of the journal of atomic writes.
+    Slot,
+    /// Find space for an atomic write.
+    Reserve,
+    /// Announce an atomic write in the journal.
+    Intent,
+    /// Make that durable.
+    Log,
+    /// Withdraw it.
+    Retire,
+    /// Make that durable.
+    Retired,
     /// Nothing is left to do.
     End,
 }
 
 /// How a step went.
-enum Went {
+pub(super) enum Went {
     /// It is done.
     Done,
     /// Its transfers are under way.
@@ -95,12 +108,22 @@ impl Step {
         }
     }
 
+    /// What is at fault when it fails and an intent may have been written.
+    fn during(self) -> During {
+        match self {
+            Self::Intent | Self::Log => During::Journal,
+            Self::Retire | Self::Retired => During::Retirement,
+            _ => During::Image,
+        }
+    }
+
     /// What follows a step that is done.
     fn next(self, job: &Job) -> Self {
         let media = job.media();
         match (self, media) {
-            (Self::Lock, Media::Write { .. } | Media::WriteVerify { .. }) => Self::Align,
-            (Self::Lock, Media::WriteAtomic { .. }) => Self::Write,
+            (Self::Lock, Media::Write { .. } | Media::WriteVerify { .. } | Media::WriteAtomic { .. }) => {
+                Self::Align
+            }
             (Self::Lock, Media::Unmap { .. }) => Self::Zero,
             (Self::Lock, Media::WriteSame { pattern: Pattern::Zero, .. }) => Self::Zero,
             (Self::Lock, Media::WriteSame { unmap: true, .. }) if pattern_is_zero(job) => Self::Zero,
@@ -113,14 +136,21 @@ impl Step {
             (Self::Compare | Self::Scan, _) => Self::End,
             (Self::Combine | Self::Fill, _) => Self::Align,
             (Self::Align, _) => Self::Merge,
-            (Self::Merge, _) => Self::Write,
+            (Self::Merge, Media::WriteAtomic { .. }) => Self::Slot,
+            (Self::Slot, _) if job.announced.has_slot() => Self::Reserve,
+            (Self::Reserve, _) => Self::Intent,
+            (Self::Intent, _) => Self::Log,
+            (Self::Slot | Self::Log | Self::Merge, _) => Self::Write,
+            (Self::Write, _) if job.announced.begun => Self::Flush,
+            (Self::Flush, _) if job.announced.begun => Self::Retire,
+            (Self::Retire, _) => Self::Retired,
             (Self::Write, Media::WriteSame { .. } | Media::Unmap { .. }) if job.cursor < job.range().len => {
                 Self::Fill
             }
             (Self::Zero, Media::WriteSame { .. }) if job.unsupported => Self::Fill,
             (Self::Write | Self::Zero, media) if durable(media) => Self::Flush,
             (Self::Flush, Media::WriteVerify { .. }) => Self::Read,
-            (Self::Write | Self::Zero | Self::Flush | Self::End, _) => Self::End,
+            (Self::Write | Self::Zero | Self::Flush | Self::Retired | Self::End, _) => Self::End,
         }
     }
 }
@@ -153,9 +183,16 @@ impl Job {
         let mut entered = !self.transfers.is_empty() || (self.step == Step::Lock && self.lock == Lock::Held);
         loop {
             if let Some(error) = self.error.take() {
-                return Run::Ended(lun.device.media_failed(&error, self.media()).into());
+                if !self.announced.begun {
+                    return Run::Ended(lun.device.media_failed(&error, self.media()).into());
+                }
+                if !self.withdraw(error, lun, self.step.during()) {
+                    continue;
+                }
+                self.step = Step::Retire;
+                entered = false;
             }
-            if self.is_aborted() {
+            if self.is_aborted() && !self.announced.begun {
                 return Run::Ended(Outcome::Aborted);
             }
             if entered {
@@ -169,6 +206,9 @@ impl Job {
             }
             entered = true;
             match self.enter(key, lun, io) {
+                Went::Done if self.step == Step::End && self.is_aborted() => {
+                    return Run::Ended(Outcome::Aborted);
+                }
                 Went::Done if self.step == Step::End => return Run::Ended(self.outcome(lun)),
                 Went::Done => {}
                 Went::Transfers | Went::Locked => return Run::Waits,
@@ -187,6 +227,7 @@ impl Job {
     fn leave(&mut self) {
         match self.step {
             Step::Read | Step::Align => self.read = self.gather(),
+            Step::Retired => self.retired(),
             _ => {
                 self.transfers.clear();
                 self.sources.clear();
@@ -197,7 +238,10 @@ impl Job {
     fn enter<R: Ring>(&mut self, key: Key, lun: &mut Lun, io: &mut Io<'_, R>) -> Went {
         match self.step {
             Step::Lock => self.enter_lock(key, lun),
-            Step::Read => self.enter_read(key, lun, self.range(), io),
+            Step::Read => match self.enter_isolation(key, lun, self.range()) {
+                Some(went) => went,
+                None => self.enter_read(key, lun, self.range(), io),
+            },
             Step::Scan => {
                 let range = self.range();
                 let len = (range.len - self.cursor).min(CHUNK);
@@ -216,7 +260,13 @@ impl Job {
             Step::Zero => self.enter_zero(key, lun, io),
             Step::Fill => self.enter_fill(io),
             Step::Flush => self.enter_flush(key, lun, io),
-            Step::End => Went::Done,
+            Step::Slot => self.enter_slot(key, lun),
+            Step::Reserve => self.enter_reserve(key, lun, io),
+            Step::Intent => self.enter_intent(key, lun, io),
+            Step::Log | Step::Retired => self.enter_log(key, lun, io),
+            Step::Retire => self.enter_retire(key, lun, io),
+            // What failed before an atomic write was withdrawn.
+            Step::End => self.error.take().map_or(Went::Done, Went::Failed),
         }
     }
 
@@ -354,8 +404,7 @@ impl Job {
     fn enter_write<R: Ring>(&mut self, key: Key, lun: &mut Lun, io: &mut Io<'_, R>) -> Went {
         let atomic = matches!(self.media(), Media::WriteAtomic { .. });
         match &mut lun.medium {
-            // Not offered: a file could tear it.
-            Medium::Disk(_) if atomic => Went::Failed(MediaError::Hardware),
+            Medium::Disk(disk) if disk.broken => Went::Failed(MediaError::ReadOnly),
             Medium::Disk(disk) => {
                 disk.write(self, key, io);
                 if self.is_waiting() { Went::Transfers } else { Went::Done }
@@ -390,6 +439,7 @@ impl Job {
                         self.unsupported = true;
                     }
                 }
+                Medium::Disk(disk) if disk.broken => return Went::Failed(MediaError::ReadOnly),
                 Medium::Disk(disk) => {
                     let (file, offset, len) = (disk.file, range.start, range.len);
                     let operation = if unmap {

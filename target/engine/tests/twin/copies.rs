@@ -34,6 +34,7 @@ fn two_units(plan: impl FnOnce(&mut Plan), other_owner: u16) -> (SimWorld, House
         alignment: Alignment { memory: 4096, offset: 4096 },
         device: DeviceConfig::new(identity, BLOCKS.into()),
         saved: SavedState::default(),
+        journal: None,
     };
     shard.add_disk(disk);
     let owner = ShardId(other_owner);

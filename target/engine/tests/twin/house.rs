@@ -6,7 +6,7 @@ use stampede_engine::messages::{
     ChangeRefusal, FromControl, GoldenId, LunAddress, LunId, LunMap, MoveRefusal, SessionEnd, ShardId,
     ShardReport, ToControl,
 };
-use stampede_engine::setup::{DiskSetup, GoldenSetup, ShardConfig};
+use stampede_engine::setup::{DiskSetup, GoldenSetup, JournalSetup, ShardConfig};
 use stampede_engine::stats::Counters;
 use stampede_engine::{ControlLink, MeshEnd, Planted, Shard};
 use stampede_image::align::Alignment;
@@ -165,6 +165,8 @@ pub(crate) struct Plan {
     pub(crate) saved: Vec<u8>,
     /// Bytes a second that it is sanitized with at most; 0 for no limit.
     pub(crate) sanitize_bytes_s: u64,
+    /// Where its atomic writes are announced.
+    pub(crate) journal: Option<DiskId>,
 }
 
 impl Plan {
@@ -186,6 +188,7 @@ impl Plan {
             planted: None,
             saved: Vec::new(),
             sanitize_bytes_s: 0,
+            journal: None,
         }
     }
 }
@@ -205,11 +208,12 @@ impl<R: Ring> House<R> {
         let mut device = DeviceConfig::new(Identity::default(), blocks);
         device.durable = !plan.clone;
         device.sanitize_bytes_s = plan.sanitize_bytes_s;
-        device.max_atomic_blocks = if plan.clone { 256 } else { 0 };
+        device.max_atomic_blocks = if plan.clone || plan.journal.is_some() { 256 } else { 0 };
         let alignment = Alignment { memory: plan.alignment, offset: plan.alignment };
         for (number, mesh) in (0..plan.shards).zip(MeshEnd::mesh(plan.shards, plan.queue)) {
             let mut ring = world.ring(number);
             let file: FileId = ring.open(plan.disk);
+            let journal = plan.journal.map(|disk| JournalSetup { file: ring.open(disk), alignment });
             let listener: SocketId = ring.listen(portal);
             let from = Arc::new(ArrayQueue::new(1024));
             to_shards.push(Arc::clone(&from));
@@ -241,6 +245,7 @@ impl<R: Ring> House<R> {
                     alignment,
                     device: device.clone(),
                     saved: SavedState::decode(&plan.saved).unwrap(),
+                    journal,
                 });
             }
             if plan.clone && number == plan.owner {
