@@ -97,8 +97,8 @@ impl Site {
             }
         }
         let rate = match self.sanitize_rate {
-            0 => String::new(),
-            rate => format!("sanitize-rate = '{rate}'\n"),
+            0 => "thin = true\n".to_owned(),
+            rate => format!("thin = true\nsanitize-rate = '{rate}'\n"),
         };
         let usual = [
             ("data", rate.as_str()),

@@ -294,7 +294,7 @@ fn device(iqn: &str, number: u16, clone: bool) -> DeviceConfig {
     let mut device = DeviceConfig::new(LunIdentity::derive(iqn, number).to_scsi(iqn, clone), BLOCKS);
     device.thin = true;
     device.durable = !clone;
-    device.max_atomic_blocks = stampede_image::intent::DATA_MAX / BLOCK as u32;
+    device.max_atomic_blocks = 256;
     device
 }
 

@@ -14,7 +14,7 @@ use stampede_ring::file::FileTraits;
 use stampede_scsi::{Alua, DeviceConfig, Identity, SavedState};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The most blocks of an atomic write to a clone.
+/// The most blocks of an atomic write.
 const ATOMIC_BLOCKS_MAX: u32 = 256;
 
 /// Who serves what.
@@ -101,7 +101,8 @@ impl Plan {
     pub fn offer_atomic_writes(&mut self, journals: &Journals) {
         for disk in &mut self.disks {
             if journals.of(disk.file).is_some() && !disk.device.read_only {
-                disk.device.max_atomic_blocks = intent::DATA_MAX / disk.device.block_size.max(1);
+                disk.device.max_atomic_blocks =
+                    ATOMIC_BLOCKS_MAX.min(intent::DATA_MAX / disk.device.block_size.max(1));
             }
         }
     }

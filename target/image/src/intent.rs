@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  journal:  slot 0 ┬ header (4 KiB): where, how long, CRC of the data, CRC of the header
-//!                   └ data (at most 128 KiB)
+//!                   └ data (at most 1 MiB)
 //!            slot 1 ...
 //!
 //!  intent written and durable ─► image written and durable ─► header zeroed and durable ─► status
@@ -18,7 +18,7 @@ use std::ops::Range;
 /// Bytes of a slot's header, and what its length is a multiple of.
 pub const HEADER: u32 = 4096;
 /// The most bytes of one atomic write.
-pub const DATA_MAX: u32 = 128 << 10;
+pub const DATA_MAX: u32 = 1 << 20;
 /// Bytes of a slot.
 pub const SLOT: u64 = HEADER as u64 + DATA_MAX as u64;
 /// Slots of a journal: as many atomic writes of one image are under way at once.

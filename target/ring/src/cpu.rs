@@ -56,6 +56,19 @@ fn is_isolated(core: usize) -> bool {
     })
 }
 
+/// Has the calling thread run on what the process was given, but for these cores; on all of it if nothing else is left.
+///
+/// # Errors
+/// Whatever the kernel says.
+pub fn keep_off(cores: &[usize]) -> io::Result<()> {
+    let given = allowed_to_process()?;
+    let others: Vec<usize> = given.iter().copied().filter(|core| !cores.contains(core)).collect();
+    let mut set = CpuSet::new();
+    let chosen = if others.is_empty() { given } else { others };
+    chosen.into_iter().for_each(|core| set.set(core));
+    Ok(sched_setaffinity(None, &set)?)
+}
+
 /// Pins the calling thread to one core: one of those that it may run on, or one that the kernel keeps isolated.
 ///
 /// # Errors

@@ -35,7 +35,7 @@ pub use cold_copy::copy_to_cold;
 pub use loose::LooseSocket;
 pub use memory::{Buffer, IoMemory, Pool, PoolConfig};
 pub use seam::{
-    Accepted, Chunk, Completion, Errno, Event, FileId, Operation, PeerId, Received, Ring, SocketId, Token,
-    Wait,
+    Accepted, Chunk, Completion, Errno, Event, FileId, Operation, PeerId, Received, Ring, SocketId, Stretch,
+    Token, Wait,
 };
 pub use send_list::{Segment, SendList};

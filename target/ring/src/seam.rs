@@ -111,6 +111,17 @@ pub enum Operation {
         /// Bytes.
         len: u64,
     },
+    /// Looks where a byte range has data and where holes: one [`Event::Surveyed`].
+    Survey {
+        /// The file.
+        file: FileId,
+        /// Byte offset.
+        offset: u64,
+        /// Bytes.
+        len: u64,
+        /// Stretches that are enough.
+        max: u16,
+    },
     /// Asks that the operation with this token end soon. The operation's own completion still arrives, and
     /// for multishot operations that is its last one. This operation's [`Event::Finished`] follows too.
     Cancel {
@@ -184,6 +195,12 @@ pub enum Event {
         /// Success or the reason.
         result: Result<(), Errno>,
     },
+    /// Of [`Operation::Survey`].
+    Surveyed {
+        /// The stretches from the range's start on, without gaps, fewer than asked for if its end was met; or
+        /// EOPNOTSUPP for a device, which has no holes.
+        result: Result<Vec<Stretch>, Errno>,
+    },
     /// Of [`Operation::Release`].
     Released {
         /// The connection; or EBADF for an id that is not valid, EINVAL for a listening socket, which both change
@@ -192,6 +209,17 @@ pub enum Event {
     },
     /// Somebody woke this shard: a peer's [`Operation::Wake`] or a waker from outside.
     Woken,
+}
+
+/// A part of a file that is data or a hole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stretch {
+    /// First byte.
+    pub start: u64,
+    /// Bytes.
+    pub len: u64,
+    /// Whether it may be anything but zeros; a hole reads as zeros and takes no space.
+    pub is_data: bool,
 }
 
 /// A new connection.

@@ -21,6 +21,14 @@ pub(super) const TESTS: &[Test] = &[
     )
     .broken_by(Mutation::new("an unaligned atomic write ends well", all_good)),
     test!(
+        lba_status_of_a_file_tells_its_holes,
+        "SBC-3 5.5, 4.7.3",
+        "GET LBA STATUS tells blocks that were never written or are unmapped as deallocated, and they read as zeros; \
+         written ones are mapped; the first descriptor begins at the address asked for and none leaves a gap",
+        "engine/src/lun/lba_status.rs#of_stretches"
+    )
+    .broken_by(Mutation::new("deallocated blocks are told as mapped", all_mapped)),
+    test!(
         write_same_has_a_long_form,
         "SBC-3 5.48, SPC-4 4.2.3, RFC 7143 11.2.2.3",
         "WRITE SAME(32) writes its block to each block of its range; what is wrong in it is pointed at where it stands \
@@ -103,6 +111,55 @@ fn atomic_writes_are_offered_within_their_limits(lab: &mut Lab) -> Outcome {
     }
     let read = conn.run(&Cmd::read(64, longest))?.good()?;
     ensure!(read.data == data, "a refused atomic write was done");
+    Ok(())
+}
+
+fn all_mapped(middle: &mut Middle, mut pdu: Raw) {
+    let status = middle.last_sent(Opcode::ScsiCommand).is_some_and(|bhs| bhs.0[32..34] == [0x9e, 0x12]);
+    if status && pdu.opcode() == Some(Opcode::DataIn) {
+        let mut data = pdu.data.clone();
+        data.chunks_exact_mut(8).skip(2).step_by(2).for_each(|chunk| chunk[4] = 0);
+        pdu.set_data(data);
+    }
+    middle.pass(pdu);
+}
+
+/// Address, blocks and state of each descriptor of GET LBA STATUS.
+fn lba_status(conn: &mut Conn, lba: u64, allocation: u32) -> Outcome<Vec<(u64, u32, u8)>> {
+    let mut cdb = cdb::of(&[0x9e, 0x12]);
+    cdb[2..10].copy_from_slice(&lba.to_be_bytes());
+    cdb[10..14].copy_from_slice(&allocation.to_be_bytes());
+    let data = conn.run(&Cmd::reading(cdb, allocation))?.good()?.data;
+    ensure!(data.len() >= 24, "{} bytes of LBA status", data.len());
+    let (mut descriptors, mut at) = (Vec::new(), lba);
+    for one in data[8..].chunks_exact(16) {
+        let word = |at: usize| u32::from_be_bytes([one[at], one[at + 1], one[at + 2], one[at + 3]]);
+        let start = u64::from(word(0)) << 32 | u64::from(word(4));
+        ensure_eq!(start, at, "where a descriptor begins");
+        ensure!(word(8) > 0, "a descriptor of no blocks");
+        at += u64::from(word(8));
+        descriptors.push((start, word(8), one[12] & 0x0f));
+    }
+    Ok(descriptors)
+}
+
+fn lba_status_of_a_file_tells_its_holes(lab: &mut Lab) -> Outcome {
+    let mut conn = lab.plain()?;
+    const LBA: u32 = 4096;
+    let state = |conn: &mut Conn| Ok::<_, crate::failure::Failure>(lba_status(conn, LBA.into(), 1024)?[0].2);
+    ensure_eq!(state(&mut conn)?, 1, "the state of what was never written");
+    conn.run(&Cmd::write(LBA, &[9; 16 * BLOCK]))?.good()?;
+    let written = lba_status(&mut conn, LBA.into(), 1024)?;
+    ensure_eq!((written[0].1, written[0].2), (16, 0), "blocks and state of what was written");
+    ensure_eq!(written[1].2, 1, "the state behind it");
+    ensure_eq!(lba_status(&mut conn, LBA.into(), 24)?.len(), 1, "descriptors in 24 bytes");
+    let mut list = vec![0, 22, 0, 16, 0, 0, 0, 0];
+    list.extend_from_slice(&u64::from(LBA).to_be_bytes());
+    list.extend_from_slice(&[0, 0, 0, 16, 0, 0, 0, 0]);
+    conn.run(&Cmd::writing(cdb::of(&[0x42, 0, 0, 0, 0, 0, 0, 0, 24]), &list))?.good()?;
+    ensure_eq!(state(&mut conn)?, 1, "the state of what was unmapped");
+    let read = conn.run(&Cmd::read(LBA, 16))?.good()?;
+    ensure!(read.data.iter().all(|byte| *byte == 0), "deallocated blocks are not zeros");
     Ok(())
 }
 

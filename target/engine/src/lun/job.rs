@@ -9,7 +9,7 @@ use crate::payload::{Payload, Piece};
 use crate::request::{Origin, Request};
 use crate::token::{Key, Kind, token};
 use stampede_image::range_lock::ByteRange;
-use stampede_ring::{Buffer, Errno, Event, FileId, Operation, Ring};
+use stampede_ring::{Buffer, Errno, Event, FileId, Operation, Ring, Stretch};
 use stampede_scsi::{Blocks, Media, MediaError, NexusId, Pattern, VerifyMode};
 
 /// How long a job waits for buffers, in nanoseconds, before it ends with BUSY.
@@ -91,6 +91,9 @@ pub(crate) struct Job {
     pub(super) around: Option<u64>,
     /// How far a step that goes through its range in chunks has come, in bytes from the range's start.
     pub(super) cursor: u64,
+    /// Where the file has data and holes, as far as that was looked at.
+    #[expect(clippy::box_collection, reason = "one word of a job, which is moved and mostly has none")]
+    pub(super) stretches: Option<Box<Vec<Stretch>>>,
     /// What it has to do with the journal of atomic writes.
     pub(super) announced: Announced,
 }
@@ -150,6 +153,7 @@ impl Job {
             write: Payload::default(),
             around: None,
             cursor: 0,
+            stretches: None,
             announced: Announced::default(),
         }
     }
@@ -307,6 +311,8 @@ impl Job {
             Event::Transferred { result, buffer } => self.transferred(key, part, result, buffer, io),
             Event::Finished { result: Err(error) } => self.failed(Direction::Other, error, None),
             Event::Finished { result: Ok(()) } => {}
+            // What cannot be looked at counts as mapped.
+            Event::Surveyed { result } => self.stretches = result.ok().map(Box::new),
             _ => debug_assert!(false, "a job's token on a completion that is not a job's"),
         }
         self.outstanding == 0

@@ -45,8 +45,8 @@ pub(super) struct Announced {
     slot: Option<u8>,
     /// The slot may hold an intent.
     pub(super) begun: bool,
-    /// Why the command fails once the intent is withdrawn.
-    failed: Option<MediaError>,
+    /// Why the command fails once the intent is withdrawn. In a box, for jobs are moved and mostly have none.
+    failed: Option<Box<MediaError>>,
     /// It is a read without a lock.
     bare: bool,
 }
@@ -80,6 +80,7 @@ impl Journal {
 
 impl Lun {
     /// The job is over: who waited for its slot, or for its end, goes on.
+    #[cold]
     pub(super) fn leave_journal(&mut self, key: Key, job: &Job, ready: impl FnMut(u64)) {
         let Medium::Disk(disk) = &mut self.medium else { return };
         let Some(journal) = &mut disk.journal else { return };
@@ -111,7 +112,16 @@ impl Lun {
 
 impl Job {
     /// A read that takes a job begins: from the unit's first atomic write on it needs its range.
+    #[inline]
     pub(super) fn enter_isolation(&mut self, key: Key, lun: &mut Lun, range: ByteRange) -> Option<Went> {
+        match &lun.medium {
+            Medium::Disk(disk) if disk.journal.is_some() => self.isolate(key, lun, range),
+            _ => None,
+        }
+    }
+
+    #[inline(never)]
+    fn isolate(&mut self, key: Key, lun: &mut Lun, range: ByteRange) -> Option<Went> {
         let Medium::Disk(disk) = &mut lun.medium else { return None };
         if !disk.isolates {
             let journal = disk.journal.as_mut()?;
@@ -138,6 +148,7 @@ impl Job {
     }
 
     /// Takes a slot of the journal; a clone has none and needs none.
+    #[cold]
     pub(super) fn enter_slot(&mut self, key: Key, lun: &mut Lun) -> Went {
         let Medium::Disk(disk) = &mut lun.medium else { return Went::Done };
         // Not offered without: a file could tear it.
@@ -165,6 +176,7 @@ impl Job {
     }
 
     /// Finds space for the write: once it is announced it must not fail for want of some.
+    #[cold]
     pub(super) fn enter_reserve<R: Ring>(&mut self, key: Key, lun: &Lun, io: &mut Io<'_, R>) -> Went {
         let Medium::Disk(disk) = &lun.medium else { return Went::Done };
         let operation =
@@ -174,6 +186,7 @@ impl Job {
     }
 
     /// Writes the intent with its data into the slot.
+    #[cold]
     pub(super) fn enter_intent<R: Ring>(&mut self, key: Key, lun: &Lun, io: &mut Io<'_, R>) -> Went {
         let (Some(slot), Some(journal)) = (self.announced.slot, lun.journal()) else {
             return Went::Failed(MediaError::Hardware);
@@ -201,6 +214,7 @@ impl Job {
     }
 
     /// Makes durable what was done to the journal.
+    #[cold]
     pub(super) fn enter_log<R: Ring>(&mut self, key: Key, lun: &Lun, io: &mut Io<'_, R>) -> Went {
         let Some(journal) = lun.journal() else { return Went::Done };
         io.counters.disk_flushes += 1;
@@ -209,6 +223,7 @@ impl Job {
     }
 
     /// Withdraws the intent.
+    #[cold]
     pub(super) fn enter_retire<R: Ring>(&mut self, key: Key, lun: &Lun, io: &mut Io<'_, R>) -> Went {
         let (Some(slot), Some(journal)) = (self.announced.slot, lun.journal()) else { return Went::Done };
         let place = (Direction::Write, journal.file, intent::slot(slot).start);
@@ -217,9 +232,10 @@ impl Job {
     }
 
     /// The intent is withdrawn: the command ends, as it would have ended before.
+    #[cold]
     pub(super) fn retired(&mut self) {
         self.announced.begun = false;
-        self.error = self.announced.failed.take();
+        self.error = self.announced.failed.take().map(|error| *error);
     }
 
     /// Something failed while the slot may hold an intent: whether it is to be withdrawn now, or that is what failed.
@@ -227,11 +243,11 @@ impl Job {
     pub(super) fn withdraw(&mut self, error: MediaError, lun: &mut Lun, during: During) -> bool {
         self.transfers = Few::None;
         self.sources = Few::None;
-        self.announced.failed = Some(match during {
+        self.announced.failed = Some(Box::new(match during {
             During::Image => error,
             // Not the medium's fault.
             During::Journal | During::Retirement => MediaError::Hardware,
-        });
+        }));
         if during == During::Retirement {
             lun.break_off();
             self.retired();

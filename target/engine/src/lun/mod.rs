@@ -21,6 +21,7 @@ mod direct;
 mod disk;
 mod job;
 mod journal;
+mod lba_status;
 mod read_plan;
 mod sanitize;
 mod save;

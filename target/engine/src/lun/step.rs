@@ -11,11 +11,13 @@
 //!  OrWrite             Lock ─► Read ─► Combine ─► Align ─► Merge ─► Write ─► [Flush] ─► end
 //!  Unmap, WriteSame    Lock ─► Zero ─► [Flush] ───────────────────────────────► end
 //!                                └► Fill ─► Align ─► Merge ─► Write ⟲ ─► [Flush] ─► end   (pattern, or no Zero)
+//!  LbaStatus           Survey ────────────────────────────────────────────────► end
 //!  Flush               Flush ─────────────────────────────────────────────────► end
 //! ```
 
 use super::job::{Job, Lock};
 use super::journal::During;
+use super::lba_status::of_stretches;
 use super::{Io, Lun, Medium, lock_owner, read_outcome};
 use crate::few::Few;
 use crate::payload::{Payload, Piece};
@@ -24,7 +26,7 @@ use crate::token::Key;
 use stampede_image::range_lock::{Acquired, ByteRange, Kind as LockKind};
 use stampede_ring::{IoMemory, Operation, Ring};
 use stampede_scsi::{
-    LbaState, LbaStatusDescriptor, Media, MediaError, Pattern, VerifyMode, lba_status_reply, media_done,
+    LbaStatusDescriptor, Media, MediaError, Pattern, VerifyMode, lba_status_reply, media_done,
 };
 
 /// A step of a job.
@@ -52,6 +54,8 @@ pub(super) enum Step {
     Fill,
     /// Make it durable.
     Flush,
+    /// Look where the file has data and where holes.
+    Survey,
     /// Take a slot of the journal of atomic writes.
     Slot,
     /// Find space for an atomic write.
@@ -64,6 +68,8 @@ pub(super) enum Step {
     Retire,
     /// Make that durable.
     Retired,
+    /// What failed meanwhile, or an abort, ends the command now.
+    Over,
     /// Nothing is left to do.
     End,
 }
@@ -103,7 +109,8 @@ impl Step {
             Media::Verify { mode: VerifyMode::MediumOnly, .. } => Self::Scan,
             Media::Verify { .. } => Self::Read,
             Media::Flush { .. } => Self::Flush,
-            Media::Prefetch { .. } | Media::LbaStatus { .. } => Self::End,
+            Media::Prefetch { .. } => Self::End,
+            Media::LbaStatus { .. } => Self::Survey,
             _ => Self::Lock,
         }
     }
@@ -144,13 +151,14 @@ impl Step {
             (Self::Write, _) if job.announced.begun => Self::Flush,
             (Self::Flush, _) if job.announced.begun => Self::Retire,
             (Self::Retire, _) => Self::Retired,
+            (Self::Retired, _) => Self::Over,
             (Self::Write, Media::WriteSame { .. } | Media::Unmap { .. }) if job.cursor < job.range().len => {
                 Self::Fill
             }
             (Self::Zero, Media::WriteSame { .. }) if job.unsupported => Self::Fill,
             (Self::Write | Self::Zero, media) if durable(media) => Self::Flush,
             (Self::Flush, Media::WriteVerify { .. }) => Self::Read,
-            (Self::Write | Self::Zero | Self::Flush | Self::Retired | Self::End, _) => Self::End,
+            (Self::Write | Self::Zero | Self::Flush | Self::Over | Self::Survey | Self::End, _) => Self::End,
         }
     }
 }
@@ -206,9 +214,6 @@ impl Job {
             }
             entered = true;
             match self.enter(key, lun, io) {
-                Went::Done if self.step == Step::End && self.is_aborted() => {
-                    return Run::Ended(Outcome::Aborted);
-                }
                 Went::Done if self.step == Step::End => return Run::Ended(self.outcome(lun)),
                 Went::Done => {}
                 Went::Transfers | Went::Locked => return Run::Waits,
@@ -260,13 +265,13 @@ impl Job {
             Step::Zero => self.enter_zero(key, lun, io),
             Step::Fill => self.enter_fill(io),
             Step::Flush => self.enter_flush(key, lun, io),
+            Step::Survey => self.enter_survey(key, lun, io),
             Step::Slot => self.enter_slot(key, lun),
             Step::Reserve => self.enter_reserve(key, lun, io),
             Step::Intent => self.enter_intent(key, lun, io),
             Step::Log | Step::Retired => self.enter_log(key, lun, io),
             Step::Retire => self.enter_retire(key, lun, io),
-            // What failed before an atomic write was withdrawn.
-            Step::End => self.error.take().map_or(Went::Done, Went::Failed),
+            Step::Over | Step::End => Went::Done,
         }
     }
 
@@ -488,15 +493,18 @@ impl Job {
         }
     }
 
-    /// What is known of the provisioning of the blocks from `lba` on: of a file nothing, so they count as mapped.
+    /// What is known of the provisioning of the blocks from `lba` on.
+    #[cold]
     fn lba_status(&self, lun: &Lun, lba: u64) -> Vec<LbaStatusDescriptor> {
         let config = lun.device.config();
         match &lun.medium {
             Medium::Clone(clone) => clone.lba_status(lba, config.blocks, config.block_size),
-            Medium::Disk(_) => {
-                let count = u32::try_from(config.blocks.saturating_sub(lba)).unwrap_or(u32::MAX);
-                vec![LbaStatusDescriptor { lba, count, state: LbaState::Mapped }]
-            }
+            Medium::Disk(_) => of_stretches(
+                self.stretches.as_deref().map_or(&[], Vec::as_slice),
+                lba,
+                config.blocks,
+                config.block_size,
+            ),
         }
     }
 

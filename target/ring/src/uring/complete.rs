@@ -155,6 +155,7 @@ impl UringRing {
                 }
                 // Before the event: what is written after this is a new wake.
                 self.waker.noticed();
+                self.surveyor.collect(&mut self.ready);
                 woken
             }
             internal::WAKE if entry.result() < 0 => {

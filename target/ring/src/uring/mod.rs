@@ -29,6 +29,7 @@ mod send_state;
 mod setup;
 mod sockets;
 mod submit;
+mod survey;
 mod table;
 mod teardown;
 mod wake;
@@ -51,6 +52,7 @@ use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::Arc;
+use survey::Surveyor;
 use table::Table;
 
 /// User data of the ring's own operations and messages: bit 63, then the kind, then a number.
@@ -87,6 +89,8 @@ pub struct UringRing {
     peers: BTreeMap<PeerId, Peer>,
     waker: Waker,
     report: SetupReport,
+    /// Who looks for holes.
+    surveyor: Surveyor,
     no_iowait: bool,
     /// The kernel can wait for several completions for a while, and then for one.
     has_min_wait: bool,

@@ -4,6 +4,7 @@ use super::files::{self, INLINE_MAX};
 use super::inflight::{Kind, ZeroStep};
 use super::receive_buffers;
 use super::send_state::SendState;
+use super::survey::{self, Wanted};
 use super::table::Target;
 use super::{UringRing, internal};
 use crate::file::OpenedFile;
@@ -85,6 +86,10 @@ impl UringRing {
             Operation::Zero { file, offset, len } => self.push_zero(token, file, Range { offset, len }),
             Operation::Allocate { file, offset, len } => {
                 self.push_allocate(token, file, Range { offset, len });
+            }
+            Operation::Survey { file, offset, len, max } => {
+                let wanted = Wanted { start: offset, end: offset.saturating_add(len), max };
+                self.push_survey(token, file, wanted);
             }
             Operation::Cancel { target } => self.push_cancel(token, target),
             Operation::Close { socket } => {
@@ -249,6 +254,19 @@ impl UringRing {
         }
         let (kind, entry) = build(open.target, range);
         self.start(token, kind, entry);
+    }
+
+    fn push_survey(&mut self, token: Token, file: FileId, wanted: Wanted) {
+        let result = match self.files.get(file.0).map(|open| &open.file) {
+            None => Err(Errno(libc::EBADF)),
+            Some(file) if file.traits().device => Err(Errno(libc::EOPNOTSUPP)),
+            Some(file) if file.traits().in_memory => survey::survey(file, wanted),
+            Some(file) => match self.surveyor.order(token, file, wanted) {
+                Ok(()) => return,
+                Err(errno) => Err(errno),
+            },
+        };
+        self.finish_inline(token, Event::Surveyed { result });
     }
 
     fn push_cancel(&mut self, token: Token, target: Token) {

@@ -3,6 +3,7 @@
 use super::config::{SetupError, SetupReport, UringConfig};
 use super::inflight::InFlight;
 use super::receive_buffers::ReceiveBuffers;
+use super::survey::Surveyor;
 use super::table::Table;
 use super::wake::Waker;
 use super::{RegisteredPool, UringRing};
@@ -60,6 +61,7 @@ impl UringRing {
             files: Table::new(config.files_max),
             has_file_table,
             peers: BTreeMap::new(),
+            surveyor: Surveyor::new(waker.clone(), config.shard_cores.clone()),
             waker,
             report,
             no_iowait,

@@ -29,10 +29,12 @@ pub(crate) fn operation_codes(device: &mut Device, request: &Request<'_>) -> Res
     Ok(Step::Done(Reply::data(data, be32(request.cdb, 6) as usize)))
 }
 
-/// The all_commands parameter data (SPC-4 6.35.2).
+/// The all_commands parameter data (SPC-4 6.35.2). It leaves out what has CDBs of 32 bytes, which initiators know by
+/// asking for it: libiscsi has room for 16 bytes of usage data, and takes a longer answer for an empty one.
 fn all(device: &Device, timeouts: bool) -> Vec<u8> {
     let mut data = vec![0; 4];
-    for command in COMMANDS.iter().filter(|command| device.offers(command)) {
+    let listed = |command: &&Command| device.offers(command) && command.opcode() != cdb::LONG;
+    for command in COMMANDS.iter().filter(listed) {
         let service = command.service_action.is_some();
         let flags = u8::from(timeouts) << 1 | u8::from(service);
         let service_action = command.service_action.unwrap_or(0);

@@ -1,6 +1,7 @@
 //! What a disk holds: what reads see, what a power loss leaves, and what lies between.
 
 use crate::config::DiskConfig;
+use stampede_ring::Stretch;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::rc::Rc;
@@ -92,6 +93,24 @@ impl Media {
     /// Whether an atom takes no space.
     pub(crate) fn is_hole(&self, index: usize) -> bool {
         self.current[index].is_none()
+    }
+
+    /// The stretches of data and holes of a byte range, at most so many.
+    pub(crate) fn survey(&self, offset: u64, len: u64, max: u16) -> Vec<Stretch> {
+        let range = offset..offset.saturating_add(len).min(self.len);
+        let (mut stretches, max): (Vec<Stretch>, usize) = (Vec::new(), max.into());
+        for index in self.atoms(&range) {
+            let (atom, is_data) = (self.bounds(index), !self.is_hole(index));
+            let (start, end) = (atom.start.max(range.start), atom.end.min(range.end));
+            if let Some(last) = stretches.last_mut().filter(|last| last.is_data == is_data) {
+                last.len += end - start;
+            } else if stretches.len() < max {
+                stretches.push(Stretch { start, len: end - start, is_data });
+            } else {
+                break;
+            }
+        }
+        stretches
     }
 
     /// The bytes of an atom.

@@ -319,6 +319,9 @@ fn mark(event: &Event) -> (u64, u64) {
         Event::Transferred { result, .. } => (4, bytes(result)),
         Event::Finished { result } => (5, result.as_ref().map_or_else(errno, |()| 0)),
         Event::Woken => (6, 0),
+        Event::Surveyed { result } => {
+            (8, result.as_ref().map_or_else(errno, |stretches| stretches.len() as u64))
+        }
         Event::Released { result } => (7, result.as_ref().map_or_else(errno, |_| 0)),
     }
 }

@@ -38,7 +38,10 @@ impl State {
                 }
                 self.schedule_in(delay, Occurrence::Short { ring, token, operation });
             }
-            Operation::Cancel { .. } | Operation::Close { .. } | Operation::Wake { .. } => {
+            Operation::Cancel { .. }
+            | Operation::Close { .. }
+            | Operation::Wake { .. }
+            | Operation::Survey { .. } => {
                 let delay = self.short_latency();
                 self.schedule_in(delay, Occurrence::Short { ring, token, operation });
             }
@@ -50,6 +53,13 @@ impl State {
         match operation {
             Operation::Cancel { target } => self.cancel(ring, token, target),
             Operation::Close { socket } => self.close(ring, token, socket),
+            Operation::Survey { file, offset, len, max } => {
+                let result = match self.file(ring, file) {
+                    Some(disk) => Ok(self.disks[disk.0 as usize].media.survey(offset, len, max)),
+                    None => Err(Errno(libc::EBADF)),
+                };
+                self.post(ring, token, Event::Surveyed { result }, None);
+            }
             Operation::Release { socket } => self.release(ring, token, socket),
             Operation::Wake { peer } => {
                 if let Some(key) = self.rings.get(&peer.0).map(|peer| peer.key) {
@@ -220,6 +230,7 @@ impl State {
             Operation::Wake { peer } => (11, u64::from(peer.0), 0),
             Operation::Release { socket } => (12, u64::from(socket.0), 0),
             Operation::Allocate { offset, len, .. } => (13, *offset, *len),
+            Operation::Survey { offset, len, .. } => (14, *offset, *len),
         };
         for word in [self.now, kind << 16 | u64::from(ring.shard), token.0, one, two] {
             self.trace.mix(word);

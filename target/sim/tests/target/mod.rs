@@ -152,7 +152,7 @@ impl<R: Ring> Target<R> {
                 }
             }
             // It never releases anything.
-            Event::Released { .. } | Event::Woken => {}
+            Event::Released { .. } | Event::Surveyed { .. } | Event::Woken => {}
         }
     }
 
