@@ -1,0 +1,192 @@
+//! One shard's part of the cache: the blocks that have their home there.
+
+use super::eviction::Eviction;
+use super::{BlockKey, Grace, Heat, Published, Snapshot};
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// The answer to [`Home::ask`].
+#[derive(Debug, PartialEq, Eq)]
+pub enum Ask<W> {
+    /// It has been published meanwhile: look it up.
+    Published,
+    /// It is being read; [`Home::done`] names the waiter.
+    Waits,
+    /// Read it into this slot, then call [`Home::done`], which names the waiter.
+    Read {
+        /// A slot that nobody uses.
+        slot: u32,
+    },
+    /// There is no memory for it, or no such golden or block: read it for yourself, past the cache.
+    Full(W),
+}
+
+/// What [`Home::done`] leads to.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Done<W> {
+    /// Whoever waits for the block: all of them look it up, or hear of the error.
+    pub waiters: Vec<W>,
+}
+
+/// A read under way.
+#[derive(Debug)]
+struct Fetch<W> {
+    slot: u32,
+    waiters: Vec<W>,
+    /// Its golden went away meanwhile.
+    orphaned: bool,
+}
+
+/// A slot whose block is not published any more.
+#[derive(Debug)]
+struct Retiring {
+    slot: u32,
+    since: Snapshot,
+    quiet: bool,
+}
+
+/// See the module. `W` is whoever waits for a block: a job of some shard.
+#[derive(Debug)]
+pub struct Home<W> {
+    grace: Arc<Grace>,
+    heat: Arc<Heat>,
+    goldens: BTreeMap<u32, Arc<Published>>,
+    free: Vec<u32>,
+    fetching: BTreeMap<BlockKey, Fetch<W>>,
+    eviction: Eviction,
+    retiring: VecDeque<Retiring>,
+    /// Slots that are kept free, or are on their way to be, so that a miss seldom waits for an eviction.
+    reserve: usize,
+}
+
+impl<W> Home<W> {
+    /// A home that has these slots of the cache's memory.
+    #[must_use]
+    pub fn new(slots: Range<u32>, heat: Arc<Heat>, grace: Arc<Grace>) -> Self {
+        let count = slots.end.saturating_sub(slots.start);
+        Self {
+            grace,
+            heat,
+            goldens: BTreeMap::new(),
+            // Taken from the end: low slots first, so that memory is touched in order.
+            free: slots.rev().collect(),
+            fetching: BTreeMap::new(),
+            eviction: Eviction::new(count),
+            retiring: VecDeque::new(),
+            reserve: (count as usize / 64).max(2).min(count as usize / 2),
+        }
+    }
+
+    /// Makes a golden known.
+    pub fn add_golden(&mut self, golden: u32, published: Arc<Published>) {
+        self.goldens.insert(golden, published);
+    }
+
+    /// A golden is not used any more: all its blocks go.
+    pub fn remove_golden(&mut self, golden: u32) {
+        let Some(published) = self.goldens.remove(&golden) else { return };
+        for (slot, key) in self.eviction.remove_golden(golden) {
+            published.set(key.block, None);
+            self.retire(slot);
+        }
+        let reads = self.fetching.iter_mut().filter(|(key, _)| key.golden == golden);
+        reads.for_each(|(_, fetch)| fetch.orphaned = true);
+    }
+
+    /// Somebody wants a block that he did not find.
+    pub fn ask(&mut self, key: BlockKey, waiter: W) -> Ask<W> {
+        let Some(published) = self.known(key) else { return Ask::Full(waiter) };
+        if published.get(key.block).is_some() {
+            return Ask::Published;
+        }
+        if let Some(fetch) = self.fetching.get_mut(&key) {
+            fetch.waiters.push(waiter);
+            return Ask::Waits;
+        }
+        match self.free.pop() {
+            Some(slot) => {
+                self.fetching.insert(key, Fetch { slot, waiters: vec![waiter], orphaned: false });
+                Ask::Read { slot }
+            }
+            None => Ask::Full(waiter),
+        }
+    }
+
+    /// Nobody waits for a block, but somebody will: the slot to read it into. `None` when it is there or on its way, or
+    /// when free memory is scarce, which is for those who wait.
+    pub fn prefetch(&mut self, key: BlockKey) -> Option<u32> {
+        let published = self.known(key)?;
+        let wanted = published.get(key.block).is_none() && !self.fetching.contains_key(&key);
+        if !wanted || self.free.len() <= self.reserve / 2 {
+            return None;
+        }
+        let slot = self.free.pop()?;
+        self.fetching.insert(key, Fetch { slot, waiters: Vec::new(), orphaned: false });
+        Some(slot)
+    }
+
+    fn known(&self, key: BlockKey) -> Option<&Arc<Published>> {
+        self.goldens.get(&key.golden).filter(|published| key.block < published.blocks())
+    }
+
+    /// The slot that a block is being read into, if it is.
+    #[must_use]
+    pub fn reading(&self, key: BlockKey) -> Option<u32> {
+        self.fetching.get(&key).map(|fetch| fetch.slot)
+    }
+
+    /// A block was read (`ok`), or could not be. `None` for one that was not asked to be read.
+    pub fn done(&mut self, key: BlockKey, ok: bool) -> Option<Done<W>> {
+        let Fetch { slot, waiters, orphaned } = self.fetching.remove(&key)?;
+        match self.goldens.get(&key.golden).filter(|_| ok && !orphaned) {
+            Some(published) => {
+                self.heat.set(slot, 0);
+                published.set(key.block, Some(slot));
+                self.eviction.insert(slot, key);
+            }
+            // It was never published: nobody can have it.
+            None => self.free.push(slot),
+        }
+        Some(Done { waiters })
+    }
+
+    /// Frees what nobody uses any more, and unpublishes more when free slots are few. `is_pinned` says of a slot whether
+    /// some shard has a pin on it. Call it now and then; true when there is more to free that others still hold.
+    pub fn tend(&mut self, is_pinned: impl Fn(u32) -> bool) -> bool {
+        for _ in 0..self.retiring.len() {
+            let Some(mut next) = self.retiring.pop_front() else { break };
+            next.quiet = next.quiet || self.grace.is_over(&next.since);
+            // In this order: after the grace no new pin can come.
+            if next.quiet && !is_pinned(next.slot) {
+                self.free.push(next.slot);
+            } else {
+                self.retiring.push_back(next);
+            }
+        }
+        while self.free.len() + self.retiring.len() < self.reserve && self.eviction.len() > 0 {
+            let Some((slot, key)) = self.eviction.choose(&self.heat) else { break };
+            if let Some(published) = self.goldens.get(&key.golden) {
+                published.set(key.block, None);
+            }
+            self.retire(slot);
+        }
+        !self.retiring.is_empty()
+    }
+
+    fn retire(&mut self, slot: u32) {
+        self.retiring.push_back(Retiring { slot, since: self.grace.snapshot(), quiet: false });
+    }
+
+    /// Blocks that are published.
+    #[must_use]
+    pub fn resident(&self) -> usize {
+        self.eviction.len()
+    }
+
+    /// Slots that can be read into now.
+    #[must_use]
+    pub fn free(&self) -> usize {
+        self.free.len()
+    }
+}
