@@ -5,13 +5,15 @@
 //! happens. The free list is a stack, so that a warm slot is used again first and untouched slots stay
 //! untouched (and cost no memory).
 
+mod lanes;
+
 use crate::numa::{self, Pages};
 use memmap2::{Advice, MmapOptions, MmapRaw};
 use std::io;
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// "No slot" in the free list.
 const NONE: u32 = u32::MAX;
@@ -38,6 +40,10 @@ pub struct Pool {
     /// Slots below this have been handed out at least once.
     fresh: AtomicU32,
     in_use: AtomicU32,
+    /// Rows of `references`, of a pool whose slots are pinned by number; 0 of any other.
+    lanes: u16,
+    /// There: which slots somebody fills.
+    filling: Box<[AtomicBool]>,
 }
 
 // SAFETY: a slot's bytes are reached only through `Buffer` handles, whose reference count makes access
@@ -55,6 +61,10 @@ impl Pool {
     /// `InvalidInput` for a slot length that is 0 or no multiple of 4,096, or a total beyond the address
     /// space; otherwise whatever mmap says.
     pub fn new(config: PoolConfig) -> io::Result<Arc<Self>> {
+        Self::unshared(config).map(Arc::new)
+    }
+
+    fn unshared(config: PoolConfig) -> io::Result<Self> {
         if config.slot_len == 0 || !config.slot_len.is_multiple_of(4096) || config.slots == NONE {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
@@ -67,7 +77,7 @@ impl Pool {
         let base = NonNull::new(mapping.as_mut_ptr())
             .ok_or_else(|| io::Error::new(io::ErrorKind::OutOfMemory, "mmap gave a null mapping"))?;
         let zeros = |_| AtomicU32::new(0);
-        Ok(Arc::new(Self {
+        Ok(Self {
             mapping,
             base,
             config,
@@ -76,7 +86,9 @@ impl Pool {
             free: AtomicU64::new(u64::from(NONE)),
             fresh: AtomicU32::new(0),
             in_use: AtomicU32::new(0),
-        }))
+            lanes: 0,
+            filling: Box::default(),
+        })
     }
 
     /// Lets the kernel give the pool huge pages: for one that fills up, since it grows by them. A first use of a slot
@@ -94,7 +106,7 @@ impl Pool {
         } else {
             self.uncounted()
         });
-        Some(Buffer { pool, slot })
+        Some(Buffer { pool, slot, count: slot })
     }
 
     /// The same pointer, not counted. It must not be dropped, unless in place of the one that is counted for all
@@ -200,6 +212,8 @@ pub struct Buffer {
     /// last one back gives it back. So a handle costs no count of its own.
     pool: ManuallyDrop<Arc<Pool>>,
     slot: u32,
+    /// Where the handles to the slot are counted.
+    count: u32,
 }
 
 impl Buffer {
@@ -235,10 +249,13 @@ impl Buffer {
         self.pool.config.slot_len as usize
     }
 
-    /// Whether another handle to this slot exists.
+    /// Whether another handle to this slot exists, or, of a pool with lanes, may come to exist.
     #[inline]
     pub fn is_shared(&self) -> bool {
-        self.pool.references[self.slot as usize].load(Ordering::Acquire) != 1
+        match self.pool.lanes {
+            0 => self.pool.references[self.count as usize].load(Ordering::Acquire) != 1,
+            _ => !self.fills(),
+        }
     }
 
     /// The pool it is from.
@@ -261,12 +278,12 @@ impl Buffer {
 impl Clone for Buffer {
     #[inline]
     fn clone(&self) -> Self {
-        let handles = self.pool.references[self.slot as usize].fetch_add(1, Ordering::Relaxed);
+        let handles = self.pool.references[self.count as usize].fetch_add(1, Ordering::Relaxed);
         if handles > u32::MAX / 2 {
             // Two thousand million leaked handles: as with `Arc`, better no process than a count that wraps.
             std::process::abort();
         }
-        Self { pool: ManuallyDrop::new(self.pool.uncounted()), slot: self.slot }
+        Self { pool: ManuallyDrop::new(self.pool.uncounted()), slot: self.slot, count: self.count }
     }
 }
 
@@ -296,7 +313,11 @@ impl Buffer {
 
     /// Counts this handle out; whether it was the slot's last, so that the slot is to go back.
     fn leave(&self) -> bool {
-        let references = &self.pool.references[self.slot as usize];
+        if self.pool.lanes > 0 {
+            self.unpin();
+            return false;
+        }
+        let references = &self.pool.references[self.count as usize];
         // Nobody can share a slot whose only handle is this one, so then there is nothing to count down.
         references.load(Ordering::Acquire) == 1 || references.fetch_sub(1, Ordering::AcqRel) == 1
     }
