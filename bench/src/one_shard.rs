@@ -93,6 +93,7 @@ impl OneShard {
             logins_max: 4,
             connection_bytes_max: 16 << 20,
             tombstone_runs_max: 1024,
+            cache: None,
             token_key: stampede_scsi::copy::TokenKey::new([7; 32]),
         };
         let control = ControlLink::new(sender, Arc::clone(&to_shard));
@@ -134,7 +135,13 @@ impl OneShard {
                 journal: None,
             }),
             Unit::Clone => {
-                self.shard.add_golden(GoldenSetup { golden: GOLDEN, file, alignment });
+                self.shard.add_golden(GoldenSetup {
+                    golden: GOLDEN,
+                    file,
+                    alignment,
+                    len_bytes: DISK_BYTES,
+                    published: None,
+                });
                 let device = Box::new(device);
                 self.tell(FromControl::CreateClone { lun: LUN, golden: GOLDEN, device });
             }

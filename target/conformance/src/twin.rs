@@ -179,6 +179,7 @@ impl House {
                 logins_max: 64,
                 connection_bytes_max: 4 << 20,
                 tombstone_runs_max: 1024,
+                cache: None,
                 token_key: stampede_scsi::copy::TokenKey::new([7; 32]),
             };
             let link = ControlLink::new(sender.clone(), from);
@@ -201,7 +202,13 @@ impl House {
                     journal: Some(JournalSetup { file: journals[unit.lun.0 as usize], alignment }),
                 });
             }
-            shard.add_golden(GoldenSetup { golden: GoldenId(0), file: files[2], alignment });
+            shard.add_golden(GoldenSetup {
+                golden: GoldenId(0),
+                file: files[2],
+                alignment,
+                len_bytes: 0,
+                published: None,
+            });
             shards.push(shard);
         }
         let registrar = Registrar::new(targets(site), Vec::new(), LunId(2), site.shards);

@@ -160,6 +160,7 @@ impl World {
             sessions: vec![session],
             luns: vec![lun],
             buffers_bytes: (1, 2),
+            cache_bytes: (3, 4),
         };
         self.to_control.send(ToControl::Report(Box::new(report))).unwrap();
     }

@@ -348,6 +348,10 @@ pub(crate) struct ServeArgs {
     /// Memory for all ephemeral clones [default: 1G].
     #[arg(long, value_name = "SIZE")]
     arena: Option<ByteSize>,
+    /// Memory for blocks of goldens, each read from its disk once for all clones; 0 for none
+    /// [default: 1G].
+    #[arg(long, value_name = "SIZE")]
+    cache: Option<ByteSize>,
     /// I/O buffers of each shard [default: 64M].
     #[arg(long, value_name = "SIZE")]
     buffers: Option<ByteSize>,
@@ -413,6 +417,7 @@ impl ServeArgs {
             busy_poll: self.busy_poll,
             irq_affinity: self.irq_affinity,
             arena: self.arena,
+            cache: self.cache,
             buffers: self.buffers,
             state_dir: self.state_dir.clone(),
             control: self.control.clone(),

@@ -335,6 +335,8 @@ pub struct ShardReport {
     pub luns: Vec<LunReport>,
     /// I/O buffers: bytes in use and in all.
     pub buffers_bytes: (u64, u64),
+    /// Blocks of goldens whose home is here: bytes in memory and room for them.
+    pub cache_bytes: (u64, u64),
 }
 
 /// One live session.

@@ -1,10 +1,12 @@
 //! What the front of a shard (connections) and the back (logical units) say to each other. The same values pass
 //! between shards when a logical unit is owned elsewhere.
 
+use crate::cache::Waiter;
 use crate::connection::Traveller;
 use crate::messages::{FromControl, LunId, LunMap, ShardId};
 use crate::payload::Payload;
 use crate::token::Key;
+use stampede_image::cache::BlockKey;
 use stampede_scsi::sense::SenseBytes;
 use stampede_scsi::{NexusId, Reply, Status, TransportId};
 use stampede_session::{ManagementId, ManagementResponse, SessionId, TaskAttribute, TaskKey};
@@ -238,6 +240,20 @@ pub(crate) enum Message {
         shard: ShardId,
         /// Sessions that lost tasks by it.
         victims: Vec<NexusId>,
+    },
+    /// A job wants a block of a golden whose home is the receiving shard.
+    Fetch {
+        /// Which block.
+        block: BlockKey,
+        /// Who waits.
+        waiter: Waiter,
+    },
+    /// A job's block can be looked up, or, if not `found`, is not to be had.
+    Fetched {
+        /// The job, of the receiving shard.
+        job: Key,
+        /// Which of the two.
+        found: bool,
     },
     /// Commands wait for buffers on the sending shard: whoever holds some for nothing is to go.
     Relieve,

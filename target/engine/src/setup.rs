@@ -2,7 +2,8 @@
 
 use crate::messages::{GoldenId, LunId, ShardId};
 use stampede_image::align::Alignment;
-use stampede_ring::{FileId, IoMemory, Pool};
+use stampede_image::cache::{BLOCK, Grace, Heat, Published};
+use stampede_ring::{FileId, IoMemory, Pool, PoolConfig};
 pub use stampede_scsi::copy::TokenKey;
 use stampede_scsi::{DeviceConfig, SavedState};
 use stampede_session::Settings;
@@ -31,6 +32,8 @@ pub struct ShardConfig {
     pub connection_bytes_max: u64,
     /// Runs of zeroed ranges that one overlay may remember.
     pub tombstone_runs_max: u32,
+    /// Memory for blocks of goldens, shared by all shards.
+    pub cache: Option<CacheSetup>,
     /// What ROD tokens are made from: 32 bytes that nobody can foretell, the same for all shards.
     pub token_key: TokenKey,
 }
@@ -46,8 +49,60 @@ impl ShardConfig {
     }
 }
 
+/// The golden cache's memory, and what shards tell each other about it.
+#[derive(Clone, Debug)]
+pub struct CacheSetup {
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) heat: Arc<Heat>,
+    pub(crate) grace: Arc<Grace>,
+    pub(crate) shards: u16,
+}
+
+impl CacheSetup {
+    /// A cache of so many bytes, in blocks of [`BLOCK`] bytes, for so many shards. It is kept for as long as the process
+    /// lives.
+    ///
+    /// # Errors
+    /// As [`Pool::with_lanes`]; `InvalidInput` for less than four blocks a shard.
+    pub fn new(bytes: u64, shards: u16) -> std::io::Result<Self> {
+        let invalid = |why| std::io::Error::new(std::io::ErrorKind::InvalidInput, why);
+        let slots = u32::try_from(bytes / BLOCK).map_err(|_| invalid("a cache beyond 2^32 blocks"))?;
+        if slots < 4 * u32::from(shards) {
+            return Err(invalid("a cache of less than four blocks a shard"));
+        }
+        let pool = Pool::with_lanes(PoolConfig { slot_len: BLOCK as u32, slots }, shards)?;
+        Ok(Self::with_pool(pool, shards))
+    }
+
+    /// A cache in this memory, in which nothing is pinned: a pool of [`Pool::with_lanes`] with slots of [`BLOCK`] bytes, at
+    /// least four for each shard, and a lane for each.
+    #[must_use]
+    pub fn with_pool(pool: Arc<Pool>, shards: u16) -> Self {
+        let slots = pool.slots();
+        let (heat, grace) = (Arc::new(Heat::new(slots)), Arc::new(Grace::new(shards)));
+        Self { pool, heat, grace, shards }
+    }
+
+    /// Lets the kernel give the memory huge pages; see [`Pool::prefer_huge_pages`].
+    pub fn prefer_huge_pages(&self) {
+        self.pool.prefer_huge_pages();
+    }
+
+    /// What a golden of so many bytes needs to be cached; `None` beyond 2^32 blocks.
+    #[must_use]
+    pub fn publish(len_bytes: u64) -> Option<Arc<Published>> {
+        u32::try_from(len_bytes.div_ceil(BLOCK)).ok().map(|blocks| Arc::new(Published::new(blocks)))
+    }
+
+    /// The slots whose blocks have their home on a shard.
+    pub(crate) fn slots_of(&self, shard: ShardId) -> std::ops::Range<u32> {
+        let bound = |shard: u64| (u64::from(self.pool.slots()) * shard / u64::from(self.shards)) as u32;
+        bound(shard.0.into())..bound(u64::from(shard.0) + 1)
+    }
+}
+
 /// A golden image, opened read-only in this shard's ring.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct GoldenSetup {
     /// Its name.
     pub golden: GoldenId,
@@ -55,6 +110,11 @@ pub struct GoldenSetup {
     pub file: FileId,
     /// What direct I/O on it needs.
     pub alignment: Alignment,
+    /// Its length in bytes.
+    pub len_bytes: u64,
+    /// Which of its blocks are in the cache, the same for all shards; `None` for one that is not cached, since it is in
+    /// memory anyway.
+    pub published: Option<Arc<Published>>,
 }
 
 /// A plain logical unit on a file or block device, owned by this shard.

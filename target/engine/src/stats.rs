@@ -69,6 +69,12 @@ counters! {
     disk_writes,
     /// Disk flushes issued.
     disk_flushes,
+    /// Blocks of goldens that were found in the cache.
+    cache_hits,
+    /// Blocks of goldens that were asked for at their home.
+    cache_misses,
+    /// Blocks of goldens read into the cache.
+    cache_reads,
     /// Times that the shard polled before it slept.
     busy_polls,
     /// Polls that found something, so that the shard need not sleep.

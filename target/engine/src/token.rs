@@ -22,6 +22,8 @@ pub(crate) enum Kind {
     Release,
     /// A transfer of a job; the part is the transfer's index.
     Job,
+    /// A read of a golden's block into the cache.
+    CacheRead,
     /// A flush before the shard stops.
     Drain,
     /// A part of a unit's sanitize operation; the slot is the unit's.
@@ -30,13 +32,14 @@ pub(crate) enum Kind {
     Ignored,
 }
 
-const KINDS: [Kind; 9] = [
+const KINDS: [Kind; 10] = [
     Kind::Accept,
     Kind::Receive,
     Kind::Send,
     Kind::Close,
     Kind::Release,
     Kind::Job,
+    Kind::CacheRead,
     Kind::Drain,
     Kind::Sanitize,
     Kind::Ignored,

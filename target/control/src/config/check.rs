@@ -12,6 +12,8 @@ use std::collections::BTreeMap;
 const LUNS_MAX: usize = 256;
 /// The longest path of a Unix socket, in bytes (`sun_path` with its terminator is 108).
 const SOCKET_PATH_MAX: usize = 107;
+/// The smallest golden cache, in bytes: four blocks of 32 KiB for each of 512 shards.
+const CACHE_MIN: u64 = 64 << 20;
 /// The smallest arena, in bytes: overlay slots come in extents.
 const ARENA_MIN: u64 = 1 << 20;
 /// The longest that a shard may poll before it sleeps, in microseconds.
@@ -168,6 +170,13 @@ pub(super) fn values(config: &Config) -> Result<(), ConfigError> {
             "give the clones at least 1M, usually 1G or more",
         );
     }
+    if config.cache.0 != 0 && config.cache.0 < CACHE_MIN {
+        return fail(
+            "cache",
+            format!("{} is too small", config.cache),
+            "give it at least 64M, usually what a boot reads of each golden or more; or 0 for no cache",
+        );
+    }
     if config.chap_algorithms.is_empty() {
         return fail(
             "chap-algorithms",
@@ -285,6 +294,7 @@ mod tests {
         let base = || flags(&["a=x,clone=ephemeral"]);
         for (partial, key) in [
             (Partial { arena: Some(super::super::ByteSize(4096)), ..base() }, "arena"),
+            (Partial { cache: Some(super::super::ByteSize(4096)), ..base() }, "cache"),
             (Partial { buffers: Some(super::super::ByteSize(4096)), ..base() }, "buffers"),
             (Partial { login_timeout: Some(Period::seconds(0)), ..base() }, "login-timeout"),
             (Partial { listen: vec!["1.2.3.4:5".parse().unwrap(); 2], ..base() }, "listen"),

@@ -29,6 +29,7 @@ struct Raw {
     busy_poll: Option<u32>,
     irq_affinity: Option<IrqAffinity>,
     arena: Option<ByteSize>,
+    cache: Option<ByteSize>,
     buffers: Option<ByteSize>,
     state_dir: Option<PathBuf>,
     control: Option<PathBuf>,
@@ -120,6 +121,7 @@ impl Raw {
             busy_poll: self.busy_poll,
             irq_affinity: self.irq_affinity,
             arena: self.arena,
+            cache: self.cache,
             buffers: self.buffers,
             state_dir: self.state_dir.map(|dir| base.join(dir)),
             control: self.control.map(|socket| base.join(socket)),
@@ -159,7 +161,7 @@ mod tests {
     #[test]
     fn a_whole_file() {
         let config = parse(
-            "listen = ['127.0.0.1:3260', '[::1]:3261']\ncores = '0,2-3,numa1'\ncontrol-core = 1\nnuma = 0\nbusy-poll = 50\nirq-affinity = 'report'\narena = '2G'\n\
+            "listen = ['127.0.0.1:3260', '[::1]:3261']\ncores = '0,2-3,numa1'\ncontrol-core = 1\nnuma = 0\nbusy-poll = 50\nirq-affinity = 'report'\narena = '2G'\ncache = '512M'\n\
              buffers = 8388608\nlogin-timeout = 20\n[limits]\ncommands = 64\n\
              [[target]]\nname = 'debian'\npath = 'golden.img'\nclone = 'ephemeral'\nstage = 'os'\n\
              [[target]]\nname = 'data'\npath = '/srv/disk.raw'\n",
@@ -171,6 +173,7 @@ mod tests {
         assert_eq!((config.numa, config.busy_poll), ("0".parse().unwrap(), 50));
         assert_eq!(config.control_core, Some(1));
         assert_eq!((config.arena, config.buffers), (ByteSize(2 << 30), ByteSize(8 << 20)));
+        assert_eq!(config.cache, ByteSize(512 << 20));
         assert_eq!(config.login_timeout, Period::seconds(20));
         assert_eq!((config.limits.commands, config.limits.clones), (64, 4096));
         assert_eq!(config.targets[0].clone, CloneKind::Ephemeral);

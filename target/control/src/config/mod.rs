@@ -58,6 +58,8 @@ pub struct Partial {
     pub irq_affinity: Option<IrqAffinity>,
     /// Memory for ephemeral clones.
     pub arena: Option<ByteSize>,
+    /// Memory for blocks of goldens.
+    pub cache: Option<ByteSize>,
     /// I/O buffers per shard.
     pub buffers: Option<ByteSize>,
     /// Where the state store lives.
@@ -148,6 +150,8 @@ pub struct Config {
     pub irq_affinity: IrqAffinity,
     /// Memory for ephemeral clones, in all.
     pub arena: ByteSize,
+    /// Memory for blocks of goldens that are not in memory anyway, in all; 0 for none.
+    pub cache: ByteSize,
     /// I/O buffers of each shard.
     pub buffers: ByteSize,
     /// Where the state store lives; `None` keeps it in memory.
@@ -203,6 +207,7 @@ impl Partial {
             busy_poll: over.busy_poll.or(self.busy_poll),
             irq_affinity: over.irq_affinity.or(self.irq_affinity),
             arena: over.arena.or(self.arena),
+            cache: over.cache.or(self.cache),
             buffers: over.buffers.or(self.buffers),
             state_dir: over.state_dir.or(self.state_dir),
             control: over.control.or(self.control),
@@ -262,6 +267,7 @@ impl Partial {
             busy_poll: self.busy_poll.unwrap_or(0),
             irq_affinity: self.irq_affinity.unwrap_or(IrqAffinity::Off),
             arena: self.arena.unwrap_or(ByteSize(1 << 30)),
+            cache: self.cache.unwrap_or(ByteSize(1 << 30)),
             buffers: self.buffers.unwrap_or(ByteSize(64 << 20)),
             state_dir: self.state_dir,
             control,

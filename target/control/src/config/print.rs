@@ -37,6 +37,10 @@ const COMMENTS: &[(&str, &str)] = &[
         "arena",
         "Memory for all ephemeral clones together; a full arena refuses further writes. Default: \"1G\".",
     ),
+    (
+        "cache",
+        "Memory for blocks of goldens, each read from its disk once for all clones; 0 for none. Default: \"1G\".",
+    ),
     ("buffers", "I/O buffers of each shard. Default: \"64M\"."),
     (
         "state-dir",
@@ -186,6 +190,7 @@ impl Config {
         p.value("busy-poll", i64::from(self.busy_poll));
         p.text("irq-affinity", self.irq_affinity);
         p.text("arena", self.arena);
+        p.text("cache", self.cache);
         p.text("buffers", self.buffers);
         let state_dir = self.state_dir.as_ref().map(|dir| dir.display().to_string().into());
         p.optional("state-dir", state_dir, "\"/var/lib/stampede\"");

@@ -84,6 +84,7 @@ pub fn collect(facts: &Facts, registrar: &Registrar, reports: &[ShardReport], no
         listen: facts.listen.clone(),
         steering: steering_status(&facts.steering),
         arena: Usage::default(),
+        cache: cache(reports),
         held_logins: registrar.held_logins(),
         admission: AdmissionStatus::new(
             registrar.admission_counts(now),
@@ -167,6 +168,12 @@ fn steering_status(steering: &Steering) -> SteeringStatus {
         reason: steering.reason().to_owned(),
         portals: steering.portals().into_iter().map(portal).collect(),
     }
+}
+
+/// The golden cache's memory, of all homes together.
+fn cache(reports: &[ShardReport]) -> Usage {
+    let sum = |of: fn(&ShardReport) -> u64| reports.iter().map(of).sum();
+    Usage { used_bytes: sum(|report| report.cache_bytes.0), limit_bytes: sum(|report| report.cache_bytes.1) }
 }
 
 fn shard_statuses(facts: &Facts, reports: &[ShardReport]) -> Vec<ShardStatus> {

@@ -34,6 +34,9 @@ pub struct Status {
     pub steering: SteeringStatus,
     /// Memory of the clones' overlays.
     pub arena: Usage,
+    /// Memory for blocks of goldens.
+    #[serde(default)]
+    pub cache: Usage,
     /// Logins whose response is held right now.
     pub held_logins: usize,
     /// How logins go, and the limits.

@@ -100,13 +100,15 @@ fn heading(status: &Status, text: &mut String) {
     let listen: Vec<String> = status.listen.iter().map(ToString::to_string).collect();
     let _ = write!(
         text,
-        "stampede {} (pid {}) up {}{draining}, listening on {}\nclones' memory {} of {}; state: {}\n",
+        "stampede {} (pid {}) up {}{draining}, listening on {}\nclones' memory {} of {}; goldens cached {} of {}; state: {}\n",
         status.version,
         status.pid,
         period(status.uptime_s),
         listen.join(" "),
         bytes(status.arena.used_bytes),
         bytes(status.arena.limit_bytes),
+        bytes(status.cache.used_bytes),
+        bytes(status.cache.limit_bytes),
         match &status.state_store {
             Some(path) => format!("{} (run {})", path.display(), status.run),
             None => "in memory only".to_owned(),

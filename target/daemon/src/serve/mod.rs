@@ -7,6 +7,7 @@
 //!   socket, signals, log ── small helpers
 //! ```
 
+mod cache;
 mod home;
 mod interrupts;
 mod listen;

@@ -4,6 +4,7 @@
 //!   shard-N: pin, make the ring ──waker, handle──► main ──all handles──► shard-N: open files, listen, run
 //! ```
 
+use super::cache::Cached;
 use super::home;
 use super::listen::Listeners;
 use crate::Failure;
@@ -20,6 +21,7 @@ use stampede_engine::messages::{FromControl, GoldenId, ShardId, ToControl};
 use stampede_engine::setup::{DiskSetup, GoldenSetup, JournalSetup, ShardConfig, TokenKey};
 use stampede_engine::{ControlLink, MeshEnd, Shard};
 use stampede_image::align::Alignment;
+use stampede_image::cache::Published;
 use stampede_ring::clock::monotonic_ns;
 use stampede_ring::file::{FileTraits, OpenedFile};
 use stampede_ring::uring::{PeerHandle, UringConfig, UringRing, Waker};
@@ -65,7 +67,7 @@ struct Parts {
     mesh: MeshEnd,
     control: ControlLink,
     listeners: Vec<TcpListener>,
-    goldens: Vec<(GoldenId, OpenedFile)>,
+    goldens: Vec<(GoldenId, OpenedFile, Option<Arc<Published>>)>,
     disks: Vec<(DiskPlan, OpenedFile, Option<OpenedFile>)>,
 }
 
@@ -128,12 +130,13 @@ pub(crate) fn start(
 ) -> Result<Running, Failure> {
     let shards = u16::try_from(blueprint.placement.shards.len()).map_err(Failure::runtime)?;
     let (mut threads, mut queues, mut hellos, mut handles) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let cached = Cached::new(blueprint, shards)?;
     let parts = MeshEnd::mesh(shards, MESH_MAX).into_iter().zip(listeners.by_shard).zip(0..);
     for ((mesh, listeners), number) in parts {
         let queue = Arc::new(ArrayQueue::new(FROM_CONTROL_MAX));
         let control = ControlLink::new(to_control.clone(), Arc::clone(&queue));
-        let parts =
-            make_parts(blueprint, ShardId(number), mesh, control, listeners).map_err(Failure::Runtime)?;
+        let parts = make_parts(blueprint, ShardId(number), mesh, control, listeners, &cached)
+            .map_err(Failure::Runtime)?;
         let (hello, hello_receiver) = bounded(1);
         let (peers, peers_receiver) = bounded(1);
         let commands = commands.clone();
@@ -169,13 +172,15 @@ fn make_parts(
     mesh: MeshEnd,
     control: ControlLink,
     listeners: Vec<TcpListener>,
+    cached: &Cached,
 ) -> anyhow::Result<Parts> {
     let Blueprint { placement, config, plan, images, journals, settings, arena, token_key } = blueprint;
     let connections = config.limits.connections;
     let file = |at: usize| images.files().get(at).map(OpenedFile::try_clone).transpose();
     let mut goldens = Vec::new();
     for (golden, at) in &plan.goldens {
-        goldens.extend(file(*at)?.map(|file| (*golden, file)));
+        let published = cached.published.get(golden).cloned();
+        goldens.extend(file(*at)?.map(|file| (*golden, file, published)));
     }
     let mut disks = Vec::new();
     for disk in plan.disks.iter().filter(|disk| disk.owner == id) {
@@ -196,6 +201,7 @@ fn make_parts(
         logins_max: config.limits.logins,
         connection_bytes_max: config.buffers.0 / 4,
         tombstone_runs_max: TOMBSTONE_RUNS_MAX,
+        cache: cached.cache.clone(),
         token_key: token_key.clone(),
     };
     let sockets = shard.sockets_max();
@@ -262,10 +268,10 @@ fn set_up(
     }
     let mut shard = Shard::new(ring, parts.shard, parts.mesh, parts.control)
         .map_err(|error| anyhow!("cannot set up: {error}; give larger --buffers"))?;
-    for (golden, file) in parts.goldens {
-        let alignment = alignment(file.traits());
+    for (golden, file, published) in parts.goldens {
+        let (alignment, len_bytes) = (alignment(file.traits()), file.traits().len_bytes);
         let file = shard.ring_mut().add_file(file)?;
-        shard.add_golden(GoldenSetup { golden, file, alignment });
+        shard.add_golden(GoldenSetup { golden, file, alignment, len_bytes, published });
     }
     for (DiskPlan { lun, device, saved, .. }, file, journal) in parts.disks {
         let aligned = alignment(file.traits());

@@ -6,10 +6,13 @@
 use super::Io;
 use super::job::Job;
 use super::read_plan::ReadPlan;
+use crate::cache::Wanted;
+use crate::few::Few;
 use crate::messages::GoldenId;
 use crate::payload::{Payload, Piece};
 use crate::token::Key;
 use stampede_image::align::Alignment;
+use stampede_image::cache::{BLOCK, BlockKey, Published};
 use stampede_image::overlay::{
     Overlay, OverlayFull, Piece as OverlayPiece, SECTOR, SLOT, SlotPart, slot_parts,
 };
@@ -28,12 +31,29 @@ pub(crate) enum Base {
     Pattern(Buffer),
 }
 
+/// A stretch of a golden, as the cache has it.
+pub(super) enum Found {
+    /// It is in a block that is in memory.
+    Block(Piece),
+    /// It is not.
+    Missing {
+        /// In which block it would be.
+        block: u32,
+        /// Byte of the golden.
+        start: u64,
+        /// Byte behind it.
+        end: u64,
+    },
+}
+
 /// The overlay, and what is beneath it.
 pub(crate) struct CloneMedium {
     pub(super) golden: GoldenId,
     pub(super) file: FileId,
     pub(super) alignment: Alignment,
     pub(super) base: Base,
+    /// Which of the golden's blocks are in the cache, if it is cached.
+    pub(super) published: Option<Arc<Published>>,
     pub(super) overlay: Overlay<Buffer>,
 }
 
@@ -46,7 +66,26 @@ impl CloneMedium {
         range: ByteRange,
         io: &mut Io<'_, R>,
     ) -> Option<()> {
+        loop {
+            match self.plan(range, job.past_cache, io) {
+                Ok(plan) => return plan.begin(job, key, self.file, io),
+                Err(missing) => self.want(missing, job, key, io),
+            }
+            if job.is_waiting() {
+                return Some(());
+            }
+        }
+    }
+
+    /// Where the bytes of a range are; or which blocks the cache is to bring, unless they are to be read past it.
+    fn plan<R: Ring>(
+        &self,
+        range: ByteRange,
+        past_cache: bool,
+        io: &mut Io<'_, R>,
+    ) -> Result<ReadPlan, Few<u32>> {
         let mut plan = ReadPlan::default();
+        let mut missing = Few::None;
         let sectors = u32::try_from(range.len / SECTOR).unwrap_or(u32::MAX);
         self.overlay.resolve(range.start / SECTOR, sectors, |piece| match piece {
             OverlayPiece::Slot { handle, offset_in_slot, sectors, .. } => {
@@ -56,7 +95,12 @@ impl CloneMedium {
             OverlayPiece::Golden { start_sector, sectors } => match &self.base {
                 Base::Golden => {
                     let start = start_sector * SECTOR;
-                    plan.file(self.alignment, start, start + u64::from(sectors) * SECTOR);
+                    let end = start + u64::from(sectors) * SECTOR;
+                    self.in_blocks(start, end, io, |found| match found {
+                        Found::Block(Piece { buffer, start, len }) => plan.ready(buffer, start, len),
+                        Found::Missing { block, .. } if !past_cache => missing.push(block),
+                        Found::Missing { start, end, .. } => plan.file(self.alignment, start, end),
+                    });
                 }
                 Base::Zeros => plan.zeros(io.zeros, u64::from(sectors) * SECTOR),
                 Base::Pattern(slot) => {
@@ -66,7 +110,51 @@ impl CloneMedium {
                 }
             },
         });
-        plan.begin(job, key, self.file, io)
+        if missing.is_empty() { Ok(plan) } else { Err(missing) }
+    }
+
+    /// Looks bytes `start..end` of the golden up in the cache, block by block.
+    pub(super) fn in_blocks<R: Ring>(
+        &self,
+        start: u64,
+        end: u64,
+        io: &mut Io<'_, R>,
+        mut visit: impl FnMut(Found),
+    ) {
+        let (Some(published), Some(cache)) = (&self.published, &io.cache) else {
+            return visit(Found::Missing { block: u32::MAX, start, end });
+        };
+        let mut at = start;
+        while at < end {
+            // A golden beyond 2^32 blocks is not cached.
+            let block = (at / BLOCK) as u32;
+            let until = end.min((u64::from(block) + 1) * BLOCK);
+            visit(match cache.pin(published, block) {
+                Some(buffer) => {
+                    io.counters.cache_hits += 1;
+                    Found::Block(Piece { buffer, start: (at % BLOCK) as u32, len: (until - at) as u32 })
+                }
+                None => Found::Missing { block, start: at, end: until },
+            });
+            at = until;
+        }
+    }
+
+    /// Asks for blocks that are not in the cache.
+    fn want<R: Ring>(&self, missing: Few<u32>, job: &mut Job, key: Key, io: &mut Io<'_, R>) {
+        job.next_round();
+        let Some(cache) = io.cache.as_deref_mut().filter(|_| self.published.is_some()) else {
+            job.past_cache = true;
+            return;
+        };
+        for block in missing {
+            let block = BlockKey { golden: self.golden.0, block };
+            match cache.want(block, key, io.pusher, io.counters) {
+                Wanted::Waits => job.awaits_block(),
+                Wanted::Look => {}
+                Wanted::Past => job.past_cache = true,
+            }
+        }
     }
 
     /// Writes a payload at byte `start` of the disk.
@@ -288,6 +376,7 @@ mod tests {
             file: FileId(0),
             alignment: Alignment { memory: 512, offset: 512 },
             base: Base::Golden,
+            published: None,
             overlay: Overlay::new(limits),
         }
     }

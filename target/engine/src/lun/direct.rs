@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  READ   clone  ─► slots of the overlay, zeros ──────────┐
+//!                ─► blocks of the golden cache ─────────┤
 //!         both   ─► bytes of the file ─► Ring::at_once ───┼─► Outcome
 //!  WRITE  clone  ─► slots, which the overlay adopts ──────┤
 //!         disk   ─► whole blocks ──────► Ring::at_once ───┘
@@ -13,7 +14,7 @@
 //! and its end. What it began and cannot end is done over by the job: a read reads again, and a write writes the same
 //! bytes to the same place.
 
-use super::clone::{Base, CloneMedium};
+use super::clone::{Base, CloneMedium, Found};
 use super::disk::Disk;
 use super::job::bytes_of;
 use super::{Io, Lun, Medium, read_outcome};
@@ -129,8 +130,15 @@ impl CloneMedium {
             OverlayPiece::Golden { start_sector, sectors } if matches!(self.base, Base::Golden) => {
                 let start = start_sector * SECTOR;
                 let end = start + u64::from(sectors) * SECTOR;
-                whole =
-                    whole.and_then(|()| read_file(&mut pieces, (self.file, self.alignment), start, end, io));
+                if self.published.is_none() {
+                    whole = whole
+                        .and_then(|()| read_file(&mut pieces, (self.file, self.alignment), start, end, io));
+                    return;
+                }
+                self.in_blocks(start, end, io, |found| match found {
+                    Found::Block(piece) => pieces.push(piece),
+                    Found::Missing { .. } => whole = None,
+                });
             }
             // Sanitized: a job knows the rest.
             OverlayPiece::Golden { .. } => whole = None,

@@ -79,6 +79,10 @@ pub(crate) struct Job {
     pub(super) unsupported: bool,
     aborted: bool,
     priority: u8,
+    /// Times that it has waited for blocks of the cache.
+    rounds: u8,
+    /// It reads what is not in the cache for itself.
+    pub(super) past_cache: bool,
     /// Since when it has waited for buffers.
     starved_ns: Option<u64>,
     pub(super) lock: Lock,
@@ -146,6 +150,8 @@ impl Job {
             unsupported: false,
             aborted: false,
             priority,
+            rounds: 0,
+            past_cache: false,
             starved_ns: None,
             lock: Lock::None,
             read: Payload::default(),
@@ -249,6 +255,25 @@ impl Job {
     /// Whether transfers are under way.
     pub(super) fn is_waiting(&self) -> bool {
         self.outstanding > 0
+    }
+
+    /// Waits for one more block of the cache.
+    pub(super) fn awaits_block(&mut self) {
+        self.outstanding += 1;
+    }
+
+    /// Begins to wait for blocks. What comes may be gone again before the job gets to it, but not for ever.
+    pub(super) fn next_round(&mut self) {
+        const ROUNDS_MAX: u8 = 3;
+        self.rounds += 1;
+        self.past_cache |= self.rounds > ROUNDS_MAX;
+    }
+
+    /// A block has come, or cannot. True when it was the last one that the job waited for.
+    pub(super) fn fetched(&mut self, found: bool) -> bool {
+        self.outstanding = self.outstanding.saturating_sub(1);
+        self.past_cache |= !found;
+        self.outstanding == 0
     }
 
     /// Begins a transfer and returns its index.

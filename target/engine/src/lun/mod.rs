@@ -31,6 +31,7 @@ mod travel;
 
 pub(crate) use travel::TravellingLun;
 
+use crate::cache::Cache;
 use crate::messages::{ChangeRefusal, GoldenId, LunId, LunMap, LunReport, ShardId};
 use crate::payload::Payload;
 use crate::pusher::Pusher;
@@ -66,6 +67,8 @@ pub(crate) struct Io<'a, R> {
     pub(crate) arena: &'a Arc<Pool>,
     /// A buffer of zeros, shared.
     pub(crate) zeros: &'a Buffer,
+    /// The golden cache, if there is one.
+    pub(crate) cache: Option<&'a mut Cache>,
     /// The shard's counters.
     pub(crate) counters: &'a mut Counters,
     /// Now, in monotonic nanoseconds.
@@ -255,6 +258,7 @@ impl Backend {
             file: setup.file,
             alignment: setup.alignment,
             base: clone::Base::Golden,
+            published: setup.published.clone(),
             overlay: Overlay::new(limits),
         });
         self.add(lun, Lun::new(lun, Device::new(device), medium));
@@ -400,6 +404,18 @@ impl Backend {
             return;
         };
         if job.completed(key, part, event, io) {
+            self.go_on(key, io);
+            self.settle(io);
+        }
+    }
+
+    /// A block that a job waited for can be looked up, or is not to be had.
+    pub(crate) fn fetched<R: Ring>(&mut self, key: Key, found: bool, io: &mut Io<'_, R>) {
+        let Some(job) = self.jobs.get_mut(key) else {
+            debug_assert!(false, "a block outlived the job that wanted it");
+            return;
+        };
+        if job.fetched(found) {
             self.go_on(key, io);
             self.settle(io);
         }

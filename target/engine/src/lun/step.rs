@@ -80,6 +80,8 @@ pub(super) enum Went {
     Done,
     /// Its transfers are under way.
     Transfers,
+    /// Blocks of the cache are on their way: it is to be done again when they are there.
+    Fetching,
     /// The range is somebody else's for now.
     Locked,
     /// No buffers are free.
@@ -216,7 +218,7 @@ impl Job {
             match self.enter(key, lun, io) {
                 Went::Done if self.step == Step::End => return Run::Ended(self.outcome(lun)),
                 Went::Done => {}
-                Went::Transfers | Went::Locked => return Run::Waits,
+                Went::Transfers | Went::Fetching | Went::Locked => return Run::Waits,
                 // A job that holds buffers must not wait for more: jobs would wait for each other.
                 Went::Starved if !self.read.0.is_empty() => self.error = Some(MediaError::Busy),
                 // Nor may it wait for long: what holds the buffers may wait for this very job, behind an ORDERED one
@@ -252,7 +254,7 @@ impl Job {
                 let len = (range.len - self.cursor).min(CHUNK);
                 let chunk = ByteRange { start: range.start + self.cursor, len };
                 let went = self.enter_read(key, lun, chunk, io);
-                if !matches!(went, Went::Starved) {
+                if !matches!(went, Went::Starved | Went::Fetching) {
                     self.cursor += len;
                 }
                 went
@@ -338,6 +340,7 @@ impl Job {
         };
         match begun {
             None => Went::Starved,
+            Some(()) if self.is_waiting() && self.transfers.is_empty() => Went::Fetching,
             Some(()) if self.is_waiting() => Went::Transfers,
             Some(()) => Went::Done,
         }

@@ -48,6 +48,7 @@ impl Backend {
         let Medium::Clone(medium) = &mut lun.medium else { return false };
         let Some(golden) = self.goldens.get(&medium.golden) else { return false };
         (medium.file, medium.alignment) = (golden.file, golden.alignment);
+        medium.published.clone_from(&golden.published);
         self.add(name, lun);
         true
     }

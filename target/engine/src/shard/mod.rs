@@ -11,6 +11,7 @@
 //! ```
 
 mod applicants;
+mod caching;
 mod closing;
 mod commands;
 mod completions;
@@ -25,6 +26,7 @@ mod trim;
 #[cfg(feature = "planted")]
 pub use planted::Planted;
 
+use crate::cache::Cache;
 use crate::connection::{Conn, Front, Life};
 use crate::latency::Latency;
 use crate::links::{ControlLink, MeshEnd};
@@ -94,6 +96,7 @@ pub struct Shard<R> {
     #[cfg(feature = "planted")]
     planted: Option<Planted>,
     next_session: u64,
+    cache: Option<Cache>,
     zeros: Buffer,
     now_ns: u64,
     batch: Vec<Completion>,
@@ -109,6 +112,7 @@ macro_rules! io {
             memory: &$shard.config.memory,
             arena: &$shard.config.arena,
             zeros: &$shard.zeros,
+            cache: $shard.cache.as_mut(),
             counters: &mut $shard.counters,
             now_ns: $shard.now_ns,
         }
@@ -144,7 +148,9 @@ impl<R: Ring> Shard<R> {
             mesh.shards().collect(),
             config.token_key.clone(),
         );
+        let cache = config.cache.clone().map(|setup| Cache::new(setup, config.shard));
         Ok(Self {
+            cache,
             pusher: Pusher::new(ring),
             conns: Table::default(),
             by_session: BTreeMap::new(),
@@ -190,6 +196,9 @@ impl<R: Ring> Shard<R> {
 
     /// Makes a golden image available for clones.
     pub fn add_golden(&mut self, golden: GoldenSetup) {
+        if let Some(cache) = &mut self.cache {
+            cache.add_golden(&golden);
+        }
         self.backend.add_golden(golden);
     }
 
@@ -217,6 +226,9 @@ impl<R: Ring> Shard<R> {
     pub fn turn(&mut self, now_ns: u64) -> Turn {
         (self.now_ns, self.front.now_ns) = (now_ns, now_ns);
         self.counters.turns += 1;
+        if let Some(cache) = &self.cache {
+            cache.enter();
+        }
         self.pusher.flush();
         let full = self.reap();
         self.take_control();
@@ -236,6 +248,9 @@ impl<R: Ring> Shard<R> {
         self.send_all();
         self.run_moves();
         self.flush_links();
+        if let Some(cache) = &mut self.cache {
+            cache.leave();
+        }
         let unsettled =
             !self.front.happenings.is_empty() || !self.backend.results.is_empty() || !self.dirty.is_empty();
         let busy = full || more || unsettled || self.pusher.is_waiting() || self.backend.copy_is_due();
@@ -264,6 +279,10 @@ impl<R: Ring> Shard<R> {
                 self.handle(happening);
             } else if let Some(result) = self.backend.results.pop_front() {
                 self.deliver(result);
+            } else if let Some((to, message)) =
+                self.cache.as_mut().and_then(|cache| cache.outgoing.pop_front())
+            {
+                self.post(to, message);
             } else {
                 return;
             }
@@ -440,6 +459,8 @@ impl<R: Ring> Shard<R> {
             Message::Killed { kill, shard, victims } => {
                 self.backend.killed(&kill, shard, &victims, &mut io!(self));
             }
+            Message::Fetch { block, waiter } => self.fetch(block, waiter),
+            Message::Fetched { job, found } => self.backend.fetched(job, found, &mut io!(self)),
             Message::Relieve => self.drop_idle(),
             Message::Cleared { manager, response } => {
                 if let Some(conn) = self.conns.get_mut(manager.connection) {

@@ -1,6 +1,7 @@
 //! A shard's figures, for the control thread.
 
 use super::Shard;
+use crate::cache::Cache;
 use crate::messages::{SessionReport, ShardReport};
 use stampede_ring::Ring;
 
@@ -32,6 +33,7 @@ impl<R: Ring> Shard<R> {
             sessions: sessions.collect(),
             luns: self.backend.reports(),
             buffers_bytes: (used, all),
+            cache_bytes: self.cache.as_ref().map_or((0, 0), Cache::bytes),
         }
     }
 }

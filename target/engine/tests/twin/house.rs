@@ -6,7 +6,7 @@ use stampede_engine::messages::{
     ChangeRefusal, FromControl, GoldenId, LunAddress, LunId, LunMap, MoveRefusal, SessionEnd, ShardId,
     ShardReport, ToControl,
 };
-use stampede_engine::setup::{DiskSetup, GoldenSetup, JournalSetup, ShardConfig};
+use stampede_engine::setup::{CacheSetup, DiskSetup, GoldenSetup, JournalSetup, ShardConfig};
 use stampede_engine::stats::Counters;
 use stampede_engine::{ControlLink, MeshEnd, Planted, Shard};
 use stampede_image::align::Alignment;
@@ -20,6 +20,11 @@ use std::sync::Arc;
 
 pub(crate) const TARGET: &str = "iqn.2026-11.io.stampede:twin";
 pub(crate) const GOLDEN: GoldenId = GoldenId(0);
+
+thread_local! {
+    /// A cache lives as long as its process; so all houses of a thread have one after the other, and what the last one left.
+    static CACHE: Arc<Pool> = Pool::with_lanes(PoolConfig { slot_len: 32 << 10, slots: 15 }, 3).unwrap();
+}
 
 struct OneTarget;
 
@@ -146,6 +151,8 @@ pub(crate) struct Plan {
     pub(crate) owner: u16,
     pub(crate) alignment: u32,
     pub(crate) arena_slots: u32,
+    /// Blocks of the golden are cached: about half of them fit.
+    pub(crate) cached: bool,
     /// Bytes of I/O buffers of each shard.
     pub(crate) memory: u64,
     /// Messages that a queue between shards holds.
@@ -178,6 +185,7 @@ impl Plan {
             owner: 0,
             alignment: 512,
             arena_slots: 4096,
+            cached: false,
             memory: 8 << 20,
             queue: 64,
             window: 32,
@@ -210,6 +218,8 @@ impl<R: Ring> House<R> {
         device.sanitize_bytes_s = plan.sanitize_bytes_s;
         device.max_atomic_blocks = if plan.clone || plan.journal.is_some() { 256 } else { 0 };
         let alignment = Alignment { memory: plan.alignment, offset: plan.alignment };
+        let cache = plan.cached.then(|| CacheSetup::with_pool(CACHE.with(Arc::clone), plan.shards));
+        let published = cache.as_ref().and_then(|_| CacheSetup::publish(world.disk_len(plan.disk)));
         for (number, mesh) in (0..plan.shards).zip(MeshEnd::mesh(plan.shards, plan.queue)) {
             let mut ring = world.ring(number);
             let file: FileId = ring.open(plan.disk);
@@ -227,6 +237,7 @@ impl<R: Ring> House<R> {
                 logins_max: 64,
                 connection_bytes_max: plan.connection_bytes,
                 tombstone_runs_max: 1024,
+                cache: cache.clone(),
                 token_key: stampede_scsi::copy::TokenKey::new([7; 32]),
             };
             memory.push(Memory { buffers: config.memory.clone(), headers: Arc::clone(&config.headers) });
@@ -237,7 +248,8 @@ impl<R: Ring> House<R> {
                 shard.plant(bug);
             }
             if plan.clone {
-                shard.add_golden(GoldenSetup { golden: GOLDEN, file, alignment });
+                let (len_bytes, published) = (world.disk_len(plan.disk), published.clone());
+                shard.add_golden(GoldenSetup { golden: GOLDEN, file, alignment, len_bytes, published });
             } else if number == plan.owner || plan.two_owners {
                 shard.add_disk(DiskSetup {
                     lun: LunId(1),

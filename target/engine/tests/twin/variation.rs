@@ -57,6 +57,7 @@ impl Variation {
             clone,
             owner: rng.u16(..shards),
             alignment,
+            cached: clone && rng.bool(),
             arena_slots: pick(rng, &[24, 128, 512, 4096, 4096]),
             memory: pick(rng, &[1 << 20, 1 << 20, 8 << 20]),
             queue: pick(rng, &[1, 2, 8, 64]),

@@ -174,6 +174,13 @@ impl<W> Home<W> {
         !self.retiring.is_empty()
     }
 
+    /// Whether [`Home::tend`] has something to do.
+    #[must_use]
+    #[inline]
+    pub fn is_due(&self) -> bool {
+        !self.retiring.is_empty() || (self.free.len() < self.reserve && self.eviction.len() > 0)
+    }
+
     fn retire(&mut self, slot: u32) {
         self.retiring.push_back(Retiring { slot, since: self.grace.snapshot(), quiet: false });
     }

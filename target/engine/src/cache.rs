@@ -1,0 +1,237 @@
+//! One shard's part in the golden cache: its lookups and pins, and the blocks that have their home here.
+//!
+//! ```text
+//!  job of this shard ─► pin ─► (hit) a piece of its answer
+//!                        └───► want ─► home here: Home::ask ─► a read into the block's slot
+//!                                  └─► home elsewhere: Message::Fetch ─► ... ─► Message::Fetched
+//!  read completed ─► Home::done ─► every waiting job, of whatever shard, looks again
+//! ```
+//!
+//! A job that finds its block neither here nor coming, because there is no memory for it or it could not be read, reads
+//! past the cache: so the cache can make nothing fail.
+
+use crate::messages::{GoldenId, ShardId};
+use crate::pusher::Pusher;
+use crate::request::Message;
+use crate::setup::{CacheSetup, GoldenSetup};
+use crate::stats::Counters;
+use crate::token::{Key, Kind, Table, token};
+use stampede_image::align::Alignment;
+use stampede_image::cache::{Ask, BLOCK, BlockKey, Home, Published};
+use stampede_ring::{Buffer, Errno, Event, FileId, Operation, Ring};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+/// Linux, on all architectures that we know.
+const EINTR: Errno = Errno(4);
+const EAGAIN: Errno = Errno(11);
+
+/// A job that waits for a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Waiter {
+    /// Its shard.
+    pub(crate) shard: ShardId,
+    /// Its place there.
+    pub(crate) job: Key,
+}
+
+/// The answer to [`Cache::want`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// The job is told when it is there, or not to be had.
+    Waits,
+    /// It has just come: look again.
+    Look,
+    /// It is not to be had: read past the cache.
+    Past,
+}
+
+/// A golden whose blocks are cached.
+struct Golden {
+    file: FileId,
+    alignment: Alignment,
+    len_bytes: u64,
+}
+
+/// A read into a slot.
+#[derive(Clone, Copy, Debug)]
+struct Read {
+    block: BlockKey,
+    file: FileId,
+    /// Byte offset in the file of the next go.
+    offset: u64,
+    /// First byte of the slot that the next go fills.
+    start: u32,
+    /// Bytes that the next go asks for.
+    len: u32,
+    /// Bytes of those that must arrive: the file may end in its last block.
+    need: u32,
+}
+
+/// See the module.
+pub(crate) struct Cache {
+    setup: CacheSetup,
+    shard: ShardId,
+    home: Home<Waiter>,
+    goldens: BTreeMap<u32, Golden>,
+    reads: Table<Read>,
+    /// For other shards.
+    pub(crate) outgoing: VecDeque<(ShardId, Message)>,
+}
+
+impl Cache {
+    pub(crate) fn new(setup: CacheSetup, shard: ShardId) -> Self {
+        let home = Home::new(setup.slots_of(shard), Arc::clone(&setup.heat), Arc::clone(&setup.grace));
+        let (goldens, reads, outgoing) = (BTreeMap::new(), Table::default(), VecDeque::new());
+        Self { setup, shard, home, goldens, reads, outgoing }
+    }
+
+    pub(crate) fn add_golden(&mut self, setup: &GoldenSetup) {
+        let Some(published) = &setup.published else { return };
+        let GoldenSetup { golden: GoldenId(number), file, alignment, len_bytes, .. } = *setup;
+        self.goldens.insert(number, Golden { file, alignment, len_bytes });
+        self.home.add_golden(number, Arc::clone(published));
+    }
+
+    /// A turn begins.
+    #[inline]
+    pub(crate) fn enter(&self) {
+        self.setup.grace.enter(self.shard.0);
+    }
+
+    /// A turn ends: what was looked up in it is pinned.
+    #[inline]
+    pub(crate) fn leave(&mut self) {
+        self.setup.grace.leave(self.shard.0);
+        if self.home.is_due() {
+            let pool = &self.setup.pool;
+            self.home.tend(|slot| pool.is_pinned(slot));
+        }
+    }
+
+    /// A handle to a block, if it is in memory.
+    #[inline]
+    pub(crate) fn pin(&self, published: &Published, block: u32) -> Option<Buffer> {
+        let slot = published.get(block)?;
+        self.setup.heat.touch(slot);
+        self.setup.pool.pin(slot, self.shard.0)
+    }
+
+    /// A job of this shard wants a block that it did not find.
+    pub(crate) fn want<R: Ring>(
+        &mut self,
+        block: BlockKey,
+        job: Key,
+        pusher: &mut Pusher<R>,
+        counters: &mut Counters,
+    ) -> Wanted {
+        counters.cache_misses += 1;
+        let waiter = Waiter { shard: self.shard, job };
+        let home = ShardId(block.home(self.setup.shards));
+        if home == self.shard {
+            return self.ask(block, waiter, pusher, counters);
+        }
+        self.outgoing.push_back((home, Message::Fetch { block, waiter }));
+        Wanted::Waits
+    }
+
+    /// A job of whatever shard wants a block whose home is here.
+    pub(crate) fn ask<R: Ring>(
+        &mut self,
+        block: BlockKey,
+        waiter: Waiter,
+        pusher: &mut Pusher<R>,
+        counters: &mut Counters,
+    ) -> Wanted {
+        match self.home.ask(block, waiter) {
+            Ask::Published => Wanted::Look,
+            Ask::Waits => Wanted::Waits,
+            Ask::Full(_) => Wanted::Past,
+            Ask::Read { slot } => match self.read(block, slot, pusher, counters) {
+                Some(()) => Wanted::Waits,
+                None => {
+                    // Nobody else can have asked for it yet.
+                    self.home.done(block, false);
+                    Wanted::Past
+                }
+            },
+        }
+    }
+
+    /// Begins to read a block into its slot.
+    fn read<R: Ring>(
+        &mut self,
+        block: BlockKey,
+        slot: u32,
+        pusher: &mut Pusher<R>,
+        counters: &mut Counters,
+    ) -> Option<()> {
+        let golden = self.goldens.get(&block.golden)?;
+        let offset = u64::from(block.block) * BLOCK;
+        let need = golden.len_bytes.checked_sub(offset).filter(|left| *left > 0)?.min(BLOCK);
+        let len = need.next_multiple_of(u64::from(golden.alignment.offset)).min(BLOCK);
+        let mut buffer = self.setup.pool.fill(slot, self.shard.0)?;
+        // What is behind the end of the file reads as zeros, not as what was in the slot before.
+        buffer.bytes_mut()?.get_mut(need as usize..)?.fill(0);
+        let read = Read { block, file: golden.file, offset, start: 0, len: len as u32, need: need as u32 };
+        let key = self.reads.insert(read).ok()?;
+        counters.cache_reads += 1;
+        push(key, &read, buffer, pusher);
+        Some(())
+    }
+
+    /// A read has completed, or a part of it: the jobs that waited for its block, and whether it is there. None of them
+    /// while the rest is still to be read.
+    pub(crate) fn completed<R: Ring>(
+        &mut self,
+        key: Key,
+        event: Event,
+        pusher: &mut Pusher<R>,
+    ) -> (Vec<Waiter>, bool) {
+        let (Event::Transferred { result, mut buffer }, Some(read)) = (event, self.reads.get_mut(key)) else {
+            debug_assert!(false, "a cache read's token on a completion that is not one's");
+            return (Vec::new(), false);
+        };
+        let done = match result {
+            Ok(done) if done >= read.need => true,
+            Ok(done) if done > 0 => {
+                read.offset += u64::from(done);
+                read.start += done;
+                read.len -= done;
+                read.need -= done;
+                push(key, read, buffer, pusher);
+                return (Vec::new(), false);
+            }
+            Err(EINTR | EAGAIN) => {
+                push(key, read, buffer, pusher);
+                return (Vec::new(), false);
+            }
+            failed => {
+                tracing::warn!(golden = read.block.golden, offset = read.offset, result = ?failed, "reading a golden failed");
+                false
+            }
+        };
+        let block = read.block;
+        if done
+            && let Some(tail) =
+                buffer.bytes_mut().and_then(|bytes| bytes.get_mut((read.start + read.need) as usize..))
+        {
+            tail.fill(0);
+        }
+        // It must be gone before anybody finds the block: the slot is pinned only once nobody fills it.
+        drop(buffer);
+        self.reads.discard(key);
+        (self.home.done(block, done).map(|done| done.waiters).unwrap_or_default(), done)
+    }
+
+    /// Bytes of blocks that have their home here and are in memory, and that could be.
+    pub(crate) fn bytes(&self) -> (u64, u64) {
+        let all = self.setup.slots_of(self.shard).len() as u64;
+        (self.home.resident() as u64 * BLOCK, all * BLOCK)
+    }
+}
+
+fn push<R: Ring>(key: Key, read: &Read, buffer: Buffer, pusher: &mut Pusher<R>) {
+    let Read { file, offset, start, len, .. } = *read;
+    pusher.push(token(Kind::CacheRead, key, 0), Operation::Read { file, offset, buffer, start, len });
+}
