@@ -74,7 +74,7 @@ impl<W> Home<W> {
             fetching: BTreeMap::new(),
             eviction: Eviction::new(count),
             retiring: VecDeque::new(),
-            reserve: (count as usize / 64).max(2).min(count as usize / 2),
+            reserve: (count as usize / 16).max(2).min(count as usize / 2),
         }
     }
 
