@@ -37,10 +37,7 @@ const COMMENTS: &[(&str, &str)] = &[
         "arena",
         "Memory for all ephemeral clones together; a full arena refuses further writes. Default: \"1G\".",
     ),
-    (
-        "cache",
-        "Memory for blocks of goldens, each read from its disk once for all clones; 0 for none. Default: \"1G\".",
-    ),
+    ("cache", "Memory for blocks of goldens, each read once for all clones; 0 for none. Default: \"1G\"."),
     ("buffers", "I/O buffers of each shard. Default: \"64M\"."),
     (
         "state-dir",
@@ -365,7 +362,9 @@ mod tests {
             permanent: false,
         };
         let partial = Partial {
-            targets: vec![(flag.clone(), "a=/g,clone=ephemeral".parse().unwrap())],
+            targets: ["a=/g,clone=ephemeral", "b=/b"]
+                .map(|text| (flag.clone(), text.parse().unwrap()))
+                .into(),
             chap: vec![(flag.clone(), user)],
             redirects: vec![(flag, elsewhere)],
             ..Partial::default()

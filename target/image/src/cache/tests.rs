@@ -1,3 +1,5 @@
+//! The golden cache, by one thread and by several.
+
 use super::*;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
