@@ -70,6 +70,11 @@ impl Journal {
         Self { file, alignment, slots, bare_reads: 0, behind_reads: Vec::new() }
     }
 
+    /// Its file.
+    pub(super) fn file(&self) -> FileId {
+        self.file
+    }
+
     /// Whether pieces may be written to the journal as they are.
     fn takes(&self, payload: &Payload) -> bool {
         let Alignment { memory, offset } = self.alignment;

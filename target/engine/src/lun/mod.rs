@@ -25,6 +25,7 @@ mod lba_status;
 mod read_plan;
 mod sanitize;
 mod save;
+mod scrub;
 mod step;
 mod task_set;
 mod travel;

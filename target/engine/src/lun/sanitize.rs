@@ -15,6 +15,7 @@ use super::clone::{Base, CloneMedium};
 use super::disk::Disk;
 use super::job::libc_errno::{EAGAIN, EINTR, EINVAL, EOPNOTSUPP};
 use super::save::Saver;
+use super::scrub::Scrub;
 use super::{Backend, Io, Lun, Medium, Result};
 use crate::messages::LunId;
 use crate::request::{Answer, Origin, Outcome, Request};
@@ -70,6 +71,8 @@ pub(crate) struct Sanitizing {
     pattern: Option<Buffer>,
     /// What is left of a clone's memory.
     wipe: Option<Wipe>,
+    /// How far the journal of a disk's atomic writes is overwritten, once the disk is.
+    scrub: Option<Scrub>,
 }
 
 /// A command that ends when the operation does.
@@ -158,6 +161,7 @@ impl Sanitizing {
             way,
             pattern: None,
             wipe: None,
+            scrub: None,
         }
     }
 
@@ -185,7 +189,7 @@ impl Sanitizing {
         loop {
             let over = self.failed || self.pass == self.how.passes();
             if over && self.outstanding == 0 {
-                return Went::Ended;
+                return self.scrub_journal(key, disk, halted, io);
             }
             if over || halted || self.flushing {
                 return Went::Waits;
@@ -209,6 +213,20 @@ impl Sanitizing {
                 io.pusher.push(token(Kind::Sanitize, key, 0), Operation::Flush { file: disk.file });
             }
         }
+    }
+
+    /// The disk is gone over, or cannot be: the journal is left, if there is one.
+    fn scrub_journal<R: Ring>(&mut self, key: Key, disk: &Disk, halted: bool, io: &mut Io<'_, R>) -> Went {
+        let Some(journal) = disk.journal.as_ref().filter(|_| !self.failed) else { return Went::Ended };
+        let scrub = *self.scrub.get_or_insert(Scrub::From(0));
+        if scrub == Scrub::Done {
+            return Went::Ended;
+        }
+        if !halted {
+            self.outstanding = 1;
+            scrub.begin(key, journal.file(), io);
+        }
+        Went::Waits
     }
 
     /// Begins the next operation; false when there is no buffer for what it writes.
@@ -274,6 +292,13 @@ impl Sanitizing {
     /// An operation on a disk has completed.
     fn completed<R: Ring>(&mut self, key: Key, index: usize, event: Event, disk: &Disk, io: &mut Io<'_, R>) {
         self.outstanding = self.outstanding.saturating_sub(1);
+        if let Some(scrub) = self.scrub {
+            match scrub.after(&event) {
+                Ok(next) => self.scrub = Some(next),
+                Err(error) => self.fail("overwrite the journal", 0, error),
+            }
+            return;
+        }
         if self.flushing {
             self.flushing = false;
             return match event {

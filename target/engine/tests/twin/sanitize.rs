@@ -4,6 +4,7 @@ use crate::basics::{initiator, login, pattern, portal, read, run, world_with_dis
 use crate::house::{House, Plan, StoreMood};
 use crate::regressions::{build, done, ready, until};
 use stampede_engine::messages::{FromControl, ShardId};
+use stampede_image::intent;
 use stampede_sim::initiator::{Command, Done, Initiator, Report, Tag, Transfer, cdb};
 use stampede_sim::{DiskConfig, DiskId, FaultKind, FaultPlan, SimConfig, SimRing, SimWorld};
 
@@ -113,6 +114,27 @@ fn overwrite_writes_the_pattern_in_every_block_and_tells_how_far_it_is() {
         assert!(read(&mut house, &mut two, 5, 1) == pattern(512, 9));
         assert_eq!((house.stored.clone(), world.misuses()), (vec![], vec![]));
     }
+}
+
+/// What atomic writes left in their journal goes too, and only then is the end told.
+#[test]
+fn the_journal_of_atomic_writes_is_overwritten_too() {
+    let (world, disk) = world_with_disk(512);
+    let config = DiskConfig { alignment: 4096, ..DiskConfig::default() };
+    let journal = world.disk("journal", intent::JOURNAL, config);
+    let secret = pattern(intent::JOURNAL as usize, 9);
+    world.fill_disk(journal, 0, &secret);
+    let mut house = build(&world, &Plan { journal: Some(journal), ..Plan::new(disk) });
+    let mut host = initiator(&world, 1, |_| {});
+    login(&mut house, &mut host);
+    assert!(run(&mut house, &mut host, overwrite(0, 1, &[0xcd])).is_good());
+    let left = world.peek_durable(journal, 0, intent::JOURNAL as usize);
+    assert!(left.iter().all(|byte| *byte == 0), "zeros, and durably");
+    assert!(world.peek_durable(disk, 0, LEN) == overwritten(LEN, &[0xcd]));
+    // Where that fails the unit is not sanitized.
+    world.break_writes(journal, 0..4096);
+    let failed = run(&mut house, &mut host, overwrite(0, 1, &[0xab]));
+    assert_eq!(failed.sense_code(), FAILED);
 }
 
 #[test]
