@@ -170,7 +170,7 @@ impl Cache {
         let offset = u64::from(block.block) * BLOCK;
         let need = golden.len_bytes.checked_sub(offset).filter(|left| *left > 0)?.min(BLOCK);
         let len = need.next_multiple_of(u64::from(golden.alignment.offset)).min(BLOCK);
-        let mut buffer = self.setup.pool.fill(slot, self.shard.0)?;
+        let mut buffer = self.setup.pool.fill(slot)?;
         // What is behind the end of the file reads as zeros, not as what was in the slot before.
         buffer.bytes_mut()?.get_mut(need as usize..)?.fill(0);
         let read = Read { block, file: golden.file, offset, start: 0, len: len as u32, need: need as u32 };

@@ -13,7 +13,7 @@ use std::io;
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// "No slot" in the free list.
 const NONE: u32 = u32::MAX;
@@ -40,10 +40,8 @@ pub struct Pool {
     /// Slots below this have been handed out at least once.
     fresh: AtomicU32,
     in_use: AtomicU32,
-    /// Rows of `references`, of a pool whose slots are pinned by number; 0 of any other.
+    /// Rows of `references` besides the one of who fills, of a pool whose slots are pinned by number; 0 of any other.
     lanes: u16,
-    /// There: which slots somebody fills.
-    filling: Box<[AtomicBool]>,
 }
 
 // SAFETY: a slot's bytes are reached only through `Buffer` handles, whose reference count makes access
@@ -87,7 +85,6 @@ impl Pool {
             fresh: AtomicU32::new(0),
             in_use: AtomicU32::new(0),
             lanes: 0,
-            filling: Box::default(),
         })
     }
 
@@ -313,11 +310,11 @@ impl Buffer {
 
     /// Counts this handle out; whether it was the slot's last, so that the slot is to go back.
     fn leave(&self) -> bool {
+        let references = &self.pool.references[self.count as usize];
         if self.pool.lanes > 0 {
-            self.unpin();
+            references.fetch_sub(1, Ordering::AcqRel);
             return false;
         }
-        let references = &self.pool.references[self.count as usize];
         // Nobody can share a slot whose only handle is this one, so then there is nothing to count down.
         references.load(Ordering::Acquire) == 1 || references.fetch_sub(1, Ordering::AcqRel) == 1
     }

@@ -1,14 +1,15 @@
 //! Pools for a cache: slots are handed out by number, to any number of readers, each of whom counts for itself.
 //!
 //! Every reader thread has a *lane*, a row of counters of its own, so that two threads that use the same slot write no
-//! common cache line. Whoever fills a slot is alone with it. The two find out about each other without a lock: who fills says so
-//! first and then looks at all counters, who pins counts first and then looks whether somebody fills.
+//! common cache line. Whoever fills a slot is alone with it: one more row counts the handles of who does. The two find out
+//! about each other without a lock: who fills counts first and then looks at all lanes, who pins counts first and then
+//! looks whether somebody fills.
 
 use super::{Buffer, Pool, PoolConfig};
 use std::io;
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 impl Pool {
     /// A pool whose slots are pinned by up to `lanes` threads. It lives as long as the process, since nobody counts all of
@@ -17,13 +18,13 @@ impl Pool {
     /// # Errors
     /// As [`Pool::new`]; also `InvalidInput` for no lane, or more counters than fit.
     pub fn with_lanes(config: PoolConfig, lanes: u16) -> io::Result<Arc<Self>> {
-        let counters = u32::from(lanes).checked_mul(config.slots).filter(|_| lanes > 0);
+        let rows = u32::from(lanes) + 1;
+        let counters = rows.checked_mul(config.slots).filter(|_| lanes > 0);
         let counters = counters.ok_or_else(|| {
             io::Error::new(io::ErrorKind::InvalidInput, "a cache has lanes, and fewer than 2^32 counters")
         })?;
         let mut pool = Self::unshared(config)?;
         pool.references = (0..counters).map(|_| AtomicU32::new(0)).collect();
-        pool.filling = (0..config.slots).map(|_| AtomicBool::new(false)).collect();
         pool.lanes = lanes;
         // None is fresh, and none will be free.
         pool.fresh = AtomicU32::new(config.slots);
@@ -36,10 +37,13 @@ impl Pool {
     /// does not exist. What is in the slot is for the caller to know.
     #[inline]
     pub fn pin(self: &Arc<Self>, slot: u32, lane: u16) -> Option<Buffer> {
+        if lane >= self.lanes {
+            return None;
+        }
         let count = self.counter(slot, lane)?;
         let references = &self.references[count as usize];
         references.fetch_add(1, Ordering::SeqCst);
-        if self.filling[slot as usize].load(Ordering::SeqCst) {
+        if self.count(slot, self.lanes) != 0 {
             references.fetch_sub(1, Ordering::AcqRel);
             return None;
         }
@@ -48,49 +52,39 @@ impl Pool {
 
     /// The one handle to a slot, for filling it; `None` while anybody has another. The slot can be pinned once this
     /// handle is gone.
-    pub fn fill(self: &Arc<Self>, slot: u32, lane: u16) -> Option<Buffer> {
-        let count = self.counter(slot, lane)?;
-        if self.filling[slot as usize].swap(true, Ordering::SeqCst) {
+    pub fn fill(self: &Arc<Self>, slot: u32) -> Option<Buffer> {
+        let count = self.counter(slot, self.lanes)?;
+        let fillers = &self.references[count as usize];
+        fillers.compare_exchange(0, 1, Ordering::SeqCst, Ordering::Relaxed).ok()?;
+        if (0..self.lanes).any(|lane| self.count(slot, lane) != 0) {
+            fillers.store(0, Ordering::Release);
             return None;
         }
-        if self.is_pinned(slot) {
-            self.filling[slot as usize].store(false, Ordering::Release);
-            return None;
-        }
-        self.references[count as usize].fetch_add(1, Ordering::AcqRel);
         Some(Buffer { pool: ManuallyDrop::new(self.uncounted()), slot, count })
     }
 
     /// Whether any handle to a slot exists.
     pub fn is_pinned(&self, slot: u32) -> bool {
-        (0..self.lanes).any(|lane| {
-            let count = self.counter(slot, lane);
-            count.is_some_and(|count| self.references[count as usize].load(Ordering::SeqCst) != 0)
-        })
+        (0..=self.lanes).any(|row| self.count(slot, row) != 0)
     }
 
-    /// Where a lane counts the handles to a slot.
+    /// Handles to a slot that a row counts.
     #[inline]
-    fn counter(&self, slot: u32, lane: u16) -> Option<u32> {
-        (slot < self.config.slots && lane < self.lanes).then(|| u32::from(lane) * self.config.slots + slot)
+    fn count(&self, slot: u32, row: u16) -> u32 {
+        self.counter(slot, row).map_or(0, |count| self.references[count as usize].load(Ordering::SeqCst))
+    }
+
+    /// Where a row counts the handles to a slot.
+    #[inline]
+    fn counter(&self, slot: u32, row: u16) -> Option<u32> {
+        (slot < self.config.slots && row <= self.lanes).then(|| u32::from(row) * self.config.slots + slot)
     }
 }
 
 impl Buffer {
-    /// Counts a handle of a pool with lanes out.
-    #[inline]
-    pub(super) fn unpin(&self) {
-        let filling = &self.pool.filling[self.slot as usize];
-        // While somebody fills the slot, all handles to it are his.
-        let filled = filling.load(Ordering::Relaxed);
-        if self.pool.references[self.count as usize].fetch_sub(1, Ordering::AcqRel) == 1 && filled {
-            filling.store(false, Ordering::SeqCst);
-        }
-    }
-
     /// Whether this is the one handle of who fills the slot.
     pub(super) fn fills(&self) -> bool {
-        self.pool.filling[self.slot as usize].load(Ordering::Acquire)
+        self.count >= u32::from(self.pool.lanes) * self.pool.config.slots
             && self.pool.references[self.count as usize].load(Ordering::Acquire) == 1
     }
 }
@@ -107,26 +101,26 @@ mod tests {
     fn who_fills_is_alone_and_who_reads_is_not() {
         let pool = pool();
         assert!(pool.take().is_none(), "slots go by number");
-        let mut filling = pool.fill(2, 0).unwrap();
+        let mut filling = pool.fill(2).unwrap();
         filling.bytes_mut().unwrap().fill(7);
-        assert!(pool.fill(2, 1).is_none() && pool.pin(2, 1).is_none() && pool.is_pinned(2));
-        assert!(pool.fill(1, 0).is_some(), "another slot is another matter");
+        assert!(pool.fill(2).is_none() && pool.pin(2, 1).is_none() && pool.is_pinned(2));
+        assert!(pool.fill(1).is_some(), "another slot is another matter");
         drop(filling);
         let mut first = pool.pin(2, 1).unwrap();
         let second = pool.pin(2, 2).unwrap();
         assert_eq!((first.bytes()[9], second.bytes().len()), (7, 4096));
-        assert!(first.is_shared() && first.bytes_mut().is_none() && pool.fill(2, 0).is_none());
+        assert!(first.is_shared() && first.bytes_mut().is_none() && pool.fill(2).is_none());
         drop(first.clone());
         drop(first);
-        assert!(pool.is_pinned(2) && pool.fill(2, 1).is_none());
+        assert!(pool.is_pinned(2) && pool.fill(2).is_none());
         drop(second);
-        assert!(!pool.is_pinned(2) && pool.fill(2, 1).is_some());
+        assert!(!pool.is_pinned(2) && pool.fill(2).is_some());
     }
 
     #[test]
     fn a_shared_handle_of_who_fills_cannot_be_written() {
         let pool = pool();
-        let mut filling = pool.fill(0, 0).unwrap();
+        let mut filling = pool.fill(0).unwrap();
         let copy = filling.clone();
         assert!(filling.bytes_mut().is_none());
         drop(copy);
@@ -141,7 +135,7 @@ mod tests {
     #[test]
     fn what_does_not_exist_is_refused() {
         let pool = pool();
-        assert!(pool.pin(4, 0).is_none() && pool.pin(0, 3).is_none() && pool.fill(4, 0).is_none());
+        assert!(pool.pin(4, 0).is_none() && pool.pin(0, 3).is_none() && pool.fill(4).is_none());
         assert!(!pool.is_pinned(4));
         assert!(Pool::with_lanes(PoolConfig { slot_len: 4096, slots: 4 }, 0).is_err());
     }
@@ -154,9 +148,10 @@ mod tests {
         buffers.push(cache.pin(0, 1).unwrap());
         Buffer::drop_all(&mut buffers);
         assert!(!cache.is_pinned(0) && plain.in_use() == 0);
-        assert!(cache.fill(0, 0).is_some());
+        assert!(cache.fill(0).is_some());
     }
 
+    /// Nor may a fill that was refused, since a reader had the slot, be taken for a later one's end by that reader.
     #[test]
     fn threads_see_whole_fills_only() {
         let pool = pool();
@@ -172,7 +167,7 @@ mod tests {
                 });
             }
             for round in 0..20_000u32 {
-                if let Some(mut buffer) = pool.fill(round % 2, 0) {
+                if let Some(mut buffer) = pool.fill(round % 2) {
                     buffer.bytes_mut().unwrap().fill(round as u8);
                 }
             }
