@@ -10,6 +10,7 @@
 //! A job that finds its block neither here nor coming, because there is no memory for it or it could not be read, reads
 //! past the cache: so the cache can make nothing fail.
 
+use crate::errno::{EAGAIN, EINTR};
 use crate::messages::{GoldenId, ShardId};
 use crate::pusher::Pusher;
 use crate::request::Message;
@@ -21,10 +22,6 @@ use stampede_image::cache::{Ask, BLOCK, BlockKey, Home, Published};
 use stampede_ring::{Buffer, Errno, Event, FileId, Operation, Ring};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-
-/// Linux, on all architectures that we know.
-const EINTR: Errno = Errno(4);
-const EAGAIN: Errno = Errno(11);
 
 /// A job that waits for a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,9 +167,7 @@ impl Cache {
         let offset = u64::from(block.block) * BLOCK;
         let need = golden.len_bytes.checked_sub(offset).filter(|left| *left > 0)?.min(BLOCK);
         let len = need.next_multiple_of(u64::from(golden.alignment.offset)).min(BLOCK);
-        let mut buffer = self.setup.pool.fill(slot)?;
-        // What is behind the end of the file reads as zeros, not as what was in the slot before.
-        buffer.bytes_mut()?.get_mut(need as usize..)?.fill(0);
+        let buffer = self.setup.pool.fill(slot)?;
         let read = Read { block, file: golden.file, offset, start: 0, len: len as u32, need: need as u32 };
         let key = self.reads.insert(read).ok()?;
         counters.cache_reads += 1;
@@ -202,7 +197,7 @@ impl Cache {
                 push(key, read, buffer, pusher);
                 return (Vec::new(), false);
             }
-            Err(EINTR | EAGAIN) => {
+            Err(Errno(EINTR | EAGAIN)) => {
                 push(key, read, buffer, pusher);
                 return (Vec::new(), false);
             }
@@ -212,6 +207,7 @@ impl Cache {
             }
         };
         let block = read.block;
+        // What is behind the end of the file reads as zeros, not as what was in the slot before.
         if done
             && let Some(tail) =
                 buffer.bytes_mut().and_then(|bytes| bytes.get_mut((read.start + read.need) as usize..))
@@ -221,7 +217,7 @@ impl Cache {
         // It must be gone before anybody finds the block: the slot is pinned only once nobody fills it.
         drop(buffer);
         self.reads.discard(key);
-        (self.home.done(block, done).map(|done| done.waiters).unwrap_or_default(), done)
+        (self.home.done(block, done).unwrap_or_default(), done)
     }
 
     /// Bytes of blocks that have their home here and are in memory, and that could be.

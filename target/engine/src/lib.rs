@@ -13,6 +13,7 @@
 
 mod cache;
 mod connection;
+mod errno;
 mod few;
 mod latency;
 mod links;

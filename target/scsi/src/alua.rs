@@ -22,7 +22,7 @@ pub enum Alua {
 }
 
 /// The nexus of a change that no initiator asked for: sessions are numbered from below.
-const NOBODY: NexusId = NexusId(u64::MAX);
+pub(crate) const NOBODY: NexusId = NexusId(u64::MAX);
 
 /// Asymmetric access state of the target port group (SPC-4 table 245).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

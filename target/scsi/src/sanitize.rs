@@ -13,11 +13,12 @@
 //! The operation belongs to the unit: no reset and no task management function ends it, and a target that starts again
 //! begins it anew.
 
+use crate::alua::NOBODY;
 use crate::device::Device;
 use crate::draft::Draft;
 use crate::medium::MediumAccess;
 use crate::sense;
-use crate::{NexusId, Reply, Step};
+use crate::{Reply, Step};
 
 /// What a sanitize operation does.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -187,8 +188,6 @@ impl Device {
     /// the medium stays out of reach until another one succeeds, or until EXIT FAILURE MODE where the command allowed
     /// that (AUSE).
     pub fn sanitize_ended(&mut self, succeeded: bool) -> Step {
-        /// Nobody hears of the end but whoever asked for the operation.
-        const NOBODY: NexusId = NexusId(u64::MAX);
         let Sanitization::Underway(ordered) = &self.sanitization else {
             return Step::Done(Reply::good());
         };
@@ -197,6 +196,7 @@ impl Device {
         draft.sanitization = if succeeded { Sanitization::None } else { failed };
         let reply =
             if succeeded { Reply::good() } else { self.formatted(sense::SANITIZE_COMMAND_FAILED.into()) };
+        // Nobody hears of the end but whoever asked for the operation.
         self.commit(draft, NOBODY, Step::Done(reply))
     }
 

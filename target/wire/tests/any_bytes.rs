@@ -4,6 +4,8 @@
 
 #[path = "../fuzz/bodies.rs"]
 mod bodies;
+#[path = "../fuzz/corpora.rs"]
+mod corpora;
 
 use proptest::prelude::*;
 use stampede_wire::{BHS_LEN, Opcode, opcode};
@@ -54,20 +56,11 @@ proptest! {
     }
 }
 
-/// What must hold for any bytes.
-type Body = fn(&[u8]);
-
-/// The seeds of the fuzz targets: what reaches far, and what was once found.
+/// What reaches far, and what was once found.
 #[test]
 fn the_corpora_hold() {
-    let corpora = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus");
-    let bodies: &[(&str, Body)] = &[("framer", bodies::framer), ("text", bodies::text), ("pdu", bodies::pdu)];
-    for (name, body) in bodies {
-        let mut run = 0;
-        for entry in std::fs::read_dir(format!("{corpora}/{name}")).unwrap() {
-            body(&std::fs::read(entry.unwrap().path()).unwrap());
-            run += 1;
-        }
-        assert!(run > 0, "the corpus of {name} is gone");
-    }
+    corpora::replay(
+        concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus"),
+        &[("framer", bodies::framer), ("text", bodies::text), ("pdu", bodies::pdu)],
+    );
 }

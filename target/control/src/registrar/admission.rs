@@ -9,11 +9,11 @@
 //! What waits is answered after [`HOLD_NS`](super::HOLD_NS) at the latest: 0301 for want of a turn, 0302 for want of room.
 
 use super::queue::{Class, Queue, Ticket};
-use super::{Notice, Outbox, Registrar, target_id};
+use super::{Notice, Outbox, Registrar, epoch_stage, target_id};
 use crate::registrar::login::Reason;
 use stampede_engine::source::Source;
-use stampede_image::epoch::{LoginStage as EpochStage, Need};
-use stampede_session::{LoginRequest, LoginStage, LoginStatus, SessionId};
+use stampede_image::epoch::Need;
+use stampede_session::{LoginRequest, LoginStatus, SessionId};
 use std::collections::BTreeMap;
 
 /// How often logins that wait for room try to have a clone pushed out for them, in nanoseconds.
@@ -123,10 +123,7 @@ impl Registrar {
 
     /// What a login's place in the queue is; `returns` says that it replaces a session of its own port.
     pub(super) fn ticket(&mut self, request: &LoginRequest, target: usize, returns: bool) -> Ticket {
-        let stage = match request.stage {
-            LoginStage::Firmware => EpochStage::Firmware,
-            LoginStage::Os => EpochStage::Os,
-        };
+        let stage = epoch_stage(request.stage);
         let class = match self.registry.need(target_id(target), &request.initiator, stage) {
             _ if returns => Class::Returning,
             Need::InUse => Class::Returning,
@@ -162,10 +159,7 @@ impl Registrar {
         let Some(entry) = self.sessions.find(session).filter(|_| self.admissions.memory_short) else {
             return false;
         };
-        let stage = match entry.stage {
-            LoginStage::Firmware => EpochStage::Firmware,
-            LoginStage::Os => EpochStage::Os,
-        };
+        let stage = epoch_stage(entry.stage);
         self.registry.need(target_id(entry.target), &entry.initiator, stage) == Need::Fresh
     }
 

@@ -2,13 +2,14 @@
 
 use super::queue::Ticket;
 use super::sessions::SessionEntry;
-use super::{Backing, HOLD_NS, Notice, Outbox, PROBE_SLACK_NS, Registrar, epoch_session, target_id};
+use super::{
+    Backing, HOLD_NS, Notice, Outbox, PROBE_SLACK_NS, Registrar, epoch_session, epoch_stage, target_id,
+};
 use stampede_engine::messages::{FromControl, LunMap, ShardId};
 use stampede_image::epoch::{
-    Decision, Effect, End, LoginFacts, LoginStage as EpochStage, Probe, ProbeAnswer, Refusal, RefusalReason,
-    StatusHint,
+    Decision, Effect, End, LoginFacts, Probe, ProbeAnswer, Refusal, RefusalReason, StatusHint,
 };
-use stampede_session::{Admission, LoginRequest, LoginStage, LoginStatus, SessionId};
+use stampede_session::{Admission, LoginRequest, LoginStatus, SessionId};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -208,10 +209,7 @@ impl Registrar {
             initiator: entry.initiator.clone(),
             isid: entry.isid.0,
             address: entry.peer.ip(),
-            stage: match entry.stage {
-                LoginStage::Firmware => EpochStage::Firmware,
-                LoginStage::Os => EpochStage::Os,
-            },
+            stage: epoch_stage(entry.stage),
             session: epoch_session(session),
             // Where a new clone is made.
             shard: self.loads.place(entry.shard).0,

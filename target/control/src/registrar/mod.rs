@@ -42,11 +42,11 @@ use placement::Loads;
 use sessions::Sessions;
 use stampede_engine::messages::{FromControl, GoldenId, LunAddress, LunId, SessionEnd, ShardId, ToControl};
 use stampede_image::epoch::{
-    CloneId, Effect, End, EpochRecord, Registry, ResetOutcome, SessionId as EpochSession, TargetId,
-    TargetPolicy,
+    CloneId, Effect, End, EpochRecord, LoginStage as EpochStage, Registry, ResetOutcome,
+    SessionId as EpochSession, TargetId, TargetPolicy,
 };
 use stampede_scsi::DeviceConfig;
-use stampede_session::SessionId;
+use stampede_session::{LoginStage, SessionId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
@@ -373,6 +373,13 @@ fn target_id(index: usize) -> TargetId {
 }
 
 /// How the registry knows a session: by the same number.
+fn epoch_stage(stage: LoginStage) -> EpochStage {
+    match stage {
+        LoginStage::Firmware => EpochStage::Firmware,
+        LoginStage::Os => EpochStage::Os,
+    }
+}
+
 fn epoch_session(session: SessionId) -> EpochSession {
     EpochSession(session.0)
 }

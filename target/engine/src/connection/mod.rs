@@ -19,6 +19,7 @@ pub(crate) use receive::Fed;
 pub(crate) use side::{Happening, Side, Sink};
 
 use crate::latency::Latency;
+use crate::lun::SANITIZE;
 use crate::messages::{LunAddress, LunMap};
 use crate::request::{Data, Outcome};
 use crate::token::Key;
@@ -319,7 +320,6 @@ impl Conn {
     pub(crate) fn copy(&mut self, task: TaskKey) -> Option<(LunAddress, TaskKey)> {
         /// EXTENDED COPY, WRITE USING TOKEN (SPC-4 table 87).
         const THIRD_PARTY_COPY_OUT: u8 = 0x83;
-        const SANITIZE: u8 = 0x48;
         let is_copy = matches!(self.session.task(task)?.cdb()[0], THIRD_PARTY_COPY_OUT | SANITIZE);
         self.side.slot_mut(task).filter(|slot| is_copy && slot.running)?.unit.map(|unit| (unit, task))
     }

@@ -3,6 +3,7 @@
 use super::Io;
 use super::journal::Announced;
 use super::step::Step;
+use crate::errno;
 use crate::few::Few;
 use crate::messages::LunId;
 use crate::payload::{Payload, Piece};
@@ -358,7 +359,7 @@ impl Job {
         match result {
             Ok(done) if done >= transfer.need => {}
             // Nothing more comes: the file is shorter than it was, or the device took nothing.
-            Ok(0) => self.failed(direction, Errno(libc_errno::EIO), Some(lba)),
+            Ok(0) => self.failed(direction, Errno(errno::EIO), Some(lba)),
             Ok(done) => {
                 transfer.offset += u64::from(done);
                 transfer.start += done;
@@ -366,19 +367,19 @@ impl Job {
                 transfer.need -= done;
                 self.push(key, part, io);
             }
-            Err(Errno(libc_errno::EINTR | libc_errno::EAGAIN)) if !self.aborted => self.push(key, part, io),
+            Err(Errno(errno::EINTR | errno::EAGAIN)) if !self.aborted => self.push(key, part, io),
             Err(error) => self.failed(direction, error, Some(lba)),
         }
     }
 
     fn failed(&mut self, direction: Direction, error: Errno, lba: Option<u64>) {
-        if direction == Direction::Other && matches!(error.0, libc_errno::EOPNOTSUPP | libc_errno::EINVAL) {
+        if direction == Direction::Other && matches!(error.0, errno::EOPNOTSUPP | errno::EINVAL) {
             self.unsupported = true;
             return;
         }
         let kind = match error.0 {
-            libc_errno::ENOSPC | libc_errno::EDQUOT => MediaError::NoSpace,
-            libc_errno::EROFS | libc_errno::EACCES | libc_errno::EPERM => MediaError::ReadOnly,
+            errno::ENOSPC | errno::EDQUOT => MediaError::NoSpace,
+            errno::EROFS | errno::EACCES | errno::EPERM => MediaError::ReadOnly,
             _ if direction == Direction::Read => MediaError::Unrecovered { lba },
             _ => MediaError::WriteFault { lba },
         };
@@ -429,20 +430,6 @@ pub(super) fn data_needed(media: &Media, block_size: u32) -> u64 {
         | Media::WriteSame { pattern: Pattern::DataOut, .. } => block,
         _ => 0,
     }
-}
-
-/// The few error numbers that a job tells apart (Linux, x86-64 and aarch64).
-pub(super) mod libc_errno {
-    pub(crate) const EPERM: i32 = 1;
-    pub(crate) const EINTR: i32 = 4;
-    pub(crate) const EIO: i32 = 5;
-    pub(crate) const EAGAIN: i32 = 11;
-    pub(crate) const EACCES: i32 = 13;
-    pub(crate) const EINVAL: i32 = 22;
-    pub(crate) const ENOSPC: i32 = 28;
-    pub(crate) const EROFS: i32 = 30;
-    pub(crate) const EOPNOTSUPP: i32 = 95;
-    pub(crate) const EDQUOT: i32 = 122;
 }
 
 #[cfg(test)]

@@ -13,10 +13,10 @@
 
 use super::clone::{Base, CloneMedium};
 use super::disk::Disk;
-use super::job::libc_errno::{EAGAIN, EINTR, EINVAL, EOPNOTSUPP};
 use super::save::Saver;
 use super::scrub::Scrub;
 use super::{Backend, Io, Lun, Medium, Result};
+use crate::errno::{EAGAIN, EINTR, EINVAL, EIO, EOPNOTSUPP};
 use crate::messages::LunId;
 use crate::request::{Answer, Origin, Outcome, Request};
 use crate::token::{Key, Kind, token};
@@ -27,7 +27,7 @@ use stampede_scsi::{NexusId, Reply, Sanitize, Step as DeviceStep};
 use std::collections::VecDeque;
 
 /// SANITIZE's operation code.
-pub(super) const SANITIZE: u8 = 0x48;
+pub(crate) const SANITIZE: u8 = 0x48;
 
 /// Disks of a shard under way at once.
 const DISKS_MAX: usize = 2;
@@ -319,7 +319,7 @@ impl Sanitizing {
             }
             Event::Finished { result: Err(error) } => self.fail("erase", part.offset, error),
             Event::Transferred { result: Ok(0), .. } => {
-                self.fail("write", part.offset, Errno(super::job::libc_errno::EIO));
+                self.fail("write", part.offset, Errno(EIO));
             }
             Event::Transferred { result: Ok(bytes), .. } => {
                 let bytes = u64::from(bytes).min(part.len);

@@ -2,7 +2,7 @@
 //! overwritten too.
 
 use super::Io;
-use super::job::libc_errno::{EAGAIN, EINTR, EIO};
+use crate::errno::{EAGAIN, EINTR, EIO};
 use crate::token::{Key, Kind, token};
 use stampede_image::intent::{HEADER, JOURNAL};
 use stampede_ring::{Errno, Event, FileId, Operation, Ring};

@@ -22,13 +22,6 @@ pub enum Ask<W> {
     Full(W),
 }
 
-/// What [`Home::done`] leads to.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Done<W> {
-    /// Whoever waits for the block: all of them look it up, or hear of the error.
-    pub waiters: Vec<W>,
-}
-
 /// A read under way.
 #[derive(Debug)]
 struct Fetch<W> {
@@ -130,14 +123,9 @@ impl<W> Home<W> {
         self.goldens.get(&key.golden).filter(|published| key.block < published.blocks())
     }
 
-    /// The slot that a block is being read into, if it is.
-    #[must_use]
-    pub fn reading(&self, key: BlockKey) -> Option<u32> {
-        self.fetching.get(&key).map(|fetch| fetch.slot)
-    }
-
-    /// A block was read (`ok`), or could not be. `None` for one that was not asked to be read.
-    pub fn done(&mut self, key: BlockKey, ok: bool) -> Option<Done<W>> {
+    /// A block was read (`ok`), or could not be. Whoever waits for it: all of them look it up, or hear of the error.
+    /// `None` for one that was not asked to be read.
+    pub fn done(&mut self, key: BlockKey, ok: bool) -> Option<Vec<W>> {
         let Fetch { slot, waiters, orphaned } = self.fetching.remove(&key)?;
         match self.goldens.get(&key.golden).filter(|_| ok && !orphaned) {
             Some(published) => {
@@ -148,7 +136,7 @@ impl<W> Home<W> {
             // It was never published: nobody can have it.
             None => self.free.push(slot),
         }
-        Some(Done { waiters })
+        Some(waiters)
     }
 
     /// Frees what nobody uses any more, and unpublishes more when free slots are few. `is_pinned` says of a slot whether

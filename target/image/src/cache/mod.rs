@@ -26,7 +26,7 @@ mod published;
 
 pub use grace::{Grace, Snapshot};
 pub use heat::Heat;
-pub use home::{Ask, Done, Home};
+pub use home::{Ask, Home};
 pub use published::Published;
 
 /// Bytes of a cache block. A boot reads 8% more than it needs in blocks of this size, and less than half as many

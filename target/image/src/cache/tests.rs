@@ -49,7 +49,7 @@ fn a_block_is_read_once_for_all_who_want_it() {
     assert_eq!(home.ask(key(5), 2), Ask::Waits);
     assert_eq!(home.ask(key(5), 3), Ask::Waits);
     assert_eq!(published.get(5), None);
-    assert_eq!(home.done(key(5), true), Some(Done { waiters: vec![1, 2, 3] }));
+    assert_eq!(home.done(key(5), true), Some(vec![1, 2, 3]));
     assert_eq!(published.get(5), Some(slot));
     assert_eq!(home.ask(key(5), 4), Ask::Published);
     assert_eq!(home.done(key(5), true), None);
@@ -59,7 +59,7 @@ fn a_block_is_read_once_for_all_who_want_it() {
 fn a_failed_read_leaves_nothing() {
     let House { published, mut home, .. } = house(8, 100, 1);
     assert!(matches!(home.ask(key(5), 1), Ask::Read { .. }));
-    assert_eq!(home.done(key(5), false), Some(Done { waiters: vec![1] }));
+    assert_eq!(home.done(key(5), false), Some(vec![1]));
     assert_eq!((published.get(5), home.free()), (None, 8));
     assert!(matches!(home.ask(key(5), 1), Ask::Read { .. }), "it may be tried again");
 }
@@ -113,7 +113,7 @@ fn a_golden_that_goes_leaves_no_block() {
     assert!(matches!(home.ask(key(9), 3), Ask::Read { .. }));
     home.remove_golden(GOLDEN);
     assert!((0..100).all(|block| published.get(block).is_none()));
-    assert_eq!(home.done(key(9), true), Some(Done { waiters: vec![3] }), "who waits is told");
+    assert_eq!(home.done(key(9), true), Some(vec![3]), "who waits is told");
     assert_eq!(published.get(9), None);
     home.tend(|_| false);
     assert_eq!((home.free(), home.resident()), (8, 0));
@@ -215,8 +215,8 @@ proptest! {
                 Act::Done(which) => {
                     if !reading.is_empty() {
                         let (_, block) = reading.swap_remove(which % reading.len());
-                        let done = home.done(key(block), true).unwrap();
-                        prop_assert!(done.waiters.iter().all(|waiter| *waiter == block));
+                        let waiters = home.done(key(block), true).unwrap();
+                        prop_assert!(waiters.iter().all(|waiter| *waiter == block));
                     }
                 }
                 Act::Tend => {

@@ -116,7 +116,7 @@ pub(super) fn discard_inline(file: &OpenedFile, offset: u64, len: u64) -> Result
 /// allocated in it.
 pub(super) fn zero_inline(file: &OpenedFile, offset: u64, len: u64) -> Result<(), Errno> {
     discard_inline(file, offset, len)?;
-    rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, offset, len).map_err(errno)
+    allocate_inline(file, offset, len)
 }
 
 /// Gives a range of a file in memory its memory; no byte changes.
