@@ -24,6 +24,7 @@ mod pusher;
 mod request;
 pub mod setup;
 mod shard;
+mod shares;
 pub mod source;
 pub mod stats;
 mod token;

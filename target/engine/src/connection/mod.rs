@@ -22,6 +22,7 @@ use crate::latency::Latency;
 use crate::lun::SANITIZE;
 use crate::messages::{LunAddress, LunMap};
 use crate::request::{Data, Outcome};
+use crate::shares::Shares;
 use crate::token::Key;
 use outbox::Outbox;
 use receive::Receiver;
@@ -45,6 +46,8 @@ pub(crate) struct Front {
     pub(crate) headers: Arc<Pool>,
     /// Bytes of write data that one connection may hold.
     pub(crate) connection_bytes_max: u64,
+    /// Bytes of data-in that one connection may have on its way.
+    pub(crate) shares: Shares,
     /// What follows, for the shard.
     pub(crate) happenings: VecDeque<Happening>,
     /// Now, in monotonic nanoseconds.
@@ -172,12 +175,6 @@ impl Conn {
     /// The I_T nexus of its session.
     pub(crate) fn nexus(&self) -> NexusId {
         self.side.nexus
-    }
-
-    /// Whether a command that reads so many bytes may run now: what a client has asked for and not taken is bounded.
-    #[inline]
-    pub(crate) fn may_read(&self, bytes: u64, most: u64) -> bool {
-        self.waiting.is_empty() && self.side.may_read(bytes, most)
     }
 
     /// Whether a command that reads nothing must not pass those that wait: it is ORDERED, or one of them is.

@@ -6,6 +6,7 @@ use crate::few::Few;
 use crate::messages::{LunAddress, LunId, LunMap, ShardId};
 use crate::payload::{Payload, Piece};
 use crate::request::{Data, Origin, Request};
+use crate::shares::Shares;
 use crate::token::Key;
 use stampede_scsi::{NexusId, cdb};
 use stampede_session::{
@@ -102,6 +103,8 @@ pub(crate) struct Side {
     pub(super) granted: Granted,
     /// Bytes of data-in that running commands will bring.
     pub(crate) reading_bytes: u64,
+    /// The period of [`Shares`] in which it read last.
+    read_in_period: u32,
     /// Bytes of data-out in all slots.
     pub(crate) held_bytes: u64,
     /// When the last byte of write data came, or the first command that owes some.
@@ -128,6 +131,7 @@ impl Side {
                 moves: cdb::Transfer::Unknown,
             },
             reading_bytes: 0,
+            read_in_period: 0,
             held_bytes: 0,
             owing_ns: 0,
             digests: None,
@@ -287,7 +291,8 @@ impl Side {
 
     /// Whether a command that reads so many bytes may run now: what a client has asked for and not taken is bounded.
     #[inline]
-    pub(crate) fn may_read(&self, bytes: u64, most: u64) -> bool {
+    pub(crate) fn may_read(&mut self, bytes: u64, shares: &mut Shares) -> bool {
+        let most = shares.of_reader(&mut self.read_in_period);
         let held = self.reading_bytes + self.outbox.bytes();
         held == 0 || held + bytes <= most
     }

@@ -115,7 +115,7 @@ impl<R: Ring> Shard<R> {
         let Some(unit) = slot.unit.filter(|_| goes_on) else { return self.answer_here(key, task) };
         let reads = reading_bytes(slot.moves, state);
         let waits = if reads > 0 {
-            !conn.may_read(reads, self.front.connection_bytes_max)
+            !conn.waiting.is_empty() || !conn.side.may_read(reads, &mut self.front.shares)
         } else {
             !conn.waiting.is_empty() && conn.is_behind_waiting(state)
         };
@@ -180,7 +180,7 @@ impl<R: Ring> Shard<R> {
                 continue;
             };
             let reads = reading_bytes(slot.moves, state);
-            if reads > 0 && !conn.side.may_read(reads, self.config.connection_bytes_max) {
+            if reads > 0 && !conn.side.may_read(reads, &mut self.front.shares) {
                 return;
             }
             conn.waiting.pop_front();

@@ -35,6 +35,7 @@ use crate::messages::ShardId;
 use crate::pusher::Pusher;
 use crate::request::{Kill, Message};
 use crate::setup::{DiskSetup, GoldenSetup, ShardConfig};
+use crate::shares::Shares;
 use crate::stats::Counters;
 use crate::token::{Key, Kind, Table, token};
 use control::Draining;
@@ -136,6 +137,7 @@ impl<R: Ring> Shard<R> {
             arena: Arc::clone(&config.arena),
             headers: Arc::clone(&config.headers),
             connection_bytes_max: config.connection_bytes_max,
+            shares: Shares::new(config.connection_bytes_max),
             happenings: VecDeque::new(),
             now_ns: 0,
             gathered_bytes: 0,
@@ -225,6 +227,7 @@ impl<R: Ring> Shard<R> {
     /// Does everything there is to do now, without waiting.
     pub fn turn(&mut self, now_ns: u64) -> Turn {
         (self.now_ns, self.front.now_ns) = (now_ns, now_ns);
+        self.front.shares.tick(now_ns);
         self.counters.turns += 1;
         if let Some(cache) = &self.cache {
             cache.enter();

@@ -6,6 +6,7 @@ mod atomic;
 mod basics;
 mod changes;
 mod copies;
+mod fairness;
 mod fences;
 mod house;
 mod life;
