@@ -182,6 +182,7 @@ fn what_somebody_cut_off_is_not_sent() {
         let mut bench = Bench::new();
         let whole = bench.read_late(0, LEN).1;
         let lost = bench.read_late(2 * LEN, LEN).1;
+        let the_same = bench.read_late(2 * LEN, LEN).1;
         let late = bench.read_late(3 * LEN, LEN).1;
         bench.outside().set_len(LEN as u64).unwrap();
         match finder {
@@ -191,6 +192,7 @@ fn what_somebody_cut_off_is_not_sent() {
         }
         assert_eq!(bench.send(lost, LEN), Err(EFAULT), "{finder}");
         // The zeros that stand where the file was cut are not sent either.
+        assert_eq!(bench.send(the_same, LEN), Err(EFAULT), "{finder}");
         assert_eq!(bench.send(late, LEN), Err(EFAULT), "{finder}");
         drop(whole);
         // It goes on by calls.
