@@ -1,6 +1,6 @@
 //! The shard: sessions on one ring.
 
-use crate::command::{Command, Completed};
+use crate::command::{Command, Completed, ReadSink};
 use crate::config::{Negotiated, SessionConfig};
 use crate::connect::{self, ConnectError};
 use crate::connection::{Connection, LoginTimes};
@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 /// Bytes of a header buffer: 85 commands without digests.
 const HEADER_SLOT: u32 = 4096;
-/// Header buffers per session, for bursts of many small PDUs; they cost memory only when they are used.
+/// Header buffers per session, unless the caller says otherwise.
 const HEADER_SLOTS_PER_SESSION: u32 = 64;
 /// Completions that are handled at once.
 const BATCH: usize = 256;
@@ -36,13 +36,21 @@ pub struct ClientConfig {
     /// Bytes per receive buffer: a multiple of 4,096. Fewer and larger ones parse more answers at once; all of them
     /// together should stay in the core's cache.
     pub receive_buffer_len: u32,
+    /// Header buffers per session, 4 KiB of address space each: for bursts of many small PDUs. They cost memory only when
+    /// they are used.
+    pub header_buffers: u32,
 }
 
 impl ClientConfig {
     /// The usual buffers: 2 MiB in all.
     #[must_use]
     pub fn new(sessions_max: u32) -> Self {
-        Self { sessions_max, receive_buffers: 32, receive_buffer_len: 64 * 1024 }
+        Self {
+            sessions_max,
+            receive_buffers: 32,
+            receive_buffer_len: 64 * 1024,
+            header_buffers: HEADER_SLOTS_PER_SESSION,
+        }
     }
 }
 
@@ -150,7 +158,7 @@ impl Client<UringRing> {
             workers_max: 1,
             ..UringConfig::default()
         };
-        Self::with_ring(UringRing::new(&ring, &[])?, config.sessions_max)
+        Self::with_buffers(UringRing::new(&ring, &[])?, config.sessions_max, config.header_buffers)
     }
 
     /// Begins to connect and to log in. An [`Event::LoggedIn`] or [`Event::Ended`] follows.
@@ -181,7 +189,11 @@ impl<R: Ring> Client<R> {
     /// # Errors
     /// [`ClientError::Headers`].
     pub fn with_ring(ring: R, sessions_max: u32) -> Result<Self, ClientError> {
-        let slots = sessions_max.saturating_mul(HEADER_SLOTS_PER_SESSION).saturating_add(1024);
+        Self::with_buffers(ring, sessions_max, HEADER_SLOTS_PER_SESSION)
+    }
+
+    fn with_buffers(ring: R, sessions_max: u32, header_buffers: u32) -> Result<Self, ClientError> {
+        let slots = sessions_max.saturating_mul(header_buffers).saturating_add(1024);
         let headers = Pool::new(PoolConfig { slot_len: HEADER_SLOT, slots }).map_err(ClientError::Headers)?;
         Ok(Self {
             ring,
@@ -317,6 +329,19 @@ impl<R: Ring> Client<R> {
     /// # Errors
     /// The ring is broken.
     pub fn turn(&mut self, until_ns: u64, events: &mut Vec<Event>) -> Result<(), Errno> {
+        self.turn_into(until_ns, events, &mut ())
+    }
+
+    /// The same, with a taker for what [`crate::Transfer::Stream`] commands read.
+    ///
+    /// # Errors
+    /// The ring is broken.
+    pub fn turn_into(
+        &mut self,
+        until_ns: u64,
+        events: &mut Vec<Event>,
+        data: &mut dyn ReadSink,
+    ) -> Result<(), Errno> {
         for (session, reason) in std::mem::take(&mut self.doomed) {
             self.end(session, Ending::Lost(reason), events);
         }
@@ -329,7 +354,7 @@ impl<R: Ring> Client<R> {
             let mut batch = std::mem::take(&mut self.batch);
             let reaped = self.ring.reap(&mut batch);
             for completion in batch.drain(..) {
-                self.complete(completion, events);
+                self.complete(completion, events, data);
             }
             let is_last = reaped < batch.capacity();
             self.batch = batch;
@@ -387,14 +412,16 @@ impl<R: Ring> Client<R> {
         }
     }
 
-    fn complete(&mut self, completion: Completion, events: &mut Vec<Event>) {
+    fn complete(&mut self, completion: Completion, events: &mut Vec<Event>, data: &mut dyn ReadSink) {
         let Token(bits) = completion.token;
         let index = bits as u32;
         let slot = self.slots.get(index as usize);
         let id = slot.map(|slot| SessionId { index, generation: slot.generation });
         let id = id.filter(|id| u64::from(id.generation & 0x00ff_ffff) == bits >> 32 & 0x00ff_ffff);
         match completion.event {
-            RingEvent::Received { received, more } => self.received(id, received, more, events),
+            RingEvent::Received { received, more } => {
+                self.received((id, received, more), events, data);
+            }
             RingEvent::Sent { result, list } => {
                 if let Some(id) = id {
                     self.sent(id, result, list, events);
@@ -405,7 +432,12 @@ impl<R: Ring> Client<R> {
         }
     }
 
-    fn received(&mut self, id: Option<SessionId>, received: Received, more: bool, events: &mut Vec<Event>) {
+    fn received(
+        &mut self,
+        (id, received, more): (Option<SessionId>, Received, bool),
+        events: &mut Vec<Event>,
+        data: &mut dyn ReadSink,
+    ) {
         let Some((id, connection)) = id.and_then(|id| Some((id, get_mut(&mut self.slots, id)?))) else {
             if let Received::Chunk(chunk) = received {
                 self.ring.recycle(chunk);
@@ -414,7 +446,7 @@ impl<R: Ring> Client<R> {
         };
         connection.receiving = more;
         let ending = match received {
-            Received::Chunk(chunk) => self.chunk(id, chunk, events),
+            Received::Chunk(chunk) => self.chunk(id, chunk, events, data),
             Received::End => Some(Ending::Lost(Reason::ClosedByTarget)),
             Received::Failed(errno) => Some(Ending::Lost(Reason::Connection(errno))),
             Received::Starved | Received::Cancelled => None,
@@ -434,12 +466,18 @@ impl<R: Ring> Client<R> {
     }
 
     /// Parses a chunk and gives it back.
-    fn chunk(&mut self, id: SessionId, chunk: Chunk, events: &mut Vec<Event>) -> Option<Ending> {
+    fn chunk(
+        &mut self,
+        id: SessionId,
+        chunk: Chunk,
+        events: &mut Vec<Event>,
+        data: &mut dyn ReadSink,
+    ) -> Option<Ending> {
         let mut ending = None;
         if let Some(connection) = get_mut(&mut self.slots, id)
             && connection.closing.is_none()
         {
-            ending = connection.receive(self.ring.chunk(&chunk), self.now_ns, events);
+            ending = connection.receive(self.ring.chunk(&chunk), self.now_ns, events, data);
         }
         self.ring.recycle(chunk);
         ending

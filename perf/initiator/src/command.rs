@@ -16,6 +16,11 @@ pub enum Transfer {
         /// Bytes.
         len: u32,
     },
+    /// Reads `len` bytes and hands them on as they come, from where they were received (see [`ReadSink`]).
+    Stream {
+        /// Bytes.
+        len: u32,
+    },
     /// Reads `len` bytes into the front of a buffer that nobody shares.
     In {
         /// Where to.
@@ -32,6 +37,18 @@ pub enum Transfer {
         /// Bytes.
         len: u32,
     },
+}
+
+/// Takes the data of [`Transfer::Stream`] reads, piece by piece and in order.
+pub trait ReadSink {
+    /// The bytes from `offset` on of what the command with this tag reads. Whether they count is known when the command
+    /// has completed.
+    fn data(&mut self, session: SessionId, tag: u64, offset: u32, bytes: &[u8]);
+}
+
+/// For callers that stream nothing.
+impl ReadSink for () {
+    fn data(&mut self, _: SessionId, _: u64, _: u32, _: &[u8]) {}
 }
 
 /// A SCSI command.
@@ -127,6 +144,8 @@ pub(crate) struct Task {
     pub(crate) expected_in: u32,
     /// Bytes that came in, in order.
     pub(crate) received: u32,
+    /// They are handed on as they come.
+    pub(crate) streams: bool,
     /// Where they go, or where written bytes come from.
     pub(crate) buffer: Option<Buffer>,
     /// First byte to write in `buffer`.
@@ -156,6 +175,7 @@ impl Tasks {
             submitted_ns: 0,
             expected_in: 0,
             received: 0,
+            streams: false,
             buffer: None,
             out_start: 0,
             out_len: 0,
@@ -182,9 +202,10 @@ impl Tasks {
         task.lun = command.lun;
         task.submitted_ns = now_ns;
         task.received = 0;
+        task.streams = matches!(command.transfer, Transfer::Stream { .. });
         (task.expected_in, task.out_start, task.out_len, task.buffer) = match command.transfer {
             Transfer::None => (0, 0, 0, None),
-            Transfer::Count { len } => (len, 0, 0, None),
+            Transfer::Count { len } | Transfer::Stream { len } => (len, 0, 0, None),
             Transfer::In { buffer, len } => (len, 0, 0, Some(buffer)),
             Transfer::Out { buffer, start, len } => (0, start, len, Some(buffer)),
         };

@@ -23,8 +23,16 @@ pub struct SessionConfig {
     pub first_burst_length: u32,
     /// MaxOutstandingR2T to offer (13.17).
     pub max_outstanding_r2t: u16,
+    /// Whether data beyond the immediate data is to wait for an R2T (13.10).
+    pub initial_r2t: bool,
+    /// Whether commands may carry data (13.11).
+    pub immediate_data: bool,
+    /// Whether the login begins in the security stage. Initiators that do not authenticate may leave it out (6.3.1).
+    pub security_stage: bool,
     /// Commands in flight at most.
     pub depth: u16,
+    /// Whether the target's pings (NOP-In, 11.19) are answered, as they must be. iPXE never does.
+    pub answers_pings: bool,
     /// How long connecting and logging in may take, and logging out, nanoseconds.
     pub login_timeout_ns: u64,
     /// How long the target may be silent while commands wait for it, nanoseconds.
@@ -45,7 +53,11 @@ impl SessionConfig {
             max_burst_length: 1024 * 1024,
             first_burst_length: 256 * 1024,
             max_outstanding_r2t: 8,
+            initial_r2t: false,
+            immediate_data: true,
+            security_stage: true,
             depth: 32,
+            answers_pings: true,
             login_timeout_ns: 15_000_000_000,
             silence_timeout_ns: 30_000_000_000,
         }
@@ -78,7 +90,7 @@ impl Negotiated {
         Self {
             header_digest: false,
             data_digest: false,
-            immediate_data: true,
+            immediate_data: config.immediate_data,
             initial_r2t: true,
             max_burst_length: 262_144.min(config.max_burst_length),
             first_burst_length: 65_536.min(config.first_burst_length),

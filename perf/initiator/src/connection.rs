@@ -1,6 +1,7 @@
 //! A session with its socket: when what happened, and how it ends.
 
 use crate::client::{Event, SessionId};
+use crate::command::ReadSink;
 use crate::reason::{Ending, Reason};
 use crate::session::{Session, Signal};
 use stampede_ring::SocketId;
@@ -83,12 +84,19 @@ impl Connection {
     }
 
     /// Takes received bytes in; an ending when the session is over.
-    pub(crate) fn receive(&mut self, bytes: &[u8], now_ns: u64, events: &mut Vec<Event>) -> Option<Ending> {
+    pub(crate) fn receive(
+        &mut self,
+        bytes: &[u8],
+        now_ns: u64,
+        events: &mut Vec<Event>,
+        data: &mut dyn ReadSink,
+    ) -> Option<Ending> {
         self.active_ns = now_ns;
         let (id, mut logged_out) = (self.id, false);
         let (times, since) = (&mut self.times, &mut self.stage_since_ns);
         let result = self.session.receive(bytes, now_ns, &mut |signal| match signal {
             Signal::Completed(completed) => events.push(Event::Completed(completed)),
+            Signal::Data { tag, offset, bytes } => data.data(id, tag, offset, bytes),
             Signal::SecurityDone => {
                 times.security_ns = now_ns.saturating_sub(*since);
                 *since = now_ns;

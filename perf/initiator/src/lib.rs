@@ -29,7 +29,7 @@ mod sense;
 mod session;
 
 pub use client::{Client, ClientConfig, ClientError, Event, SessionId};
-pub use command::{Command, Completed, Outcome, Transfer};
+pub use command::{Command, Completed, Outcome, ReadSink, Transfer};
 pub use config::{Negotiated, SessionConfig};
 pub use connect::ConnectError;
 pub use connection::LoginTimes;

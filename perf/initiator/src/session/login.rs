@@ -40,8 +40,16 @@ impl Session {
         text.push("InitiatorName", &self.config.initiator_name);
         text.push("TargetName", &self.config.target_name);
         text.push("SessionType", "Normal");
-        text.push("AuthMethod", "None");
-        self.login_request(Stage::Security, LoginStep::Transit(Stage::Operational), text.as_bytes())
+        if self.config.security_stage {
+            text.push("AuthMethod", "None");
+            return self.login_request(
+                Stage::Security,
+                LoginStep::Transit(Stage::Operational),
+                text.as_bytes(),
+            );
+        }
+        negotiation::offer(&mut text, &self.config);
+        self.login_request(Stage::Operational, LoginStep::Transit(Stage::FullFeature), text.as_bytes())
     }
 
     fn login_request(&mut self, stage: Stage, step: LoginStep, text: &[u8]) -> Result<(), Reason> {
@@ -60,7 +68,7 @@ impl Session {
     pub(super) fn login_response(
         &mut self,
         response: &LoginResponse,
-        sink: &mut impl FnMut(Signal),
+        sink: &mut impl FnMut(Signal<'_>),
     ) -> Result<(), Reason> {
         let Phase::Login(login) = &mut self.phase else {
             return Err(Reason::Protocol("a Login Response after the login"));
@@ -106,11 +114,12 @@ impl Session {
     }
 
     fn begin_operational(&mut self) -> Result<(), Reason> {
-        let text = negotiation::offers(&self.config);
+        let mut text = Builder::new();
+        negotiation::offer(&mut text, &self.config);
         self.login_request(Stage::Operational, LoginStep::Transit(Stage::FullFeature), text.as_bytes())
     }
 
-    fn logged_in(&mut self, sink: &mut impl FnMut(Signal)) -> Result<(), Reason> {
+    fn logged_in(&mut self, sink: &mut impl FnMut(Signal<'_>)) -> Result<(), Reason> {
         for (wanted, agreed, key) in [
             (self.config.header_digest, self.negotiated.header_digest, "HeaderDigest"),
             (self.config.data_digest, self.negotiated.data_digest, "DataDigest"),

@@ -40,7 +40,7 @@ enum Phase {
 
 /// What a session tells its connection.
 #[derive(Debug)]
-pub(crate) enum Signal {
+pub(crate) enum Signal<'a> {
     /// The target let us into the security stage's successor at this time.
     SecurityDone,
     /// The login is complete.
@@ -51,6 +51,15 @@ pub(crate) enum Signal {
     LoggedOut,
     /// A command is over.
     Completed(Completed),
+    /// A piece of what a streaming command reads.
+    Data {
+        /// The command's.
+        tag: u64,
+        /// Of the piece within what is read, bytes.
+        offset: u32,
+        /// As received.
+        bytes: &'a [u8],
+    },
 }
 
 /// What the PDU under way is for.

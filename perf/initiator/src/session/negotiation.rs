@@ -8,15 +8,15 @@ use stampede_wire::text::{Builder, reserved};
 /// The smallest and the largest of the lengths that are negotiated, bytes.
 const LENGTHS: std::ops::RangeInclusive<u64> = 512..=0x00ff_ffff;
 
-/// All offers in one text.
-pub(super) fn offers(config: &SessionConfig) -> Builder {
+/// Adds all offers to a text.
+pub(super) fn offer(text: &mut Builder, config: &SessionConfig) {
     let digest = |wanted: bool| if wanted { "CRC32C" } else { "None" };
-    let mut text = Builder::new();
+    let yes_or_no = |flag: bool| if flag { "Yes" } else { "No" };
     text.push("HeaderDigest", digest(config.header_digest));
     text.push("DataDigest", digest(config.data_digest));
     text.push("MaxConnections", 1);
-    text.push("InitialR2T", "No");
-    text.push("ImmediateData", "Yes");
+    text.push("InitialR2T", yes_or_no(config.initial_r2t));
+    text.push("ImmediateData", yes_or_no(config.immediate_data));
     text.push("MaxRecvDataSegmentLength", config.max_recv_data_segment_length);
     text.push("MaxBurstLength", config.max_burst_length);
     text.push("FirstBurstLength", config.first_burst_length);
@@ -26,7 +26,6 @@ pub(super) fn offers(config: &SessionConfig) -> Builder {
     text.push("ErrorRecoveryLevel", 0);
     text.push("DataPDUInOrder", "Yes");
     text.push("DataSequenceInOrder", "Yes");
-    text
 }
 
 /// Takes the target's answer to one key, or its own declaration, over.
@@ -84,7 +83,9 @@ mod tests {
 
     #[test]
     fn the_offers_are_legal_text() {
-        let pairs = stampede_wire::text::Pairs::parse(offers(&config()).as_bytes()).map(Iterator::count);
+        let mut text = Builder::new();
+        offer(&mut text, &config());
+        let pairs = stampede_wire::text::Pairs::parse(text.as_bytes()).map(Iterator::count);
         assert_eq!(pairs, Ok(14));
     }
 

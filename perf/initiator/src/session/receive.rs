@@ -23,12 +23,12 @@ impl Session {
         &mut self,
         mut chunk: &[u8],
         now_ns: u64,
-        sink: &mut impl FnMut(Signal),
+        sink: &mut impl FnMut(Signal<'_>),
     ) -> Result<(), Reason> {
         while let Some(frame) = self.framer.next(&mut chunk)? {
             match frame {
                 Frame::Header => self.header()?,
-                Frame::Data(piece) => self.data(piece)?,
+                Frame::Data(piece) => self.data(piece, sink)?,
                 Frame::End { data_digest_ok: false } => return Err(Reason::DataDigest),
                 Frame::End { .. } => match self.incoming {
                     Incoming::ReadData { itt } => self.read_data_end(itt, now_ns, sink)?,
@@ -63,7 +63,7 @@ impl Session {
     }
 
     #[inline]
-    fn data(&mut self, piece: &[u8]) -> Result<(), Reason> {
+    fn data(&mut self, piece: &[u8], sink: &mut impl FnMut(Signal<'_>)) -> Result<(), Reason> {
         let Incoming::ReadData { itt } = self.incoming else {
             if self.segment.len() + piece.len() > SEGMENT_MAX {
                 return Err(Reason::Protocol("a data segment that is longer than any answer's"));
@@ -81,6 +81,9 @@ impl Session {
             };
             place.copy_from_slice(piece);
         }
+        if task.streams {
+            sink(Signal::Data { tag: task.tag, offset: task.received, bytes: piece });
+        }
         // A piece is a part of a received chunk: it fits.
         task.received += piece.len() as u32;
         Ok(())
@@ -88,7 +91,12 @@ impl Session {
 
     /// The end of a Data-In PDU, which may carry the command's status (RFC 7143 11.7.3).
     #[inline]
-    fn read_data_end(&mut self, itt: u32, now_ns: u64, sink: &mut impl FnMut(Signal)) -> Result<(), Reason> {
+    fn read_data_end(
+        &mut self,
+        itt: u32,
+        now_ns: u64,
+        sink: &mut impl FnMut(Signal<'_>),
+    ) -> Result<(), Reason> {
         let pdu: &DataIn = self.framer.header().bhs().view();
         let (sns, status) = (pdu.sns(), pdu.status());
         self.open_window(sns);
@@ -98,7 +106,7 @@ impl Session {
     }
 
     /// Any PDU but Data-In, complete.
-    fn pdu(&mut self, now_ns: u64, sink: &mut impl FnMut(Signal)) -> Result<(), Reason> {
+    fn pdu(&mut self, now_ns: u64, sink: &mut impl FnMut(Signal<'_>)) -> Result<(), Reason> {
         // 48 bytes, so that what follows may change the session.
         let bhs: Bhs = *self.framer.header().bhs();
         if let Phase::Login(_) = self.phase {
@@ -118,7 +126,7 @@ impl Session {
                 if nop.initiator_task_tag() != RESERVED_TAG {
                     return Err(Reason::Protocol("an answer to a ping that was not sent"));
                 }
-                if nop.wants_reply() {
+                if nop.wants_reply() && self.config.answers_pings {
                     self.answer_ping(nop.target_transfer_tag(), nop.lun())?;
                 }
                 Ok(())
@@ -147,7 +155,7 @@ impl Session {
         &mut self,
         response: &ScsiResponse,
         now_ns: u64,
-        sink: &mut impl FnMut(Signal),
+        sink: &mut impl FnMut(Signal<'_>),
     ) -> Result<(), Reason> {
         let sns = response.sns();
         self.open_window(sns);
@@ -174,7 +182,7 @@ impl Session {
         itt: u32,
         outcome: Outcome,
         now_ns: u64,
-        sink: &mut impl FnMut(Signal),
+        sink: &mut impl FnMut(Signal<'_>),
     ) -> Result<(), Reason> {
         match self.tasks.finish(itt, self.id, outcome, now_ns) {
             Some(completed) => {

@@ -31,7 +31,7 @@ impl Session {
         let (lun, cdb) = (command.lun, command.cdb);
         let (expected_in, out_len) = match command.transfer {
             Transfer::None => (0, 0),
-            Transfer::Count { len } | Transfer::In { len, .. } => (len, 0),
+            Transfer::Count { len } | Transfer::Stream { len } | Transfer::In { len, .. } => (len, 0),
             Transfer::Out { len, .. } => (0, len),
         };
         let itt = self.tasks.insert(command, now_ns).map_err(Ok)?;

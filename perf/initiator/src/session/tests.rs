@@ -30,6 +30,8 @@ struct Script {
     stat_sn: Sn,
     max_cmd_sn: Sn,
     digests: Digests,
+    /// Offset and bytes of the pieces that were handed on.
+    streamed: Vec<(u32, Vec<u8>)>,
 }
 
 impl Script {
@@ -39,7 +41,14 @@ impl Script {
         let (session, begun) = Session::start(SessionId::default(), Arc::new(config), pool(4096));
         assert_eq!(begun, Ok(()));
         let requests = Framer::new(FramerConfig { max_data_segment: 1 << 20, ..FramerConfig::login() });
-        Self { session, requests, stat_sn: Sn(77), max_cmd_sn: Sn(32), digests: Digests::default() }
+        Self {
+            session,
+            requests,
+            stat_sn: Sn(77),
+            max_cmd_sn: Sn(32),
+            digests: Digests::default(),
+            streamed: Vec::new(),
+        }
     }
 
     /// A session that has logged in to a target with these answers.
@@ -75,10 +84,14 @@ impl Script {
     }
 
     /// Lets the session receive a PDU.
-    fn take(&mut self, pdu: &Bhs, data: impl AsRef<[u8]>) -> Result<Vec<Signal>, Reason> {
+    fn take(&mut self, pdu: &Bhs, data: impl AsRef<[u8]>) -> Result<Vec<Signal<'static>>, Reason> {
         let bytes = self.encode(pdu, data.as_ref());
-        let mut signals = Vec::new();
-        self.session.receive(&bytes, 1000, &mut |signal| signals.push(signal))?;
+        let (mut signals, streamed) = (Vec::new(), &mut self.streamed);
+        self.session.receive(&bytes, 1000, &mut |signal| {
+            if let Some(signal) = lasting(signal, streamed) {
+                signals.push(signal);
+            }
+        })?;
         Ok(signals)
     }
 
@@ -136,9 +149,25 @@ impl Script {
     }
 }
 
+/// The signal without what it borrows; pieces of streamed data go to a list of their own.
+fn lasting(signal: Signal<'_>, streamed: &mut Vec<(u32, Vec<u8>)>) -> Option<Signal<'static>> {
+    Some(match signal {
+        Signal::Data { offset, bytes, .. } => {
+            streamed.push((offset, bytes.to_vec()));
+            return None;
+        }
+        Signal::SecurityDone => Signal::SecurityDone,
+        Signal::LoggedIn => Signal::LoggedIn,
+        Signal::LogoutRequested => Signal::LogoutRequested,
+        Signal::LoggedOut => Signal::LoggedOut,
+        Signal::Completed(completed) => Signal::Completed(completed),
+    })
+}
+
 fn names(signals: &[Signal]) -> Vec<&'static str> {
     let name = |signal: &Signal| match signal {
         Signal::SecurityDone => "SecurityDone",
+        Signal::Data { .. } => "Data",
         Signal::LoggedIn => "LoggedIn",
         Signal::LogoutRequested => "LogoutRequested",
         Signal::LoggedOut => "LoggedOut",
@@ -267,6 +296,10 @@ fn pings_are_answered_and_logouts_asked_for() {
     let (header, data) = script.sent().remove(0);
     let Some(Request::NopOut(pong)) = header.request() else { panic!("{header:?}") };
     assert_eq!((pong.target_transfer_tag(), pong.immediate(), data.as_slice()), (0x99, true, &b"ping"[..]));
+    let mut mute = Script::logged_in("", |config| config.answers_pings = false);
+    let ping = NopIn::ping(0x99, Lun::ZERO, mute.numbers()).into();
+    mute.take(&ping, b"ping").unwrap();
+    assert!(mute.sent().is_empty());
     let please = AsyncMessage::logout_request(3, script.status()).into();
     assert_eq!(names(&script.take(&please, []).unwrap()), ["LogoutRequested"]);
     script.session.logout().unwrap();
@@ -385,7 +418,7 @@ proptest! {
         while !rest.is_empty() {
             let (piece, left) = rest.split_at(cuts.next().unwrap_or(rest.len()).min(rest.len()));
             rest = left;
-            script.session.receive(piece, 1, &mut |signal| found.push(completed(vec![signal]))).unwrap();
+            script.session.receive(piece, 1, &mut |signal| found.push(completed(lasting(signal, &mut Vec::new()).into_iter().collect()))).unwrap();
         }
         prop_assert_eq!(found.len(), 8);
         for (done, index) in found.into_iter().zip(0u8..) {
@@ -394,4 +427,35 @@ proptest! {
             prop_assert_eq!(&buffer.bytes()[..512], &[index; 512]);
         }
     }
+}
+
+#[test]
+fn streamed_data_is_handed_on_in_order() {
+    let mut script = Script::logged_in("", |_| {});
+    let transfer = Transfer::Stream { len: 1024 };
+    let command = Command { lun: Lun::ZERO, cdb: cdb::read(0, 2), transfer, tag: 9 };
+    script.session.submit(command, 400).unwrap();
+    let itt = script.sent().remove(0).0.initiator_task_tag();
+    let sns = script.numbers();
+    script.take(&DataIn::new(itt, 0, 0, false, sns).into(), [1; 512]).unwrap();
+    let sns = script.status();
+    let last = DataIn::new(itt, 1, 512, true, sns).with_status(0, Residual::None, sns.stat_sn);
+    assert_eq!(completed(script.take(&last.into(), [2; 512]).unwrap()).outcome, GOOD);
+    assert_eq!(script.streamed, [(0, vec![1; 512]), (512, vec![2; 512])]);
+}
+
+#[test]
+fn firmware_and_operating_systems_log_in_in_their_own_ways() {
+    let mut firmware = Script::new(|config| (config.initial_r2t, config.immediate_data) = (true, false));
+    firmware.sent();
+    let security = firmware.login(Stage::Security, LoginStep::Transit(Stage::Operational));
+    firmware.take(&security, "AuthMethod=None\0").unwrap();
+    let text = String::from_utf8(firmware.sent().remove(0).1).unwrap();
+    assert!(text.contains("InitialR2T=Yes\0ImmediateData=No\0"), "{text}");
+    let mut one_stage = Script::new(|config| config.security_stage = false);
+    let (_, text) = one_stage.sent().remove(0);
+    let text = String::from_utf8(text).unwrap();
+    assert!(text.contains("TargetName=iqn.b:t\0") && text.contains("ErrorRecoveryLevel=0\0"), "{text}");
+    let last = one_stage.login(Stage::Operational, LoginStep::Transit(Stage::FullFeature));
+    assert_eq!(names(&one_stage.take(&last, "ImmediateData=Yes\0").unwrap()), ["LoggedIn"]);
 }
