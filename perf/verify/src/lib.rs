@@ -10,6 +10,8 @@
 //!                                               Stamp::parse ─► judge ─► Ok, or a Mismatch
 //! ```
 //!
+//! `storm boot` uses [`Machine`] instead: a golden, known byte by byte, below what one machine wrote.
+//!
 //! # What is right
 //! Each 512-byte sector that is written carries a [`Stamp`]. For each logical block the plan knows the version that was
 //! acknowledged last, the one before it, and those whose outcome is unknown. Only these are right:
@@ -29,14 +31,18 @@
 mod cell;
 mod config;
 mod judge;
+mod machine;
 mod mismatch;
 mod op;
+mod overlay;
 mod pick;
 mod plan;
 mod stamp;
 
 pub use config::{ConfigError, REGION_BLOCKS_MAX, VerifyConfig};
+pub use machine::{Golden, Machine, Wrong};
 pub use mismatch::{Content, Kind, Mismatch};
 pub use op::{Op, OpKind, Outcome};
+pub use overlay::Overlay;
 pub use plan::{Counts, Plan, UnknownOp};
 pub use stamp::{SECTOR, Stamp, StampError, StampKind};

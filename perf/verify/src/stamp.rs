@@ -23,6 +23,8 @@ pub enum StampKind {
     Own,
     /// A WRITE SAME: the stamp belongs to each of the `blocks` blocks from `lba` on.
     Same,
+    /// Whoever made the image: the stamp belongs to the block `lba` alone.
+    Golden,
 }
 
 /// What a sector says of itself.
@@ -58,6 +60,12 @@ pub enum StampError {
 }
 
 impl Stamp {
+    /// What sector `lba` of a stamped golden holds: its content follows from its place alone.
+    #[must_use]
+    pub fn golden(lba: u64) -> Self {
+        Self { run: 0, seed: 0, lba, generation: 0, client: 0, blocks: 1, kind: StampKind::Golden, sector: 0 }
+    }
+
     /// Fills `sector` with the stamp.
     pub fn write(&self, sector: &mut [u8; SECTOR]) {
         sector[..8].copy_from_slice(&MAGIC);
@@ -70,6 +78,7 @@ impl Stamp {
         let kind: u16 = match self.kind {
             StampKind::Own => 1,
             StampKind::Same => 2,
+            StampKind::Golden => 3,
         };
         sector[48..50].copy_from_slice(&kind.to_be_bytes());
         sector[50..52].copy_from_slice(&self.sector.to_be_bytes());
@@ -104,6 +113,7 @@ impl Stamp {
         let kind = match u16::from_be_bytes(at(sector, 48)) {
             1 => StampKind::Own,
             2 => StampKind::Same,
+            3 => StampKind::Golden,
             _ => return Err(StampError::Damaged),
         };
         if crc32c::crc32c(&sector[..CHECKSUM]) != checksum {
