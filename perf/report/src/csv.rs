@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::{LatencySummary, ReportError, StormReport};
+use crate::{BootReport, LatencySummary, ReportError, StormReport};
 
 /// Writes `rows` under `header` to `path`. Fields with commas, quotes or line feeds are quoted.
 ///
@@ -80,6 +80,47 @@ pub fn write_storm(path: &Path, report: &StormReport) -> Result<(), ReportError>
         rows.push(row);
     }
     write(path, &STORM_HEADER, rows)
+}
+
+/// The header of [`write_boot`]'s file.
+pub const BOOT_HEADER: [&str; 12] = [
+    "machine",
+    "on_seconds",
+    "marker_seconds",
+    "end_seconds",
+    "operations",
+    "p50_us",
+    "max_us",
+    "retries",
+    "logins_put_off",
+    "sessions_lost",
+    "mismatches",
+    "failure",
+];
+
+/// Writes a line for each machine of a boot storm to `path`.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_boot(path: &Path, report: &BootReport) -> Result<(), ReportError> {
+    let seconds = |seconds: Option<f64>| seconds.map_or_else(String::new, |seconds| format!("{seconds:.6}"));
+    let rows = report.boot.machines.iter().map(|machine| {
+        [
+            machine.machine.to_string(),
+            seconds(Some(machine.on_seconds)),
+            seconds(machine.marker_seconds),
+            seconds(machine.end_seconds),
+            machine.operations.to_string(),
+            format!("{:.3}", machine.p50_us),
+            format!("{:.3}", machine.max_us),
+            machine.retries.to_string(),
+            machine.logins_put_off.to_string(),
+            machine.sessions_lost.to_string(),
+            machine.mismatches.to_string(),
+            machine.failure.clone().unwrap_or_default(),
+        ]
+    });
+    write(path, &BOOT_HEADER, rows)
 }
 
 fn line(scope: &str, name: &str, operations: u64, bytes: Option<u64>, seconds: f64) -> Vec<String> {

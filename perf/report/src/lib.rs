@@ -15,16 +15,19 @@
 #![forbid(unsafe_code)]
 
 pub mod csv;
+pub mod html;
 pub mod human;
 pub mod plot;
 pub mod table;
 pub mod watch;
 
+mod boot;
 mod error;
 mod json;
 mod latency;
 mod storm;
 
+pub use boot::{BootReport, BootSummary, MachineSummary, PhaseCurve, Retries, Spread, TraceSummary};
 pub use error::ReportError;
 pub use json::{read_json, write_json};
 pub use latency::{CurvePoint, Latency, LatencySummary};

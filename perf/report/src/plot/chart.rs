@@ -74,6 +74,16 @@ where
 
 /// Draws with `body` on a white canvas and writes the result to `path`: all of it or nothing.
 pub(super) fn write(path: &Path, body: impl FnOnce(&Canvas<'_>) -> Drawn) -> Result<(), ReportError> {
+    save(path, draw(path, body)?)
+}
+
+/// Writes a drawing.
+pub(super) fn save(path: &Path, svg: String) -> Result<(), ReportError> {
+    std::fs::write(path, svg).map_err(|error| ReportError::writing(path, error))
+}
+
+/// Draws with `body` on a white canvas; `path` is for errors alone.
+pub(super) fn draw(path: &Path, body: impl FnOnce(&Canvas<'_>) -> Drawn) -> Result<String, ReportError> {
     let mut svg = String::new();
     let drawn = {
         let canvas = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
@@ -81,7 +91,7 @@ pub(super) fn write(path: &Path, body: impl FnOnce(&Canvas<'_>) -> Drawn) -> Res
         drawn.and_then(|()| canvas.present().map_err(Into::into))
     };
     drawn.map_err(|error| ReportError::Draw { path: path.into(), what: error.to_string() })?;
-    std::fs::write(path, svg).map_err(|error| ReportError::writing(path, error))
+    Ok(svg)
 }
 
 /// The next of 1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 15 .. at or above `value`, so that an axis ends where people expect.

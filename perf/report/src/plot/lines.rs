@@ -28,6 +28,15 @@ const LONGEST_ABOVE: f64 = 0.3;
 /// # Errors
 /// [`ReportError::Empty`] if no series has a point; [`ReportError::File`] and [`ReportError::Draw`].
 pub fn latency_cdf(path: &Path, title: &str, series: &[Series<'_, CurvePoint>]) -> Result<(), ReportError> {
+    chart::save(path, latency_svg(path, title, series)?)
+}
+
+/// The drawing of [`latency_cdf`]; `path` is for errors alone.
+pub(crate) fn latency_svg(
+    path: &Path,
+    title: &str,
+    series: &[Series<'_, CurvePoint>],
+) -> Result<String, ReportError> {
     let all = || series.iter().flat_map(|one| one.points);
     if all().next().is_none() {
         return Err(ReportError::Empty { path: path.into(), what: "no latency was recorded" });
@@ -36,7 +45,7 @@ pub fn latency_cdf(path: &Path, title: &str, series: &[Series<'_, CurvePoint>]) 
     let low = all().map(|point| point.us).fold(f64::INFINITY, f64::min).max(0.1) * 0.9;
     let high = all().map(|point| point.us).fold(0.0, f64::max).max(low) * 1.1;
     let top = series.iter().flat_map(|one| heights(one.points)).fold(1.0, f64::max).ceil();
-    chart::write(path, |canvas| {
+    chart::draw(path, |canvas| {
         let mut chart = ChartBuilder::on(canvas)
             .caption(title, font(22))
             .margin(16)
@@ -94,6 +103,79 @@ pub fn throughput(path: &Path, title: &str, series: &[Series<'_, Second>]) -> Re
             let points = || one.points.iter().map(|point| (point.second as f64, point.operations as f64));
             chart.draw_series(points().map(|at| Circle::new(at, 3, colour(index).filled())))?;
             chart::line(&mut chart, index, one.name, points())?;
+        }
+        chart::legend(&mut chart, SeriesLabelPosition::LowerRight)
+    })
+}
+
+/// Draws what was moved each second, bytes; `path` is for errors alone.
+pub(crate) fn bytes_svg(path: &Path, title: &str, seconds: &[Second]) -> Result<String, ReportError> {
+    let points = seconds.iter().map(|second| (second.second as f64 - 0.5, second.bytes as f64)).collect();
+    let axes = Axes { x: "seconds", y: "bytes per second", high: None, label: |rate| human::bytes(*rate) };
+    xy(path, title, &axes, &[("bytes", points)])
+}
+
+/// Draws which share of machines needed at most how long; `path` is for errors alone.
+pub(crate) fn shares_svg(
+    path: &Path,
+    title: &str,
+    machines: usize,
+    series: Vec<(&str, Vec<f64>)>,
+) -> Result<String, ReportError> {
+    let line = |(name, mut seconds): (_, Vec<f64>)| {
+        seconds.sort_by(f64::total_cmp);
+        let mut points = vec![(0.0, 0.0)];
+        for (index, second) in seconds.into_iter().enumerate() {
+            let share = |count: usize| 100.0 * count as f64 / machines.max(1) as f64;
+            points.extend([(second, share(index)), (second, share(index + 1))]);
+        }
+        (name, points)
+    };
+    let label = |share: &f64| format!("{share:.0}%");
+    let axes = Axes { x: "seconds from switching on", y: "share of machines", high: Some(100.0), label };
+    let series: Vec<(&str, Vec<(f64, f64)>)> = series.into_iter().map(line).collect();
+    xy(path, title, &axes, &series)
+}
+
+/// What stands beside the axes of a plot that begins at zero.
+struct Axes {
+    x: &'static str,
+    y: &'static str,
+    /// The upper end, or as high as the points go.
+    high: Option<f64>,
+    label: fn(&f64) -> String,
+}
+
+fn xy(
+    path: &Path,
+    title: &str,
+    axes: &Axes,
+    series: &[(&str, Vec<(f64, f64)>)],
+) -> Result<String, ReportError> {
+    let all = || series.iter().flat_map(|(_, points)| points);
+    if all().next().is_none() {
+        return Err(ReportError::Empty { path: path.into(), what: "nothing was measured" });
+    }
+    let end = chart::round_up(all().map(|(x, _)| *x).fold(0.0, f64::max));
+    let high = axes.high.unwrap_or_else(|| chart::round_up(all().map(|(_, y)| *y).fold(0.0, f64::max)));
+    chart::draw(path, |canvas| {
+        let mut chart = ChartBuilder::on(canvas)
+            .caption(title, font(22))
+            .margin(16)
+            .x_label_area_size(44)
+            .y_label_area_size(84)
+            .build_cartesian_2d(0.0..end, 0.0..high)?;
+        chart
+            .configure_mesh()
+            .x_desc(axes.x)
+            .y_desc(axes.y)
+            .x_label_formatter(&|seconds| seconds.to_string())
+            .y_label_formatter(&axes.label)
+            .light_line_style(WHITE)
+            .label_style(font(14))
+            .draw()?;
+        for (index, (name, points)) in series.iter().enumerate() {
+            chart::line(&mut chart, index, name, points.iter().copied())?;
         }
         chart::legend(&mut chart, SeriesLabelPosition::LowerRight)
     })

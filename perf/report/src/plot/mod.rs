@@ -6,3 +6,4 @@ mod lines;
 
 pub use bars::{Bar, bars};
 pub use lines::{Series, latency_cdf, throughput};
+pub(crate) use lines::{bytes_svg, latency_svg, shares_svg};
