@@ -1,5 +1,7 @@
 //! The command line.
 
+use crate::modes::boot::arguments::{BootArguments, GoldenArguments};
+use crate::modes::trace::TraceCommand;
 use crate::values::{Mixture, Region, UnitUrl, parse_cores};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -33,6 +35,17 @@ pub(crate) enum Mode {
     Login(LoginArguments),
     /// Idle sessions, and what they cost
     Idle(IdleArguments),
+    /// A boot storm: many machines, each of which does what a recorded boot did, and checks what it reads
+    #[command(
+        after_help = "Example: storm golden golden.raw --size 2560m; then, with the target serving clones of it: storm boot \
+                            --clients 200 --think 0 --report storm.html iscsi://192.0.2.1/iqn.2026-11.io.stampede:golden/0"
+    )]
+    Boot(BootArguments),
+    /// Make an image for storm boot, each block of which tells its place
+    Golden(GoldenArguments),
+    /// Make traces: from a recording's CSV, or from a model
+    #[command(subcommand)]
+    Trace(TraceCommand),
 }
 
 /// What every mode has.
@@ -209,7 +222,7 @@ fn seconds(text: &str) -> Result<f64, String> {
     number(text, 0.05, SECONDS_MAX)
 }
 
-fn seconds_or_none(text: &str) -> Result<f64, String> {
+pub(crate) fn seconds_or_none(text: &str) -> Result<f64, String> {
     number(text, 0.0, SECONDS_MAX)
 }
 
@@ -221,7 +234,7 @@ fn rate(text: &str) -> Result<f64, String> {
     number(text, 0.01, 1e6)
 }
 
-fn number(text: &str, low: f64, high: f64) -> Result<f64, String> {
+pub(crate) fn number(text: &str, low: f64, high: f64) -> Result<f64, String> {
     let number = text.parse::<f64>().ok().filter(|number| (low..=high).contains(number));
     number.ok_or_else(|| format!("`{text}` is no number from {low} to {high}"))
 }

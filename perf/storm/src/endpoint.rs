@@ -3,6 +3,7 @@
 use crate::cli::Common;
 use crate::failure::Failure;
 use stampede_initiator::SessionConfig;
+use stampede_trace::Stage;
 use stampede_wire::{Isid, Lun};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -74,6 +75,56 @@ impl Endpoint {
             depth,
             login_timeout_ns: self.login_timeout_ns,
             ..SessionConfig::new(name, self.target.clone(), isid)
+        })
+    }
+}
+
+/// The constant part of iPXE's ISIDs: an enterprise number (10019) and four bits of a kind.
+const IPXE: [u8; 4] = [0x40, 0x00, 0x27, 0x23];
+/// The constant part of open-iscsi's ISIDs.
+const OPEN_ISCSI: [u8; 5] = [0x00, 0x02, 0x3d, 0x00, 0x00];
+
+impl Endpoint {
+    /// What a machine logs in with at a stage of its boot, as session `session` of its trace: as iPXE does, and as Linux
+    /// does.
+    pub(crate) fn boot_session(
+        &self,
+        machine: u32,
+        session: u8,
+        stage: Stage,
+        depth: u16,
+    ) -> Arc<SessionConfig> {
+        let usual = |isid| SessionConfig {
+            header_digest: self.header_digest,
+            data_digest: self.data_digest,
+            depth,
+            login_timeout_ns: self.login_timeout_ns,
+            max_outstanding_r2t: 1,
+            ..SessionConfig::new(self.initiator_name(machine), self.target.clone(), isid)
+        };
+        Arc::new(match stage {
+            Stage::Firmware => {
+                let [a, b, c, d] = IPXE;
+                // iPXE's is random; another run's is another.
+                let random = self.isid_base as u8;
+                SessionConfig {
+                    max_recv_data_segment_length: 8192,
+                    max_burst_length: 256 * 1024,
+                    first_burst_length: 64 * 1024,
+                    initial_r2t: true,
+                    immediate_data: false,
+                    answers_pings: false,
+                    ..usual(Isid([a, b, c, d, random, session]))
+                }
+            }
+            Stage::Os => {
+                let [a, b, c, d, e] = OPEN_ISCSI;
+                SessionConfig {
+                    max_burst_length: 16_776_192,
+                    security_stage: false,
+                    ..usual(Isid([a, b, c, d, e, session]))
+                }
+            }
         })
     }
 }

@@ -3,13 +3,14 @@
 use crate::cli::Common;
 use crate::failure::Failure;
 use crate::modes::Figures;
+use crate::modes::boot::arguments::BootArguments;
 use crate::modes::idle::IdleSummary;
 use crate::run::Window;
 use serde::Serialize;
 use serde_json::Value;
 use stampede_report::{
-    Client, MismatchEntry, Phase, SCHEMA, SessionSummary, StormReport, Traffic, TrafficRecorder,
-    VerifySummary, csv, human, plot, rate, table, write_json,
+    BootReport, BootSummary, Client, MismatchEntry, Phase, SCHEMA, SessionSummary, Spread, StormReport,
+    Traffic, TrafficRecorder, VerifySummary, csv, html, human, plot, rate, table, write_json,
 };
 use std::collections::BTreeMap;
 
@@ -185,6 +186,90 @@ pub(crate) fn verify(
         return Err(Failure::Runtime(format!("{unread} blocks could not be read back")));
     }
     verdict(&report, window, figures)
+}
+
+/// Shows and writes the report of a boot storm.
+///
+/// # Errors
+/// A file cannot be written; or data was wrong, machines gave up or commands failed.
+pub(crate) fn boot(
+    arguments: &BootArguments,
+    parameters: Parameters,
+    window: &Window,
+    figures: &Figures,
+    boot: BootSummary,
+) -> Result<(), Failure> {
+    let common = &arguments.common;
+    let report = BootReport { report: report("boot", common, parameters, window, figures), boot };
+    if !common.quiet {
+        print_boot(&report);
+    }
+    if let Some(path) = &common.json {
+        write_json(path, &report).map_err(Failure::runtime)?;
+    }
+    if let Some(path) = &common.csv {
+        csv::write_boot(path, &report).map_err(Failure::runtime)?;
+    }
+    if let Some(path) = &arguments.report {
+        html::write_boot(path, &report).map_err(Failure::runtime)?;
+    }
+    if let Some(path) = &common.plot {
+        let series =
+            report.boot.phases.iter().map(|phase| plot::Series { name: &phase.name, points: &phase.curve });
+        plot::latency_cdf(path, "storm boot: latencies", &series.collect::<Vec<_>>())
+            .map_err(Failure::runtime)?;
+    }
+    if report.boot.mismatches > 0 {
+        return Err(Failure::Runtime(format!("{} reads gave wrong data", report.boot.mismatches)));
+    }
+    verdict(&report.report, window, figures)
+}
+
+fn print_boot(report: &BootReport) {
+    let BootReport { report: storm, boot } = report;
+    println!(
+        "boot: {} machines, {} up and {} done in {:.2} s: {}/s, {} errors",
+        boot.clients,
+        boot.up,
+        boot.done,
+        storm.seconds,
+        human::bytes(storm.bytes_per_second),
+        storm.errors
+    );
+    println!("{}", table::storm(storm));
+    let spread = |name: &str, spread: &Spread| {
+        println!(
+            "{name}: first {:.2} s, median {:.2} s, 90% {:.2} s, 99% {:.2} s, last {:.2} s",
+            spread.min, spread.p50, spread.p90, spread.p99, spread.max
+        );
+    };
+    spread(&format!("to {}", boot.trace.marker), &boot.marker_seconds);
+    spread("to the end", &boot.end_seconds);
+    println!(
+        "{} logins, {} put off; {} sessions lost, {} replaced, {} at once; sent again: {} unit attentions, {} BUSY, {} TASK SET FULL, {} \
+         other; {} commands unknown to the unit",
+        boot.logins,
+        boot.logins_put_off,
+        boot.sessions_lost,
+        boot.sessions_replaced,
+        boot.sessions_max,
+        boot.retries.unit_attention,
+        boot.retries.busy,
+        boot.retries.task_set_full,
+        boot.retries.other,
+        boot.refused
+    );
+    println!(
+        "{} compared ({} golden), {} wrong reads; storm's memory {}",
+        human::bytes(boot.checked_bytes as f64),
+        boot.golden,
+        boot.mismatches,
+        human::bytes(boot.client_rss_bytes as f64)
+    );
+    for MismatchEntry { kind, lba, session, expected, found } in &boot.first_mismatches {
+        println!("  {kind}: block {lba}, machine {session}: expected {expected}, found {found}");
+    }
+    println!("{}", cost(storm));
 }
 
 /// The report of idle sessions: everybody's fields and its own.

@@ -39,6 +39,9 @@ fn main() -> ExitCode {
         Mode::Login(arguments) => modes::login::run(arguments),
         Mode::Idle(arguments) => modes::idle::run(arguments),
         Mode::Verify(arguments) => modes::verify::run(arguments),
+        Mode::Boot(arguments) => modes::boot::run(arguments),
+        Mode::Golden(arguments) => modes::boot::golden::make(arguments),
+        Mode::Trace(command) => modes::trace::run(command),
     };
     let (text, code) = match result {
         Ok(()) => return ExitCode::SUCCESS,

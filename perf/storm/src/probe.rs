@@ -5,14 +5,15 @@ use crate::endpoint::Endpoint;
 use crate::failure::{Failure, advice};
 use crate::values::size_text;
 use stampede_initiator::{
-    Client, ClientConfig, Command, Completed, Event, Outcome, Sense, SessionId, Transfer, cdb,
+    Client, ClientConfig, Command, Completed, Event, Outcome, Sense, SessionConfig, SessionId, Transfer, cdb,
 };
 use stampede_ring::{Buffer, Pool, PoolConfig};
+use stampede_trace::Stage;
 use stampede_wire::pdu::status;
 use std::sync::Arc;
 
 /// Bytes that an answer may have.
-const ANSWER_MAX: u32 = 4096;
+const ANSWER_MAX: u32 = 64 * 1024;
 /// A unit attention is told once per cause; more than so many in a row are a fault.
 const ATTENTIONS_MAX: u32 = 20;
 /// How long one turn waits.
@@ -62,6 +63,25 @@ pub(crate) fn probe_login(endpoint: &Endpoint) -> Result<(), Failure> {
     Probe::start(endpoint)?.finish()
 }
 
+/// Looks as machine 0's firmware, since a target of clones may let nobody else in; also what the first blocks hold.
+///
+/// # Errors
+/// The target or the unit cannot be used, and what to do.
+pub(crate) fn probe_machine(endpoint: &Endpoint) -> Result<(Unit, Vec<u8>), Failure> {
+    const START: u32 = 4096;
+    let config = endpoint.boot_session(0, 0, Stage::Firmware, 4);
+    let mut probe = Probe::start_as(endpoint, config)?;
+    let unit = probe.look()?;
+    unit.check_use(false)?;
+    let blocks = START / unit.block_size;
+    let (outcome, start) = probe.execute(cdb::read(0, blocks.max(1)), START.max(unit.block_size))?;
+    if !outcome.is_good() {
+        return Err(Failure::Runtime(format!("the unit's first blocks cannot be read: {outcome}")));
+    }
+    probe.finish()?;
+    Ok((unit, start))
+}
+
 struct Probe<'a> {
     endpoint: &'a Endpoint,
     client: Client,
@@ -72,9 +92,13 @@ struct Probe<'a> {
 
 impl<'a> Probe<'a> {
     fn start(endpoint: &'a Endpoint) -> Result<Self, Failure> {
+        Self::start_as(endpoint, endpoint.session(0, 4))
+    }
+
+    fn start_as(endpoint: &'a Endpoint, config: Arc<SessionConfig>) -> Result<Self, Failure> {
         let mut client = Client::new(&ClientConfig::new(1)).map_err(Failure::runtime)?;
         let answers = Pool::new(PoolConfig { slot_len: ANSWER_MAX, slots: 4 }).map_err(Failure::runtime)?;
-        let session = client.connect(endpoint.portal, endpoint.session(0, 4)).map_err(Failure::runtime)?;
+        let session = client.connect(endpoint.portal, config).map_err(Failure::runtime)?;
         let mut probe = Self { endpoint, client, session, events: Vec::new(), answers };
         probe.until(|event| matches!(event, Event::LoggedIn { .. }).then_some(()))?;
         Ok(probe)
@@ -187,7 +211,7 @@ impl<'a> Probe<'a> {
 
     /// The failure that says which units there are.
     fn no_unit(&mut self) -> Result<Failure, Failure> {
-        let (outcome, data) = self.execute(cdb::report_luns(ANSWER_MAX), ANSWER_MAX)?;
+        let (outcome, data) = self.execute(cdb::report_luns(4096), 4096)?;
         let mut there = Vec::new();
         if outcome.is_good() {
             for entry in data.get(8..).unwrap_or_default().as_chunks::<8>().0 {

@@ -45,6 +45,8 @@ pub(crate) struct Control {
     pub(crate) operations: AtomicU64,
     /// Bytes so far.
     pub(crate) bytes: AtomicU64,
+    /// Machines that are up, and that have come to their end.
+    pub(crate) machines: [AtomicU64; 2],
 }
 
 impl Control {
@@ -60,6 +62,7 @@ impl Control {
             logged_in: AtomicU64::new(0),
             operations: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
+            machines: Default::default(),
         })
     }
 
@@ -110,6 +113,8 @@ pub(crate) struct Schedule {
     pub(crate) secs: Option<f64>,
     /// Operations that the shards do, for the progress bar.
     pub(crate) operations: Option<u64>,
+    /// Machines that boot, for a progress bar of their own.
+    pub(crate) machines: Option<u64>,
     /// What they do after the window, for the progress bar.
     pub(crate) afterwards: &'static str,
 }
@@ -157,7 +162,7 @@ impl<'a> Course<'a> {
         F: FnOnce() -> Result<T, Failure> + Send + 'static,
     {
         let tenths = schedule.secs.map(|secs| (secs * 10.0) as u64);
-        let progress = Progress::new(self.common.quiet, schedule.operations.or(tenths));
+        let progress = Progress::new(self.common.quiet, schedule.operations.or(tenths), schedule.machines);
         let shards = Shards::start(self.common.cores(), &self.control, bodies)?;
         let window = shards.conduct(schedule, self.common.watch_pid, &progress, &self.interrupt);
         let results = shards.join();
@@ -299,6 +304,8 @@ impl<T: Send + 'static> Shards<T> {
             let position =
                 if schedule.operations.is_some() { done } else { elapsed.as_millis() as u64 / 100 };
             progress.show(position, done as f64, moved as f64, elapsed);
+            let [up, over] = &control.machines;
+            progress.machines(up.load(Ordering::Relaxed), over.load(Ordering::Relaxed));
             std::thread::sleep(TICK.min(Duration::from_nanos(until_ns - now_ns)));
         }
     }

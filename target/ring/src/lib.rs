@@ -18,7 +18,6 @@ pub mod clock;
 mod cold_copy;
 pub mod cpu;
 pub mod file;
-mod guard;
 pub mod limits;
 mod loose;
 pub mod memory;

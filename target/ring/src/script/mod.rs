@@ -14,7 +14,6 @@ use crate::{Buffer, Completion, FileId, Ring, SocketId};
 
 mod driver;
 mod files;
-mod late;
 mod moves;
 mod sends;
 mod sockets;
@@ -92,7 +91,6 @@ pub fn all<W: ScriptWorld>() -> Vec<Script<W>> {
     scripts.extend(moves::all());
     scripts.extend(sends::all());
     scripts.extend(files::all());
-    scripts.extend(late::all());
     scripts
 }
 

@@ -57,8 +57,13 @@ pub(crate) fn run(arguments: &IdleArguments) -> Result<(), Failure> {
         let (endpoint, control) = (course.endpoint.clone(), Arc::clone(&course.control));
         move || IdleShard::new(&endpoint, numbers, &control)?.run()
     });
-    let schedule =
-        Schedule { warmup: *settle, secs: Some(length.secs), operations: None, afterwards: "log out" };
+    let schedule = Schedule {
+        warmup: *settle,
+        secs: Some(length.secs),
+        operations: None,
+        machines: None,
+        afterwards: "log out",
+    };
     let (window, results) = course.run(&schedule, bodies.collect())?;
     let mut figures = Figures::default();
     let (mut lost, mut pings_answered) = (0, 0);

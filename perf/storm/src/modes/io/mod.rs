@@ -92,6 +92,7 @@ pub(crate) fn run(kind: Kind, arguments: &IoArguments) -> Result<(), Failure> {
         warmup: arguments.warmup,
         secs: arguments.ops.is_none().then_some(arguments.length.secs),
         operations: arguments.ops,
+        machines: None,
         afterwards: "log out",
     };
     let mut bodies = Vec::new();

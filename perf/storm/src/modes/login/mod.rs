@@ -35,7 +35,7 @@ pub(crate) fn run(arguments: &LoginArguments) -> Result<(), Failure> {
         bodies.push(move || LoginShard::new(plan, &control)?.run());
     }
     let secs = ops.is_none().then_some(length.secs);
-    let schedule = Schedule { warmup: 0.0, secs, operations: *ops, afterwards: "log out" };
+    let schedule = Schedule { warmup: 0.0, secs, operations: *ops, machines: None, afterwards: "log out" };
     let (window, results) = course.run(&schedule, bodies)?;
     let mut figures = Figures::default();
     results.into_iter().for_each(|result| figures.merge(result));

@@ -51,7 +51,7 @@ pub(crate) fn run(arguments: &VerifyArguments) -> Result<(), Failure> {
         bodies.push(move || VerifyShard::new(&endpoint, numbers, mine, depth, slot, &control)?.run());
     }
     let secs = ops.is_none().then_some(length.secs);
-    let schedule = Schedule { warmup: 0.0, secs, operations: *ops, afterwards: "read back" };
+    let schedule = Schedule { warmup: 0.0, secs, operations: *ops, machines: None, afterwards: "read back" };
     let (window, results) = course.run(&schedule, bodies)?;
     let mut figures = Figures::default();
     let (summary, unread) = summarise(arguments.seed, results, &mut figures);
