@@ -39,6 +39,11 @@ impl<R: Ring> Pusher<R> {
         self.ring.at_once(operation)
     }
 
+    /// Does a read now, of what is to be sent; see [`Ring::read_for_sending`].
+    pub(crate) fn read_for_sending(&mut self, operation: Operation) -> Result<Event, Operation> {
+        self.ring.read_for_sending(operation)
+    }
+
     /// Pushes what waits, as far as there is room.
     pub(crate) fn flush(&mut self) {
         while let Some((token, operation)) = self.waiting.pop_front() {

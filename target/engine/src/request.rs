@@ -33,6 +33,11 @@ impl Origin {
         Self { shard, connection, task: TaskKey { index: 0, generation: 0 } }
     }
 
+    /// Whether it is a session's task, and the session of this shard.
+    pub(crate) fn is_session_of(&self, shard: ShardId) -> bool {
+        self.shard == shard && self.as_copy().is_none()
+    }
+
     /// The copy that it is, if it is one.
     pub(crate) fn as_copy(&self) -> Option<Key> {
         let Key { index, generation } = self.connection;

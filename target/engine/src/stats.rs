@@ -27,6 +27,8 @@ counters! {
     closed,
     /// Connections dropped for breaking the protocol.
     violations,
+    /// Connections dropped since a file was shortened while bytes of it were being sent.
+    cut_off,
     /// Logins that were refused.
     logins_refused,
     /// Logins, or discovery sessions, that gave way to another's, since there was no room for more.

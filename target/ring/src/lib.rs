@@ -18,6 +18,7 @@ pub mod clock;
 mod cold_copy;
 pub mod cpu;
 pub mod file;
+mod guard;
 pub mod limits;
 mod loose;
 pub mod memory;

@@ -6,9 +6,13 @@
 //! untouched (and cost no memory).
 
 mod lanes;
+mod place;
+
+pub(crate) use place::Lies;
 
 use crate::numa::{self, Pages};
 use memmap2::{Advice, MmapOptions, MmapRaw};
+use place::Place;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
@@ -42,6 +46,8 @@ pub struct Pool {
     in_use: AtomicU32,
     /// Rows of `references` besides the one of who fills, of a pool whose slots are pinned by number; 0 of any other.
     lanes: u16,
+    /// Where the bytes of each slot lie, of a pool where they may lie elsewhere.
+    places: Box<[Place]>,
 }
 
 // SAFETY: a slot's bytes are reached only through `Buffer` handles, whose reference count makes access
@@ -60,6 +66,13 @@ impl Pool {
     /// space; otherwise whatever mmap says.
     pub fn new(config: PoolConfig) -> io::Result<Arc<Self>> {
         Self::unshared(config).map(Arc::new)
+    }
+
+    /// A pool for what is read: the bytes of its slots may lie in a file.
+    fn with_places(config: PoolConfig) -> io::Result<Arc<Self>> {
+        let mut pool = Self::unshared(config)?;
+        pool.places = (0..config.slots).map(|_| Place::default()).collect();
+        Ok(Arc::new(pool))
     }
 
     fn unshared(config: PoolConfig) -> io::Result<Self> {
@@ -85,6 +98,7 @@ impl Pool {
             fresh: AtomicU32::new(0),
             in_use: AtomicU32::new(0),
             lanes: 0,
+            places: Box::default(),
         })
     }
 
@@ -217,8 +231,9 @@ impl Buffer {
     /// The slot's bytes.
     #[inline]
     pub fn bytes(&self) -> &[u8] {
-        // SAFETY: the slot is inside the mapping, which lives as long as the pool; while this handle exists,
-        // writers need `bytes_mut` on the only handle, or an operation that owns the only handle.
+        self.settle();
+        // SAFETY: the slot is inside the mapping, which lives as long as the pool; its bytes are in it; while this handle
+        // exists, writers need `bytes_mut` on the only handle, or an operation that owns the only handle.
         #[allow(unsafe_code, reason = "a slot is a part of the pool's mapping")]
         unsafe {
             std::slice::from_raw_parts(self.pool.slot_ptr(self.slot).as_ptr(), self.len())
@@ -231,6 +246,7 @@ impl Buffer {
         if self.is_shared() {
             return None;
         }
+        self.settle();
         // SAFETY: this is the only handle, and it is borrowed mutably: nobody else can reach the bytes, and no
         // new handle can be made meanwhile.
         #[allow(unsafe_code, reason = "a slot is a part of the pool's mapping")]
@@ -268,6 +284,7 @@ impl Buffer {
 
     /// Address of the slot's first byte, for the kernel.
     pub(crate) fn as_ptr(&self) -> *mut u8 {
+        self.settle();
         self.pool.slot_ptr(self.slot).as_ptr()
     }
 }
@@ -316,7 +333,12 @@ impl Buffer {
             return false;
         }
         // Nobody can share a slot whose only handle is this one, so then there is nothing to count down.
-        references.load(Ordering::Acquire) == 1 || references.fetch_sub(1, Ordering::AcqRel) == 1
+        let is_last =
+            references.load(Ordering::Acquire) == 1 || references.fetch_sub(1, Ordering::AcqRel) == 1;
+        if is_last {
+            self.pool.forget_place(self.slot);
+        }
+        is_last
     }
 
     /// Counts `slots` slots out that are on the free list already. This handle's was one of them, and it is not used
@@ -395,7 +417,9 @@ impl IoMemory {
             .into_iter()
             .map(|(slot_len, share)| {
                 let slots = u32::try_from((bytes / share / u64::from(slot_len)).max(4)).unwrap_or(NONE - 1);
-                Pool::new(PoolConfig { slot_len, slots })
+                // The smallest reads are copied at once.
+                let new = if slot_len > 4096 { Pool::with_places } else { Pool::new };
+                new(PoolConfig { slot_len, slots })
             })
             .collect::<io::Result<_>>()?;
         let bytes = pools.iter().map(|pool| u64::from(pool.slot_len()) * u64::from(pool.slots())).sum();

@@ -285,6 +285,17 @@ pub trait Ring {
     /// The operation itself, untouched, when it would have to wait, or is none that can be done at once: push it.
     fn at_once(&mut self, operation: Operation) -> Result<Event, Operation>;
 
+    /// Does a read as [`Ring::at_once`] does, of what is to be sent and mostly not looked at: the ring may leave the bytes
+    /// where they lie, and send them from there. Nobody can tell: they are those of this moment, whatever is written
+    /// by this ring later, and [`Buffer::bytes`] has them. But if somebody else shortens the file before they are needed, a
+    /// send of them fails with EFAULT, and who looks finds zeros.
+    ///
+    /// # Errors
+    /// As [`Ring::at_once`].
+    fn read_for_sending(&mut self, operation: Operation) -> Result<Event, Operation> {
+        self.at_once(operation)
+    }
+
     /// Hands queued operations to the kernel, and waits as asked for at least one completion.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! What one vectored send sends.
 
-use crate::memory::Buffer;
+use crate::memory::{Buffer, Lies};
 use smallvec::SmallVec;
 
 /// One piece of a send: bytes `start..start + len` of the list's buffer number `buffer`.
@@ -149,13 +149,30 @@ impl SendList {
         }
     }
 
-    /// The pieces still to send, as (pointer, length) pairs for the kernel.
-    pub(crate) fn iovecs(&self, out: &mut SmallVec<[libc::iovec; 16]>) {
-        out.extend(
-            self.slices().map(|slice| libc::iovec {
-                iov_base: slice.as_ptr().cast_mut().cast(),
-                iov_len: slice.len(),
-            }),
-        );
+    /// Appends the pieces still to send, as (pointer, length) pairs for the kernel of a ring; whether any of them lies in a
+    /// file, or `None`, and nothing that counts was appended, when the bytes of one are lost.
+    pub(crate) fn iovecs(&self, ring: u32, out: &mut SmallVec<[libc::iovec; 16]>) -> Option<bool> {
+        let (mut in_file, mut lost) = (false, false);
+        out.extend(self.segments[self.first..].iter().map(|segment| {
+            let buffer = &self.buffers[usize::from(segment.buffer)];
+            let start = match buffer.lies(segment.start, segment.len, ring) {
+                Lies::InSlot(start) => start,
+                Lies::InFile(start) => {
+                    in_file = true;
+                    start
+                }
+                Lies::Lost => {
+                    lost = true;
+                    std::ptr::null()
+                }
+            };
+            libc::iovec { iov_base: start.cast_mut().cast(), iov_len: segment.len as usize }
+        }));
+        (!lost).then_some(in_file)
+    }
+
+    /// Has all bytes lie in the list's buffers.
+    pub(crate) fn settle(&self) {
+        self.slices().for_each(|_| {});
     }
 }

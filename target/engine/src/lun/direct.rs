@@ -10,6 +10,9 @@
 //!  anything else, a locked range, a file that takes a wait ─► a Job, from the beginning
 //! ```
 //!
+//! What a session of this shard reads of a file is read by `Ring::read_for_sending`: the ring sends it from the file, if it
+//! is long.
+//!
 //! It makes no job, so no token, no transfer in flight and no lock: nothing else of the unit runs between its begin
 //! and its end. What it began and cannot end is done over by the job: a read reads again, and a write writes the same
 //! bytes to the same place.
@@ -20,35 +23,46 @@ use super::job::bytes_of;
 use super::{Io, Lun, Medium, read_outcome};
 use crate::few::Few;
 use crate::payload::{Payload, Piece, zero_pieces};
-use crate::request::{Data, Outcome};
+use crate::request::{Data, Outcome, Request};
 use stampede_image::align::Alignment;
 use stampede_image::overlay::{Piece as OverlayPiece, SECTOR};
 use stampede_image::range_lock::{ByteRange, Kind as LockKind};
 use stampede_ring::{Event, FileId, IoMemory, Operation, Ring};
 use stampede_scsi::{Media, Status};
 
+/// What becomes of the bytes that are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Use {
+    /// A connection of this shard sends them: the ring may send them from where they lie.
+    Sent,
+    /// Something else: a copy writes them elsewhere, or another shard, which cannot know when they change, sends them.
+    Any,
+}
+
 impl Lun {
     /// Does a command now, if that takes no wait. `None`, and its data-out is what it was, if it takes a job.
     pub(super) fn direct<R: Ring>(
         &mut self,
         media: &Media,
-        data: &mut Payload,
+        request: &mut Request,
         io: &mut Io<'_, R>,
     ) -> Option<Outcome> {
         let block_size = self.device.config().block_size;
         match *media {
             Media::Read { range } => {
                 let range = bytes_of(range, block_size);
+                let use_of = if request.origin.is_session_of(io.shard) { Use::Sent } else { Use::Any };
                 let pieces = match &self.medium {
                     Medium::Disk(disk) if disk.isolates && self.locks.blocks(range, LockKind::Shared) => None,
-                    Medium::Disk(disk) => disk.read_now(range, io),
-                    Medium::Clone(clone) => clone.read_now(range, io),
+                    Medium::Disk(disk) => disk.read_now(range, use_of, io),
+                    Medium::Clone(clone) => clone.read_now(range, use_of, io),
                 }?;
                 self.report.reads += 1;
                 self.report.read_bytes += range.len;
                 Some(read_outcome(Payload(pieces)))
             }
             Media::Write { range, fua } => {
+                let data = &mut request.data;
                 let range = bytes_of(range, block_size);
                 if data.len() != range.len || self.locks.blocks(range, LockKind::Exclusive) {
                     return None;
@@ -73,9 +87,9 @@ impl Lun {
 }
 
 impl Disk {
-    fn read_now<R: Ring>(&self, range: ByteRange, io: &mut Io<'_, R>) -> Option<Few<Piece>> {
+    fn read_now<R: Ring>(&self, range: ByteRange, use_of: Use, io: &mut Io<'_, R>) -> Option<Few<Piece>> {
         let mut pieces = Few::None;
-        read_file(&mut pieces, (self.file, self.alignment), range.start, range.end(), io)?;
+        read_file(&mut pieces, (self.file, self.alignment, use_of), range.start, range.end(), io)?;
         Some(pieces)
     }
 
@@ -115,7 +129,7 @@ impl Disk {
 }
 
 impl CloneMedium {
-    fn read_now<R: Ring>(&self, range: ByteRange, io: &mut Io<'_, R>) -> Option<Few<Piece>> {
+    fn read_now<R: Ring>(&self, range: ByteRange, use_of: Use, io: &mut Io<'_, R>) -> Option<Few<Piece>> {
         let mut pieces = Few::None;
         let mut whole = Some(());
         let sectors = u32::try_from(range.len / SECTOR).unwrap_or(u32::MAX);
@@ -131,8 +145,8 @@ impl CloneMedium {
                 let start = start_sector * SECTOR;
                 let end = start + u64::from(sectors) * SECTOR;
                 if self.published.is_none() {
-                    whole = whole
-                        .and_then(|()| read_file(&mut pieces, (self.file, self.alignment), start, end, io));
+                    let file = (self.file, self.alignment, use_of);
+                    whole = whole.and_then(|()| read_file(&mut pieces, file, start, end, io));
                     return;
                 }
                 self.in_blocks(start, end, io, |found| match found {
@@ -151,7 +165,7 @@ impl CloneMedium {
 /// the file or for buffers, or failed.
 fn read_file<R: Ring>(
     pieces: &mut Few<Piece>,
-    (file, alignment): (FileId, Alignment),
+    (file, alignment, use_of): (FileId, Alignment, Use),
     start: u64,
     end: u64,
     io: &mut Io<'_, R>,
@@ -165,9 +179,11 @@ fn read_file<R: Ring>(
         let len = (need + block) & !block;
         let buffer = io.memory.take(len)?;
         let operation = Operation::Read { file, offset, buffer, start: 0, len };
-        let Ok(Event::Transferred { result: Ok(done), buffer }) = io.pusher.at_once(operation) else {
-            return None;
+        let event = match use_of {
+            Use::Sent => io.pusher.read_for_sending(operation),
+            Use::Any => io.pusher.at_once(operation),
         };
+        let Ok(Event::Transferred { result: Ok(done), buffer }) = event else { return None };
         if done < need {
             return None;
         }

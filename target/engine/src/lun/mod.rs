@@ -75,6 +75,8 @@ pub(crate) struct Io<'a, R> {
     pub(crate) counters: &'a mut Counters,
     /// Now, in monotonic nanoseconds.
     pub(crate) now_ns: u64,
+    /// The shard.
+    pub(crate) shard: ShardId,
 }
 
 /// Where a unit's bytes are.
@@ -567,7 +569,7 @@ impl Lun {
         let param = if takes_list { request.data.to_vec() } else { Vec::new() };
         let step = self.device.start(request.nexus, &request.cdb, request.expected_out, &param);
         if let DeviceStep::Media(media) = &step
-            && let Some(outcome) = self.direct(media, &mut request.data, io)
+            && let Some(outcome) = self.direct(media, request, io)
         {
             return Ok(outcome);
         }

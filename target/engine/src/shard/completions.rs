@@ -2,6 +2,7 @@
 
 use super::{BATCH, Shard, io};
 use crate::connection::{Conn, Fed, Life};
+use crate::errno;
 use crate::token::{Key, Kind, parts, token};
 use stampede_ring::{Accepted, Completion, Errno, Event, Operation, Received, Ring, SendList};
 use stampede_session::SessionId;
@@ -204,11 +205,24 @@ impl<R: Ring> Shard<R> {
         conn.sending_since_ns = None;
         match conn.outbox().sent(result, list) {
             Ok(sent) => self.counters.sent_bytes += u64::from(sent),
-            Err(error) if matches!(conn.life, Life::Open | Life::Finishing) => self.drop_conn(key, &error),
+            Err(error) if matches!(conn.life, Life::Open | Life::Finishing) => self.not_sent(key, error),
             Err(_) => {}
         }
         self.mark(key);
         self.advance_closing(key);
+    }
+
+    /// A connection cannot be sent to.
+    #[cold]
+    fn not_sent(&mut self, key: Key, error: Errno) {
+        if error == Errno(errno::EFAULT) {
+            self.counters.cut_off += 1;
+            tracing::error!(
+                "a file was shortened while blocks of it were being sent: the connection is dropped, and to read them again \
+                 fails. Make the file as long as it was"
+            );
+        }
+        self.drop_conn(key, &error);
     }
 }
 

@@ -116,6 +116,7 @@ macro_rules! io {
             cache: $shard.cache.as_mut(),
             counters: &mut $shard.counters,
             now_ns: $shard.now_ns,
+            shard: $shard.config.shard,
         }
     };
 }

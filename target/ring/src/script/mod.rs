@@ -14,6 +14,7 @@ use crate::{Buffer, Completion, FileId, Ring, SocketId};
 
 mod driver;
 mod files;
+mod late;
 mod moves;
 mod sends;
 mod sockets;
@@ -91,6 +92,7 @@ pub fn all<W: ScriptWorld>() -> Vec<Script<W>> {
     scripts.extend(moves::all());
     scripts.extend(sends::all());
     scripts.extend(files::all());
+    scripts.extend(late::all());
     scripts
 }
 

@@ -1,7 +1,7 @@
 //! Scripts about sending.
 
 use super::driver::{Driver, pattern};
-use super::{Script, ScriptWorld};
+use super::{Script, ScriptWorld, late};
 use crate::{Event, Operation, SendList};
 
 pub(super) fn all<W: ScriptWorld>() -> Vec<Script<W>> {
@@ -10,7 +10,12 @@ pub(super) fn all<W: ScriptWorld>() -> Vec<Script<W>> {
         Script { name: "an empty send sends nothing", run: empty },
         Script { name: "a shared buffer is sent while others hold it", run: shared },
         Script { name: "a slow reader gets everything", run: slow_reader },
+        Script {
+            name: "a slow reader gets everything that was read for sending",
+            run: slow_reader_of_a_file,
+        },
         Script { name: "a send that waits can be cancelled", run: cancel_waiting },
+        Script { name: "a send from a file that waits can be cancelled", run: cancel_waiting_of_a_file },
         Script { name: "sending to a connection that was reset fails", run: to_reset },
     ]
 }
@@ -78,11 +83,17 @@ fn shared<W: ScriptWorld>(world: &mut W) {
 const LARGE: usize = 24 << 20;
 const LARGE_PIECE: usize = 4096;
 
-/// A list of `LARGE` bytes out of one buffer, again and again.
-fn large_list<W: ScriptWorld>(driver: &mut Driver<'_, W>) -> (SendList, Vec<u8>) {
+/// A list of `LARGE` bytes out of one buffer, again and again; it was read for sending if `of_a_file`.
+fn large_list<W: ScriptWorld>(driver: &mut Driver<'_, W>, of_a_file: bool) -> (SendList, Vec<u8>) {
     let piece = pattern(9, LARGE_PIECE);
-    let mut buffer = driver.world.buffer(LARGE_PIECE as u32);
-    buffer.bytes_mut().expect("a new buffer is not shared")[..LARGE_PIECE].copy_from_slice(&piece);
+    let buffer = if of_a_file {
+        let file = driver.world.file(&piece.repeat(16));
+        late::read_for_sending(driver, file, 0)
+    } else {
+        let mut buffer = driver.world.buffer(LARGE_PIECE as u32);
+        buffer.bytes_mut().expect("a new buffer is not shared")[..LARGE_PIECE].copy_from_slice(&piece);
+        buffer
+    };
     let mut list = SendList::new();
     let index = list.pin(buffer);
     while list.bytes() < LARGE as u64 {
@@ -92,10 +103,18 @@ fn large_list<W: ScriptWorld>(driver: &mut Driver<'_, W>) -> (SendList, Vec<u8>)
 }
 
 fn slow_reader<W: ScriptWorld>(world: &mut W) {
+    read_slowly(world, false);
+}
+
+fn slow_reader_of_a_file<W: ScriptWorld>(world: &mut W) {
+    read_slowly(world, true);
+}
+
+fn read_slowly<W: ScriptWorld>(world: &mut W, of_a_file: bool) {
     let mut driver = Driver::new(world);
     let (socket, client) = driver.connect();
     // More segments than one send may have: each send takes a part.
-    let (mut list, piece) = large_list(&mut driver);
+    let (mut list, piece) = large_list(&mut driver, of_a_file);
     let mut got = 0;
     while !list.is_empty() {
         let send = driver.push(Operation::Send { socket, list });
@@ -122,9 +141,17 @@ fn slow_reader<W: ScriptWorld>(world: &mut W) {
 }
 
 fn cancel_waiting<W: ScriptWorld>(world: &mut W) {
+    wait_and_cancel(world, false);
+}
+
+fn cancel_waiting_of_a_file<W: ScriptWorld>(world: &mut W) {
+    wait_and_cancel(world, true);
+}
+
+fn wait_and_cancel<W: ScriptWorld>(world: &mut W, of_a_file: bool) {
     let mut driver = Driver::new(world);
     let (socket, client) = driver.connect();
-    let (mut list, _) = large_list(&mut driver);
+    let (mut list, _) = large_list(&mut driver, of_a_file);
     let total = list.bytes();
     // The client never reads: sends succeed until its and our socket buffers are full, then one waits.
     let back = loop {

@@ -1,7 +1,7 @@
 //! Completions into events.
 
 use super::inflight::{Class, Kind, ZeroStep};
-use super::{UringRing, internal};
+use super::{UringRing, internal, sending};
 use crate::seam::{Chunk, Completion, Errno, Event, PeerId, Received, Token};
 use io_uring::cqueue;
 use std::mem::MaybeUninit;
@@ -73,7 +73,8 @@ impl UringRing {
                 Some(Completion { token, event: Event::Accepted { result, more } })
             }
             Class::Zero if self.goes_on(user_data, result) => None,
-            Class::Zero | Class::Single => self.finished(user_data, result),
+            Class::Send if self.send_goes_on(user_data, result) => None,
+            Class::Zero | Class::Send | Class::Single => self.finished(user_data, result),
         }
     }
 
@@ -131,11 +132,11 @@ impl UringRing {
         let entry = self.inflight.remove(user_data)?;
         let count = u32::try_from(result).map_err(|_| Errno(-result));
         let event = match entry.kind {
-            Kind::Send { list, state } => {
+            Kind::Send { list, state, asked, .. } => {
                 if self.idle_sends.len() < IDLE_SENDS_MAX {
                     self.idle_sends.push(state);
                 }
-                Event::Sent { result: count, list }
+                Event::Sent { result: sending::outcome(asked, &list, count), list }
             }
             Kind::Transfer { buffer } => Event::Transferred { result: count, buffer },
             // It is running and cannot be stopped: it ends soon by itself.

@@ -44,6 +44,7 @@ impl OpenFile {
     /// Writes to a file in memory.
     pub(super) fn write_inline(&mut self, offset: u64, buffer: Buffer, start: u32, len: u32) -> Event {
         if let Some(mapped) = &mut self.mapped {
+            mapped.changes(offset, len.into());
             if mapped.write(offset, &buffer, start, len) {
                 return Event::Transferred { result: Ok(len), buffer };
             }
@@ -89,7 +90,7 @@ impl UringRing {
             return Err(full);
         };
         let target = self.register_descriptor(self.sockets.max() + index, file.as_fd().as_raw_fd());
-        let mapped = MappedFile::new(&file);
+        let mapped = MappedFile::new(&file, self.number);
         self.files.insert(OpenFile { file, target, mapped }).map(FileId).map_err(|_| full)
     }
 

@@ -1,6 +1,7 @@
 //! The operations that the kernel has: each entry owns what the kernel reads or writes until its completion.
 
 use super::send_state::SendState;
+use super::sending::Asked;
 use super::table::Target;
 use crate::memory::Buffer;
 use crate::seam::Token;
@@ -16,6 +17,10 @@ pub(super) enum Kind {
     Send {
         list: SendList,
         state: SendState,
+        target: Target,
+        asked: Asked,
+        /// It was cancelled.
+        given_up: bool,
     },
     Transfer {
         buffer: Buffer,
@@ -37,7 +42,8 @@ impl Kind {
             Self::Accept => Class::Accept,
             Self::Receive => Class::Receive,
             Self::Zero { .. } => Class::Zero,
-            Self::Send { .. } | Self::Transfer { .. } | Self::Finish | Self::Cancel => Class::Single,
+            Self::Send { .. } => Class::Send,
+            Self::Transfer { .. } | Self::Finish | Self::Cancel => Class::Single,
         }
     }
 
@@ -58,6 +64,7 @@ pub(super) enum Class {
     Accept,
     Receive,
     Zero,
+    Send,
     /// One completion, which is the result.
     Single,
 }

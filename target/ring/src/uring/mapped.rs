@@ -6,27 +6,25 @@
 //! ```
 //!
 //! A hole is never touched through the mapping: that would give it memory, and a sparse image would become a dense one
-//! by being read. Somebody may shorten the file while it is mapped: touching what is gone raises SIGBUS. The handler
-//! here puts a page of zeros into the gap so that the copy ends, and marks the mapping; the transfer is then done over
+//! by being read. Somebody may shorten the file while it is mapped ([`crate::guard`]): the transfer is then done over
 //! by a call, which gives the right error, and the file is not used through a mapping any more.
+//!
+//! What is read to be sent is not copied at all at first, if it is long: see [`super::late`].
 
+use super::late::LateReads;
 use crate::cold_copy::copy_to_cold_raw;
 use crate::file::OpenedFile;
+use crate::guard::Guarded;
 use crate::memory::Buffer;
 use memmap2::{Advice, MmapOptions, MmapRaw};
 use rustix::fs::{SeekFrom, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Bytes of a page.
 const PAGE: u64 = 4096;
 
 /// The longest file that is mapped, in bytes: a bit per page of it is 8 MiB.
 const LEN_MAX: u64 = 256 << 30;
-
-/// Files of the process that are mapped at once; further ones are read and written by calls.
-const MAPPINGS_MAX: usize = 256;
 
 /// Stretches of data that are looked for when a file is mapped. A file in more pieces is learned as it is used.
 const STRETCHES_MAX: usize = 4096;
@@ -35,47 +33,36 @@ const STRETCHES_MAX: usize = 4096;
 /// by a page fault each, which takes longer than the command that it holds up.
 const POPULATED_MAX: u64 = 4 << 30;
 
+/// Shorter reads are copied at once: to look after them costs as much as the copy.
+const LATE_MIN: u32 = 16 * 1024;
+
 /// Pages of one transfer that are looked for after it was done by a call.
 const LEARN_MAX: u64 = 16;
 
-/// One mapping, as the signal handler knows it.
-struct Guard {
-    taken: AtomicBool,
-    start: AtomicUsize,
-    end: AtomicUsize,
-    damaged: AtomicBool,
-}
-
-static GUARDS: [Guard; MAPPINGS_MAX] = [const {
-    Guard {
-        taken: AtomicBool::new(false),
-        start: AtomicUsize::new(0),
-        end: AtomicUsize::new(0),
-        damaged: AtomicBool::new(false),
-    }
-}; MAPPINGS_MAX];
-
 /// A mapped file, and which of its pages are known to be there.
 pub(super) struct MappedFile {
+    /// Goes before the mapping does.
+    guard: Guarded,
     mapping: MmapRaw,
     /// For looking at what is mapped.
     fd: OwnedFd,
     /// Bytes that are mapped: whole pages.
     len: u64,
     present: Vec<u64>,
-    guard: &'static Guard,
+    /// Reads whose bytes still lie here.
+    late: LateReads,
     writable: bool,
     /// It was written since its modification time was set: stores into a mapping do not set it.
     modified: bool,
 }
 
 impl MappedFile {
-    /// Maps a file in memory; `None` where that cannot be, which costs speed only.
-    pub(super) fn new(file: &OpenedFile) -> Option<Self> {
+    /// Maps a file in memory for a ring; `None` where that cannot be, which costs speed only.
+    pub(super) fn new(file: &OpenedFile, ring: u32) -> Option<Self> {
         let traits = file.traits();
         let len = (traits.len_bytes / PAGE * PAGE).min(LEN_MAX);
         let possible = traits.in_memory && len > 0 && rustix::param::page_size() as u64 == PAGE;
-        if !possible || !handler_is_installed() {
+        if !possible {
             return None;
         }
         let mut options = MmapOptions::new();
@@ -83,16 +70,11 @@ impl MappedFile {
         let fd = file.as_fd().try_clone_to_owned().ok()?;
         let mapped = if traits.writable { options.map_raw(&fd) } else { options.map_raw_read_only(&fd) };
         let mapping = mapped.ok()?;
-        let guard = GUARDS.iter().find(|guard| {
-            guard.taken.compare_exchange(false, true, Ordering::AcqRel, Ordering::Relaxed).is_ok()
-        })?;
-        let start = mapping.as_mut_ptr() as usize;
-        guard.damaged.store(false, Ordering::Relaxed);
-        guard.start.store(start, Ordering::Relaxed);
-        guard.end.store(start + mapping.len(), Ordering::Release);
+        let guard = Guarded::new(ring, mapping.as_mut_ptr() as usize, mapping.len())?;
         let words = usize::try_from((len / PAGE).div_ceil(64)).ok()?;
         let present = vec![0; words];
-        let mut this = Self { mapping, fd, len, present, guard, writable: traits.writable, modified: false };
+        let (late, writable) = (LateReads::default(), traits.writable);
+        let mut this = Self { guard, mapping, fd, len, present, late, writable, modified: false };
         this.find_data();
         Some(this)
     }
@@ -122,7 +104,7 @@ impl MappedFile {
 
     /// Whether the file was found shortened: it must not be used any more.
     pub(super) fn is_damaged(&self) -> bool {
-        self.guard.damaged.load(Ordering::Relaxed)
+        self.guard.is_damaged()
     }
 
     /// Copies `len` bytes at byte `offset` of the file to `start` in the buffer, which is not shared; false, and
@@ -145,6 +127,30 @@ impl MappedFile {
             std::ptr::copy_nonoverlapping(source, target.as_mut_ptr(), target.len());
         }
         !self.is_damaged()
+    }
+
+    /// As `read`, to the buffer's start, but the bytes stay where they lie; they are no others when the file is written.
+    /// False, and nothing was done, where that cannot be or does not pay.
+    pub(super) fn read_late(&mut self, offset: u64, buffer: &mut Buffer, len: u32) -> bool {
+        if len < LATE_MIN || !self.has(offset, len) || self.is_damaged() {
+            return false;
+        }
+        let source = self.mapping.as_mut_ptr().wrapping_add(offset as usize);
+        // SAFETY: `has` checked that the range is mapped. It stays mapped until `drop`, and its bytes stay what they are
+        // until `changes`; both have all reads that are in `late` copied before.
+        #[allow(unsafe_code, reason = "bytes of a shared mapping must not be referred to")]
+        unsafe {
+            self.late.add(buffer, source, len, self.guard.number())
+        }
+    }
+
+    /// A range is about to be changed: reads that were to have its bytes get them now.
+    #[inline]
+    pub(super) fn changes(&mut self, offset: u64, len: u64) {
+        if !self.late.is_empty() {
+            let start = (self.mapping.as_mut_ptr() as usize).saturating_add(offset as usize);
+            self.late.settle(start, start.saturating_add(len as usize));
+        }
     }
 
     /// Copies `buffer[start..start + len]` to byte `offset` of the file; false, and it must be done by a call.
@@ -195,6 +201,7 @@ impl MappedFile {
 
     /// Before a range is freed.
     pub(super) fn freed(&mut self, offset: u64, len: u64) {
+        self.changes(offset, len);
         let end = offset.saturating_add(len).min(self.len).div_ceil(PAGE);
         (offset / PAGE..end).for_each(|page| self.mark(page, false));
     }
@@ -220,67 +227,7 @@ impl MappedFile {
 impl Drop for MappedFile {
     fn drop(&mut self) {
         self.stamp();
-        // No fault of this mapping can come any more: it is only ever touched by its own methods.
-        self.guard.end.store(0, Ordering::Relaxed);
-        self.guard.start.store(0, Ordering::Relaxed);
-        self.guard.taken.store(false, Ordering::Release);
-    }
-}
-
-/// What handled SIGBUS before us.
-static PREVIOUS: OnceLock<Option<libc::sigaction>> = OnceLock::new();
-
-/// Installs the handler, once in the process; false when the kernel refuses.
-#[allow(unsafe_code, reason = "signal handlers are installed by libc only")]
-fn handler_is_installed() -> bool {
-    let installed = PREVIOUS.get_or_init(|| {
-        // SAFETY: both structures are plain data for which zero is valid; the handler only does what a signal handler
-        // may: atomics, mmap, sigaction.
-        unsafe {
-            let mut action: libc::sigaction = std::mem::zeroed();
-            let mut previous: libc::sigaction = std::mem::zeroed();
-            action.sa_sigaction = on_bus_error as *const () as usize;
-            action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
-            libc::sigemptyset(&raw mut action.sa_mask);
-            (libc::sigaction(libc::SIGBUS, &raw const action, &raw mut previous) == 0).then_some(previous)
-        }
-    });
-    installed.is_some()
-}
-
-/// Closes the gap that a mapping of ours was found to have; any other fault goes to whoever handled it before.
-#[allow(unsafe_code, reason = "a signal handler gets bare pointers")]
-extern "C" fn on_bus_error(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
-    // SAFETY: the kernel passes a valid structure to a handler with SA_SIGINFO.
-    let address = unsafe { (*info).si_addr() } as usize;
-    for guard in &GUARDS {
-        let end = guard.end.load(Ordering::Acquire);
-        let start = guard.start.load(Ordering::Relaxed);
-        if (start..end).contains(&address) {
-            guard.damaged.store(true, Ordering::Relaxed);
-            let page = (address & !(PAGE as usize - 1)) as *mut libc::c_void;
-            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
-            let access = libc::PROT_READ | libc::PROT_WRITE;
-            // SAFETY: it replaces one page of a mapping that is ours and that nothing refers to.
-            let mapped = unsafe { libc::mmap(page, PAGE as usize, access, flags, -1, 0) };
-            if mapped != libc::MAP_FAILED {
-                return;
-            }
-        }
-    }
-    let previous = PREVIOUS.get().and_then(Option::as_ref);
-    match previous.map(|previous| (previous.sa_sigaction, previous.sa_flags)) {
-        Some((handler, flags)) if handler > libc::SIG_IGN && flags & libc::SA_SIGINFO != 0 => {
-            // SAFETY: that is what the previous handler was installed as.
-            unsafe {
-                let handler: extern "C" fn(i32, *mut libc::siginfo_t, *mut libc::c_void) =
-                    std::mem::transmute(handler);
-                handler(signal, info, context);
-            }
-        }
-        // SAFETY: with the default action the fault, which comes again, ends the process.
-        _ => unsafe {
-            libc::signal(signal, libc::SIG_DFL);
-        },
+        // From here on nobody touches the mapping.
+        self.late.settle(0, usize::MAX);
     }
 }

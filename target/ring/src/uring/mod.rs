@@ -10,10 +10,11 @@
 //! are the operation's user data. The ring belongs to the thread that made it (SINGLE_ISSUER), and the kernel finishes
 //! work only while that thread is in `submit` (DEFER_TASKRUN), so nothing interrupts a shard's turn.
 //!
-//! Three choices worth knowing:
+//! Four choices worth knowing:
 //! - Files in memory are read and written inline, in `push` or `at_once`: the kernel's memory file systems have no non-blocking
 //!   path, and io_uring would hand each transfer to a worker thread, which costs ten times the copy. They are mapped,
 //!   and what is known to be there is copied from the mapping; holes, and what is not mapped, go by pread and pwrite.
+//! - What is read of them to be sent is sent from the mapping, if it is long ([`late`]).
 //! - Close and release are done inline: shutdown and close of a TCP socket without SO_LINGER do not wait, and the ring
 //!   owns a plain descriptor of each socket.
 //! - A wake is a message from ring to ring that completes silently, so a shard that wakes others is not woken by it.
@@ -22,10 +23,12 @@ mod complete;
 mod config;
 mod files;
 mod inflight;
+mod late;
 mod mapped;
 mod push;
 mod receive_buffers;
 mod send_state;
+mod sending;
 mod setup;
 mod sockets;
 mod submit;
@@ -96,6 +99,10 @@ pub struct UringRing {
     has_min_wait: bool,
     /// Sends in the submission queue.
     sends_queued: u32,
+    /// Tells this ring's files from another's.
+    number: u32,
+    /// Sends in flight that may send from files.
+    late_sends: Vec<u64>,
     _not_send: PhantomData<*mut ()>,
 }
 
@@ -173,6 +180,10 @@ impl Ring for UringRing {
 
     fn at_once(&mut self, operation: Operation) -> Result<Event, Operation> {
         self.do_at_once(operation)
+    }
+
+    fn read_for_sending(&mut self, operation: Operation) -> Result<Event, Operation> {
+        self.do_read_for_sending(operation)
     }
 
     fn submit(&mut self, wait: Wait) -> Result<(), Errno> {

@@ -3,14 +3,12 @@
 use super::files::{self, INLINE_MAX};
 use super::inflight::{Kind, ZeroStep};
 use super::receive_buffers;
-use super::send_state::SendState;
 use super::survey::{self, Wanted};
 use super::table::Target;
 use super::{UringRing, internal};
 use crate::file::OpenedFile;
 use crate::memory::Buffer;
 use crate::seam::{Errno, Event, FileId, Operation, PeerId, SocketId, Token};
-use crate::send_list::SendList;
 use io_uring::{opcode, squeue, types};
 
 /// Builds an operation on a descriptor however it is named.
@@ -28,6 +26,8 @@ macro_rules! on {
         }
     };
 }
+
+pub(super) use on;
 
 /// A part of a file.
 #[derive(Clone, Copy)]
@@ -123,22 +123,6 @@ impl UringRing {
         self.start(token, Kind::Receive, entry);
     }
 
-    fn push_send(&mut self, token: Token, socket: SocketId, list: SendList) {
-        let Some(target) = self.socket_target(socket) else {
-            return self.finish_inline(token, Event::Sent { result: Err(Errno(libc::EBADF)), list });
-        };
-        if list.is_empty() {
-            return self.finish_inline(token, Event::Sent { result: Ok(0), list });
-        }
-        let mut state = self.idle_sends.pop().unwrap_or_else(SendState::new);
-        let header = state.prepare(&list);
-        // WAITALL: the kernel itself goes on after a short send.
-        let flags = (libc::MSG_NOSIGNAL | libc::MSG_WAITALL) as u32;
-        let entry = on!(target, fd => opcode::SendMsg::new(fd, header).flags(flags).build());
-        self.sends_queued = self.sends_queued.saturating_add(1);
-        self.start(token, Kind::Send { list, state }, entry);
-    }
-
     fn push_transfer(&mut self, token: Token, direction: Direction, transfer: Transfer) {
         let Transfer { file, offset, buffer, start, len } = match self.transfer_at_once(direction, transfer) {
             Ok(event) => return self.finish_inline(token, event),
@@ -177,6 +161,18 @@ impl UringRing {
             other => return Err(other),
         };
         self.transfer_at_once(direction, transfer).map_err(|transfer| transfer.operation(direction))
+    }
+
+    /// See [`crate::Ring::read_for_sending`].
+    pub(super) fn do_read_for_sending(&mut self, operation: Operation) -> Result<Event, Operation> {
+        let Operation::Read { file, offset, mut buffer, start: 0, len } = operation else {
+            return self.do_at_once(operation);
+        };
+        let mapped = self.files.get_mut(file.0).and_then(|open| open.mapped.as_mut());
+        if mapped.is_some_and(|mapped| mapped.read_late(offset, &mut buffer, len)) {
+            return Ok(Event::Transferred { result: Ok(len), buffer });
+        }
+        self.do_at_once(Operation::Read { file, offset, buffer, start: 0, len })
     }
 
     /// Does a transfer of a file in memory, or refuses one that cannot be; any other comes back.
@@ -271,7 +267,10 @@ impl UringRing {
 
     fn push_cancel(&mut self, token: Token, target: Token) {
         match self.inflight.find(target) {
-            Some(user_data) => self.start(token, Kind::Cancel, opcode::AsyncCancel::new(user_data).build()),
+            Some(user_data) => {
+                self.give_up_send(user_data);
+                self.start(token, Kind::Cancel, opcode::AsyncCancel::new(user_data).build());
+            }
             None => self.finish(token, Err(Errno(libc::ENOENT))),
         }
     }
@@ -313,9 +312,10 @@ impl UringRing {
         self.finish_inline(token, Event::Finished { result });
     }
 
-    fn start(&mut self, token: Token, kind: Kind, entry: squeue::Entry) {
+    pub(super) fn start(&mut self, token: Token, kind: Kind, entry: squeue::Entry) -> u64 {
         let user_data = self.inflight.insert(token, kind);
         self.enqueue(entry.user_data(user_data));
+        user_data
     }
 
     /// Puts a submission into the queue; one that finds it full goes there with the next submit.

@@ -22,19 +22,40 @@ impl SendState {
     }
 
     /// Points the header at what is left of the list, up to the most pieces a send may have, and returns the header's
-    /// address. It is valid until the list or this state is changed or dropped.
+    /// address, and where what it points at lies. It is valid until the list or this state is changed or dropped; what lies
+    /// in a file may lie elsewhere once the file is changed.
     #[allow(unsafe_code, reason = "the header's address must not depend on who holds this state")]
-    pub(super) fn prepare(&mut self, list: &SendList) -> *const libc::msghdr {
+    pub(super) fn prepare(&mut self, list: &SendList, ring: u32) -> (*const libc::msghdr, Laid) {
         // SAFETY: `message` was made from a box by `new` and is freed only by `drop`; `&mut self` makes this the only
         // reference to it.
         let message = unsafe { self.message.as_mut() };
         message.iovecs.clear();
-        list.iovecs(&mut message.iovecs);
+        let laid = match list.iovecs(ring, &mut message.iovecs) {
+            Some(false) => Laid::InSlots,
+            Some(true) => Laid::InFiles,
+            None => {
+                // A send of it fails with EFAULT.
+                message.iovecs.clear();
+                message.iovecs.push(libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 1 });
+                Laid::Lost
+            }
+        };
         message.iovecs.truncate(SendList::SEGMENTS_MAX);
         message.header.msg_iov = message.iovecs.as_mut_ptr();
         message.header.msg_iovlen = message.iovecs.len();
-        &raw const message.header
+        (&raw const message.header, laid)
     }
+}
+
+/// Where the bytes of a send lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Laid {
+    /// All in slots, where they stay.
+    InSlots,
+    /// Some in files.
+    InFiles,
+    /// Some in files that were shortened.
+    Lost,
 }
 
 impl Drop for SendState {

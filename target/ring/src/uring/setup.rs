@@ -15,11 +15,15 @@ use std::io;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The longest that one registered buffer may be.
 const REGISTERED_MAX: u64 = 1 << 30;
 /// The most registered buffers that a ring may have.
 const REGISTERED_COUNT_MAX: usize = 1 << 14;
+
+/// Rings that the process has made.
+static RINGS: AtomicU32 = AtomicU32::new(0);
 
 impl UringRing {
     /// Sets a ring up for the calling thread, and registers the pools' memory with it.
@@ -67,6 +71,8 @@ impl UringRing {
             no_iowait,
             has_min_wait,
             sends_queued: 0,
+            number: RINGS.fetch_add(1, Ordering::Relaxed),
+            late_sends: Vec::new(),
             _not_send: PhantomData,
         };
         this.arm_waker();

@@ -43,6 +43,7 @@ impl UringRing {
 
     /// Enters the kernel, as often as it takes to hand everything over. False when it takes no more for now.
     fn enter(&mut self, wait: Wait) -> Result<bool, Errno> {
+        self.address_late_sends();
         loop {
             let queue = self.ring.submission();
             let queued = queue.len();
