@@ -130,6 +130,7 @@ impl OneShard {
                 lun: LUN,
                 file,
                 alignment,
+                in_memory: self.unit == Unit::Disk,
                 device,
                 saved: SavedState::default(),
                 journal: None,
@@ -139,6 +140,7 @@ impl OneShard {
                     golden: GOLDEN,
                     file,
                     alignment,
+                    in_memory: true,
                     len_bytes: DISK_BYTES,
                     published: None,
                 });
@@ -167,7 +169,8 @@ impl OneShard {
         let request = asked.expect("the shard asks for admission");
         let owner = ShardId(0);
         let is_clone = self.unit == Unit::Clone;
-        let luns = LunMap(vec![(0, LunAddress { lun: LUN, owner, block_size: BLOCK, is_clone })]);
+        let in_memory = self.unit == Unit::Disk;
+        let luns = LunMap(vec![(0, LunAddress { lun: LUN, owner, block_size: BLOCK, is_clone, in_memory })]);
         let admission = Admission::Allow { tsih: 1 };
         self.tell(FromControl::Admit { session: request.session, admission, luns: Arc::new(luns) });
         self.settle();

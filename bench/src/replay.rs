@@ -1,7 +1,8 @@
 //! A ring on which every operation succeeds at once: what is left of a measurement is the shard's own work.
 
 use stampede_ring::{
-    Accepted, Chunk, Completion, Errno, Event, LooseSocket, Operation, Received, Ring, SocketId, Token, Wait,
+    Accepted, Buffer, Chunk, Completion, Errno, Event, LooseSocket, Operation, Pool, PoolConfig, Received,
+    Ring, SocketId, Token, Wait,
 };
 use std::net::SocketAddr;
 
@@ -11,13 +12,17 @@ const COMPLETIONS_MAX: usize = 4096;
 /// Bytes of sent PDUs that are kept without taking more memory.
 const SENT_MAX: usize = 1 << 16;
 
+/// The most bytes that arrive at once.
+const CHUNK_MAX: u32 = 4 << 20;
+
 /// See the module. It has one listener, and one connection at most.
 #[derive(Debug)]
 pub struct ReplayRing {
     completions: Vec<Completion>,
     accept: Option<Token>,
     receive: Option<Token>,
-    chunk: Vec<u8>,
+    /// The receive buffer, while it is not the shard's.
+    chunk: Option<Buffer>,
     /// What was sent, if anybody wants to see it.
     sent: Option<Vec<u8>>,
     sends: u64,
@@ -29,13 +34,18 @@ pub struct ReplayRing {
 pub const LISTENER: SocketId = SocketId(0);
 const CONNECTION: SocketId = SocketId(1);
 
+/// One buffer of a pool of one.
+fn receive_buffer() -> Option<Buffer> {
+    Pool::new(PoolConfig { slot_len: CHUNK_MAX, slots: 1 }).expect("memory for a benchmark").take()
+}
+
 impl Default for ReplayRing {
     fn default() -> Self {
         Self {
             completions: Vec::with_capacity(COMPLETIONS_MAX),
             accept: None,
             receive: None,
-            chunk: Vec::with_capacity(1 << 20),
+            chunk: receive_buffer(),
             sent: None,
             sends: 0,
             sent_bytes: 0,
@@ -64,12 +74,13 @@ impl ReplayRing {
     /// The client's bytes arrive, as one chunk.
     ///
     /// # Panics
-    /// When the shard does not receive.
+    /// When the shard does not receive, or has not done with what came before.
     pub fn feed(&mut self, bytes: &[u8]) {
         let token = self.receive.expect("the shard receives");
-        self.chunk.clear();
-        self.chunk.extend_from_slice(bytes);
-        let chunk = Chunk { id: 0, len: bytes.len() as u32 };
+        let mut buffer = self.chunk.take().expect("the shard has given the receive buffer back");
+        let target = buffer.bytes_mut().expect("nothing refers to the receive buffer any more");
+        target[..bytes.len()].copy_from_slice(bytes);
+        let chunk = Chunk::new(buffer, bytes.len() as u32);
         self.complete(token, Event::Received { received: Received::Chunk(chunk), more: true });
     }
 
@@ -165,11 +176,7 @@ impl Ring for ReplayRing {
         count
     }
 
-    fn chunk(&self, chunk: &Chunk) -> &[u8] {
-        &self.chunk[..chunk.len as usize]
-    }
-
     fn recycle(&mut self, chunk: Chunk) {
-        let Chunk { .. } = chunk;
+        self.chunk = Some(chunk.into_buffer());
     }
 }

@@ -477,7 +477,7 @@ impl<R: Ring> Client<R> {
         if let Some(connection) = get_mut(&mut self.slots, id)
             && connection.closing.is_none()
         {
-            ending = connection.receive(self.ring.chunk(&chunk), self.now_ns, events, data);
+            ending = connection.receive(chunk.bytes(), self.now_ns, events, data);
         }
         self.ring.recycle(chunk);
         ending

@@ -156,7 +156,7 @@ impl Driver<'_> {
             }
             Event::Received { received: Received::Chunk(chunk), more } => {
                 conn.receiving = more;
-                let len = u64::from(chunk.len);
+                let len = u64::from(chunk.len());
                 self.ring.recycle(chunk);
                 self.answered(key, len)
             }

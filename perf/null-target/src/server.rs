@@ -213,7 +213,7 @@ impl<C: Connection> Shard<C> {
             Received::Chunk(chunk) => {
                 self.counters.receives += 1;
                 if !conn.closing {
-                    let bytes = self.ring.chunk(&chunk);
+                    let bytes = chunk.bytes();
                     let Conn { protocol, outbox, .. } = conn;
                     let took = protocol.receive(bytes, outbox, &self.memory, &mut self.counters.commands);
                     if let Err(error) = took {

@@ -197,6 +197,7 @@ impl House {
                     lun: unit.lun,
                     file,
                     alignment,
+                    in_memory: true,
                     device,
                     saved: SavedState::default(),
                     journal: Some(JournalSetup { file: journals[unit.lun.0 as usize], alignment }),
@@ -206,6 +207,7 @@ impl House {
                 golden: GoldenId(0),
                 file: files[2],
                 alignment,
+                in_memory: false,
                 len_bytes: 0,
                 published: None,
             });
@@ -308,8 +310,9 @@ fn device(iqn: &str, number: u16, clone: bool) -> DeviceConfig {
 fn targets(site: &Site) -> Vec<stampede_control::registrar::Target> {
     use stampede_control::registrar::Target;
     let plain = |unit: Unit| {
+        let (is_clone, in_memory) = (false, true);
         let address =
-            LunAddress { lun: unit.lun, owner: unit.owner, block_size: BLOCK as u32, is_clone: false };
+            LunAddress { lun: unit.lun, owner: unit.owner, block_size: BLOCK as u32, is_clone, in_memory };
         let luns = vec![TargetLun {
             number: unit.number,
             name: unit.iqn.to_owned(),

@@ -121,7 +121,8 @@ impl Plan {
         let owner = ShardId(u16::try_from(lun.0 % u32::from(shards.max(1))).unwrap_or(0));
         let mut device = device(entry, traits, identity.to_scsi(&name.0, false));
         device.durable = true;
-        let address = LunAddress { lun, owner, block_size: device.block_size, is_clone: false };
+        let (block_size, in_memory) = (device.block_size, traits.in_memory);
+        let address = LunAddress { lun, owner, block_size, is_clone: false, in_memory };
         self.disks.push(DiskPlan { lun, owner, file, device, name, saved });
         Backing::Plain(address)
     }

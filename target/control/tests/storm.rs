@@ -77,7 +77,8 @@ fn targets() -> Vec<Target> {
     let identity = LunIdentity::derive(IQN, 0);
     let device = Box::new(DeviceConfig::new(identity.to_scsi(IQN, true), 1000));
     let backing = Backing::Clone { golden: GoldenId(0), device, identity };
-    let plain = LunAddress { lun: LunId(0), owner: ShardId(0), block_size: 512, is_clone: false };
+    let (lun, owner) = (LunId(0), ShardId(0));
+    let plain = LunAddress { lun, owner, block_size: 512, is_clone: false, in_memory: false };
     let lun = |number, backing| TargetLun { number, name: format!("l{number}"), backing };
     let luns = vec![lun(0, backing), lun(1, Backing::Plain(plain))];
     let policy = TargetPolicy {

@@ -31,6 +31,8 @@ pub struct LunAddress {
     pub block_size: u32,
     /// It is a clone: write data is best gathered in slots of the arena, which its overlay then adopts.
     pub is_clone: bool,
+    /// What is written to it goes into a file in memory: the data may stay where it was received until then.
+    pub in_memory: bool,
 }
 
 /// The logical units that a session sees: LUN number to address, ascending by number.

@@ -66,6 +66,17 @@ impl Payload {
         Some(payload)
     }
 
+    /// The same bytes in buffers of their own; `None` when not all of them are free.
+    pub(crate) fn kept(&self, memory: &IoMemory) -> Option<Self> {
+        let mut kept = Self::take(memory, u32::try_from(self.len()).ok()?)?;
+        let mut at = 0;
+        for slice in self.slices() {
+            kept.fill(at, slice);
+            at += slice.len() as u64;
+        }
+        Some(kept)
+    }
+
     /// Bytes in all pieces.
     #[inline]
     pub(crate) fn len(&self) -> u64 {

@@ -59,11 +59,6 @@ impl<R: Ring> Pusher<R> {
         !self.waiting.is_empty()
     }
 
-    /// The ring.
-    pub(crate) fn ring(&self) -> &R {
-        &self.ring
-    }
-
     /// The ring, for what is not pushing.
     pub(crate) fn ring_mut(&mut self) -> &mut R {
         &mut self.ring

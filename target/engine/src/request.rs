@@ -64,6 +64,8 @@ pub(crate) struct Request {
     pub(crate) expected_out: u32,
     /// Data-out, as far as it was wanted.
     pub(crate) data: Payload,
+    /// It lies in receive buffers, for this turn: what waits must keep it by [`Request::keep`].
+    pub(crate) borrowed: bool,
 }
 
 /// Data-in.

@@ -110,6 +110,8 @@ pub struct GoldenSetup {
     pub file: FileId,
     /// What direct I/O on it needs.
     pub alignment: Alignment,
+    /// The file is in memory: the ring does its reads at once.
+    pub in_memory: bool,
     /// Its length in bytes.
     pub len_bytes: u64,
     /// Which of its blocks are in the cache, the same for all shards; `None` for one that is not cached, since it is in
@@ -126,6 +128,8 @@ pub struct DiskSetup {
     pub file: FileId,
     /// What direct I/O on it needs.
     pub alignment: Alignment,
+    /// The file is in memory: the ring does its reads and writes at once.
+    pub in_memory: bool,
     /// Identity and geometry. The capacity in bytes is at most the file's length.
     pub device: DeviceConfig,
     /// What it had saved when the target last ran.

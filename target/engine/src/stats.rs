@@ -69,6 +69,10 @@ counters! {
     disk_reads,
     /// Disk writes issued.
     disk_writes,
+    /// Writes whose data was left in the receive buffer until it was written.
+    writes_borrowed,
+    /// Of these, those that could not run at once: their data was copied first.
+    writes_kept,
     /// Disk flushes issued.
     disk_flushes,
     /// Blocks of goldens that were found in the cache.

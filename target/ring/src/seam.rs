@@ -236,7 +236,7 @@ pub struct Accepted {
 /// What a receive brought.
 #[derive(Debug)]
 pub enum Received {
-    /// Bytes in one of the shard's receive buffers: parse them with [`Ring::chunk`], then [`Ring::recycle`].
+    /// Bytes in one of the shard's receive buffers: parse them, then [`Ring::recycle`].
     Chunk(Chunk),
     /// The peer sent FIN.
     End,
@@ -248,14 +248,45 @@ pub enum Received {
     Failed(Errno),
 }
 
-/// Received bytes in a receive buffer that is the shard's until it recycles it. Not `Clone`: one owner.
-#[derive(Debug, PartialEq, Eq)]
+/// Received bytes in a receive buffer that is the shard's until it recycles it. Not `Clone`: one owner. A part of it may
+/// be shared, as of any [`Buffer`]: the kernel gets it back when nobody has a handle to it any more.
+#[derive(Debug)]
 #[must_use = "a chunk that is not recycled is a receive buffer lost"]
 pub struct Chunk {
-    /// Which receive buffer.
-    pub id: u16,
-    /// Bytes in it.
-    pub len: u32,
+    buffer: Buffer,
+    len: u32,
+}
+
+impl Chunk {
+    /// The first `len` bytes of a buffer, or all, if it has fewer.
+    pub fn new(buffer: Buffer, len: u32) -> Self {
+        let len = len.min(buffer.len() as u32);
+        Self { buffer, len }
+    }
+
+    /// The bytes.
+    #[inline]
+    pub fn bytes(&self) -> &[u8] {
+        &self.buffer.bytes()[..self.len as usize]
+    }
+
+    /// How many bytes there are.
+    #[allow(clippy::len_without_is_empty, reason = "a receive brings bytes or something else")]
+    #[inline]
+    pub fn len(&self) -> u32 {
+        self.len
+    }
+
+    /// Where they lie, from the first byte on.
+    #[inline]
+    pub fn buffer(&self) -> &Buffer {
+        &self.buffer
+    }
+
+    /// The buffer, for the ring that it is from.
+    pub fn into_buffer(self) -> Buffer {
+        self.buffer
+    }
 }
 
 /// How long [`Ring::submit`] may wait for a completion.
@@ -309,10 +340,8 @@ pub trait Ring {
     /// Moves completions into the batch until it is full to its capacity or none is left; returns how many.
     fn reap(&mut self, batch: &mut Vec<Completion>) -> usize;
 
-    /// The bytes of a chunk.
-    fn chunk(&self, chunk: &Chunk) -> &[u8];
-
-    /// Gives a receive buffer back to the kernel.
+    /// Gives a receive buffer back to the kernel: at once, or, while a part of it is shared, at the next [`Ring::submit`]
+    /// after nobody shares it.
     fn recycle(&mut self, chunk: Chunk);
 
     /// Puts a connection that another ring released into this ring's table. Bytes that came meanwhile arrive with

@@ -5,7 +5,7 @@ use crate::fault::FaultKind;
 use crate::state::{Occurrence, RingKey};
 use crate::world::SimWorld;
 use stampede_ring::{
-    Chunk, Completion, Errno, Event, FileId, LooseSocket, Operation, Received, Ring, SocketId, Token, Wait,
+    Buffer, Chunk, Completion, Errno, Event, FileId, LooseSocket, Operation, Ring, SocketId, Token, Wait,
 };
 use std::net::SocketAddr;
 
@@ -17,16 +17,18 @@ pub struct SimRing {
     queue: Vec<(Token, Operation)>,
     /// Operations that fit until the next submit.
     room: usize,
-    /// What is in each receive buffer that the shard holds.
-    buffers: Vec<Vec<u8>>,
+    /// Receive buffers of the ring.
+    buffers: usize,
+    /// Those that the shard gave back while parts of them are shared.
+    shared: Vec<Buffer>,
     blocking: bool,
 }
 
 impl SimRing {
     pub(crate) fn new(world: SimWorld, key: RingKey, buffers: u16) -> Self {
         let room = world.state().config.ring.queue_len as usize;
-        let buffers = (0..buffers).map(|_| Vec::new()).collect();
-        Self { world, key, queue: Vec::new(), room, buffers, blocking: false }
+        let (queue, shared, buffers) = (Vec::new(), Vec::new(), usize::from(buffers));
+        Self { world, key, queue, room, buffers, shared, blocking: false }
     }
 
     /// Makes [`Ring::submit`] really wait, by advancing the world: for scripts with one ring that know nothing of
@@ -67,7 +69,25 @@ impl SimRing {
     /// Receive buffers that the shard holds or is about to reap.
     pub fn buffers_in_use(&self) -> usize {
         let mut state = self.world.state();
-        self.buffers.len() - state.ring(self.key).map_or(self.buffers.len(), |ring| ring.free_buffers.len())
+        self.buffers - state.ring(self.key).map_or(self.buffers, |ring| ring.free_buffers.len())
+    }
+
+    /// Receive buffers that were given back, and of which somebody had a part when the shard last submitted.
+    pub fn buffers_shared(&self) -> usize {
+        self.shared.len()
+    }
+
+    /// Gives those receive buffers back that nobody shares.
+    fn reclaim(&mut self) {
+        let mut state = self.world.state();
+        let Some(ring) = state.ring(self.key) else { return };
+        for mut buffer in self.shared.extract_if(.., |buffer| !buffer.is_shared()) {
+            // It is the world's, to write to whenever it likes.
+            if let Some(bytes) = buffer.bytes_mut() {
+                bytes.fill(0xdb);
+            }
+            ring.free_buffers.push(buffer);
+        }
     }
 
     fn wait_for_completion(&self, wait: Wait) -> Result<(), Errno> {
@@ -105,6 +125,7 @@ impl Ring for SimRing {
     }
 
     fn submit(&mut self, wait: Wait) -> Result<(), Errno> {
+        self.reclaim();
         {
             let mut state = self.world.state();
             let Some(ring) = state.ring(self.key) else { return Err(Errno(libc::ENXIO)) };
@@ -133,27 +154,13 @@ impl Ring for SimRing {
         let mut state = self.world.state();
         let Some(ring) = state.ring(self.key) else { return 0 };
         let count = ring.posted.len().min(batch.capacity() - batch.len());
-        for posted in ring.posted.drain(..count) {
-            if let (Some(payload), Event::Received { received: Received::Chunk(chunk), .. }) =
-                (posted.payload, &posted.completion.event)
-            {
-                self.buffers[usize::from(chunk.id)] = payload;
-            }
-            batch.push(posted.completion);
-        }
+        batch.extend(ring.posted.drain(..count));
         count
     }
 
-    fn chunk(&self, chunk: &Chunk) -> &[u8] {
-        &self.buffers[usize::from(chunk.id)][..chunk.len as usize]
-    }
-
     fn recycle(&mut self, chunk: Chunk) {
-        self.buffers[usize::from(chunk.id)] = Vec::new();
-        let mut state = self.world.state();
-        if let Some(ring) = state.ring(self.key) {
-            ring.free_buffers.push(chunk.id);
-        }
+        self.shared.push(chunk.into_buffer());
+        self.reclaim();
     }
 
     fn adopt(&mut self, socket: LooseSocket) -> Result<SocketId, (Errno, LooseSocket)> {

@@ -152,7 +152,7 @@ impl Puppet {
                 if let Event::Received { received, more } = completion.event {
                     self.receiving = more;
                     if let Received::Chunk(chunk) = received {
-                        self.received.extend_from_slice(self.ring.chunk(&chunk));
+                        self.received.extend_from_slice(chunk.bytes());
                         self.ring.recycle(chunk);
                     }
                 }

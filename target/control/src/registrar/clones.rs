@@ -167,6 +167,7 @@ impl Clones {
                     owner: overlay.owner,
                     block_size: device.block_size,
                     is_clone: true,
+                    in_memory: false,
                 })
             }
         };

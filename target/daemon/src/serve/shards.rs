@@ -270,11 +270,12 @@ fn set_up(
         .map_err(|error| anyhow!("cannot set up: {error}; give larger --buffers"))?;
     for (golden, file, published) in parts.goldens {
         let (alignment, len_bytes) = (alignment(file.traits()), file.traits().len_bytes);
+        let in_memory = file.traits().in_memory;
         let file = shard.ring_mut().add_file(file)?;
-        shard.add_golden(GoldenSetup { golden, file, alignment, len_bytes, published });
+        shard.add_golden(GoldenSetup { golden, file, alignment, in_memory, len_bytes, published });
     }
     for (DiskPlan { lun, device, saved, .. }, file, journal) in parts.disks {
-        let aligned = alignment(file.traits());
+        let (aligned, in_memory) = (alignment(file.traits()), file.traits().in_memory);
         let file = shard.ring_mut().add_file(file)?;
         let journal = match journal {
             Some(journal) => {
@@ -283,7 +284,7 @@ fn set_up(
             }
             None => None,
         };
-        shard.add_disk(DiskSetup { lun, file, alignment: aligned, device, saved, journal });
+        shard.add_disk(DiskSetup { lun, file, alignment: aligned, in_memory, device, saved, journal });
     }
     for listener in parts.listeners {
         let socket = shard.ring_mut().add_listener(listener)?;

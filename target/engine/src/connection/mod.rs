@@ -9,6 +9,7 @@
 //! the memory of its tasks. Parsing touches no ring; what it gives rise to is queued as [`Happening`]s, which the
 //! shard handles when the chunk is back with the kernel.
 
+mod borrow;
 mod moving;
 mod outbox;
 mod receive;
@@ -20,7 +21,7 @@ pub(crate) use side::{Happening, Side, Sink};
 
 use crate::latency::Latency;
 use crate::lun::SANITIZE;
-use crate::messages::{LunAddress, LunMap};
+use crate::messages::{LunAddress, LunMap, ShardId};
 use crate::request::{Data, Outcome};
 use crate::shares::Shares;
 use crate::token::Key;
@@ -38,6 +39,8 @@ use std::sync::Arc;
 
 /// What a shard has for its connections while they parse and answer.
 pub(crate) struct Front {
+    /// Which shard it is.
+    pub(crate) shard: ShardId,
     /// Buffers for write data.
     pub(crate) memory: IoMemory,
     /// Slots for write data of clones.

@@ -1,7 +1,8 @@
 //! Received bytes into PDUs: headers to the session, payload straight to where it belongs.
 
-use super::{Conn, Front, Side, Sink};
+use super::{Conn, Front, Side, Sink, borrow};
 use crate::token::Key;
+use stampede_ring::{Buffer, Chunk};
 use stampede_scsi::cdb;
 use stampede_session::{Connection, DataGrant, Disposition, Violation, short_cdb};
 use stampede_wire::Opcode;
@@ -84,14 +85,17 @@ impl Receiver {
 
 impl Conn {
     /// Takes received bytes in.
-    pub(crate) fn feed(&mut self, key: Key, bytes: &[u8], front: &mut Front) -> Fed {
+    pub(crate) fn feed(&mut self, key: Key, chunk: &Chunk, front: &mut Front) -> Fed {
+        self.take_in(key, Input { rest: chunk.bytes(), chunk: Some(chunk) }, front)
+    }
+
+    fn take_in(&mut self, key: Key, mut input: Input<'_>, front: &mut Front) -> Fed {
         if self.receiver.is_stalled() {
-            return self.keep(bytes);
+            return self.keep(input.rest);
         }
-        let mut input = bytes;
         match self.parse(key, &mut input, front) {
             Ok(true) => Fed::All,
-            Ok(false) => self.keep(input),
+            Ok(false) => self.keep(input.rest),
             Err(broken) => Fed::Broken(broken),
         }
     }
@@ -108,30 +112,32 @@ impl Conn {
     /// Tries again the command that waited for memory, if one does, and goes on with what was kept behind it.
     pub(crate) fn resume(&mut self, key: Key, front: &mut Front) -> Fed {
         if self.receiver.stalled {
-            match self.receiver.begin(key, &mut self.session, &mut self.side, front) {
+            match self.receiver.begin(key, 0, &mut self.session, &mut self.side, front) {
                 Ok(true) => {}
                 Ok(false) => return Fed::Stalled,
                 Err(broken) => return Fed::Broken(broken),
             }
         }
         let backlog = std::mem::take(&mut self.receiver.backlog);
-        self.feed(key, &backlog, front)
+        self.take_in(key, Input { rest: &backlog, chunk: None }, front)
     }
 
     /// Parses until the input is used up (true) or a command has to wait (false).
-    fn parse(&mut self, key: Key, input: &mut &[u8], front: &mut Front) -> Result<bool, Broken> {
+    fn parse(&mut self, key: Key, input: &mut Input<'_>, front: &mut Front) -> Result<bool, Broken> {
         let Self { receiver, session, side, .. } = self;
         // The login may have been decided since the last chunk.
         receiver.take_agreed(side);
         loop {
-            match receiver.framer.next(input).map_err(Broken::Frame)? {
+            match receiver.framer.next(&mut input.rest).map_err(Broken::Frame)? {
                 None => return Ok(true),
                 Some(Frame::Header) => {
-                    if !receiver.begin(key, session, side, front)? {
+                    if !receiver.begin(key, input.borrowable(), session, side, front)? {
                         return Ok(false);
                     }
                 }
-                Some(Frame::Data(bytes)) => receiver.take_payload(bytes, side, front.now_ns),
+                Some(Frame::Data(bytes)) => {
+                    receiver.take_payload(bytes, input.place_of(bytes), side, front.now_ns);
+                }
                 // Without a payload, it acted when it began.
                 Some(Frame::End { .. }) if receiver.disposition == Disposition::None => {}
                 Some(Frame::End { data_digest_ok }) => {
@@ -142,18 +148,42 @@ impl Conn {
     }
 }
 
+/// Bytes to be parsed.
+struct Input<'a> {
+    /// Those that are not parsed yet.
+    rest: &'a [u8],
+    /// The chunk that they are the end of; none for bytes that were kept.
+    chunk: Option<&'a Chunk>,
+}
+
+impl<'a> Input<'a> {
+    /// How much of the rest a write's data may stay in.
+    fn borrowable(&self) -> usize {
+        if self.chunk.is_some() { self.rest.len() } else { 0 }
+    }
+
+    /// Where bytes are that were just taken from the front: the buffer, and the first byte's place in it.
+    #[inline]
+    fn place_of(&self, bytes: &[u8]) -> Option<(&'a Buffer, u32)> {
+        let chunk = self.chunk?;
+        Some((chunk.buffer(), chunk.len() - (self.rest.len() + bytes.len()) as u32))
+    }
+}
+
 impl Receiver {
-    /// A header is there; false when its command has to wait for memory.
+    /// A header is there, and behind it so many bytes that its data may stay in; false when its command has to wait for
+    /// memory.
     fn begin(
         &mut self,
         key: Key,
+        borrowable: usize,
         session: &mut Connection,
         side: &mut Side,
         front: &mut Front,
     ) -> Result<bool, Broken> {
         let header = self.framer.header();
         let granted = if header.bhs().opcode() == Ok(Opcode::ScsiCommand) {
-            grant(header, side, front)
+            grant(header, borrowable, side, front)
         } else {
             Grant::Wants(0)
         };
@@ -189,15 +219,19 @@ impl Receiver {
         }
     }
 
-    fn take_payload(&mut self, bytes: &[u8], side: &mut Side, now_ns: u64) {
+    fn take_payload(&mut self, bytes: &[u8], place: Option<(&Buffer, u32)>, side: &mut Side, now_ns: u64) {
         let at = self.got;
         self.got += bytes.len() as u32;
         match self.disposition {
             Disposition::Task { task, offset, len } if at < len => {
                 let take = bytes.len().min((len - at) as usize);
                 side.owing_ns = now_ns;
-                if let Some(slot) = side.slot_mut(task) {
-                    slot.fill(offset + at, &bytes[..take]);
+                match (side.slot_mut(task), place) {
+                    (Some(slot), Some((buffer, start))) if slot.borrows => {
+                        side.borrow(task, buffer, start, take as u32);
+                    }
+                    (Some(slot), _) => slot.fill(offset + at, &bytes[..take]),
+                    (None, _) => {}
                 }
             }
             Disposition::Collect => self.collected.extend_from_slice(bytes),
@@ -226,14 +260,14 @@ impl Receiver {
 
 /// What a command gets for the data it wants to send.
 enum Grant {
-    /// Memory for so many bytes, in [`Side::granted`]. With none, the connection holds memory for commands whose data may
+    /// Memory for so many bytes, in [`Side::granted`], or none, where they stay in the chunk. With none for want of it, the connection holds memory for commands whose data may
     /// be behind this one in the stream, so reading must go on, and the command is answered TASK SET FULL.
     Wants(u32),
     /// None for now, and it may wait: the connection holds no memory, so nobody waits for what is behind it.
     Wait,
 }
 
-fn grant(header: &Header, side: &mut Side, front: &Front) -> Grant {
+fn grant(header: &Header, borrowable: usize, side: &mut Side, front: &Front) -> Grant {
     let command: &ScsiCommand = header.bhs().view();
     let unit = command.lun().decode().and_then(|number| side.luns.find(number));
     let block_size = unit.map_or(512, |unit| unit.block_size);
@@ -244,6 +278,7 @@ fn grant(header: &Header, side: &mut Side, front: &Front) -> Grant {
     side.granted.unit = unit;
     side.granted.moves = moves;
     side.granted.refused = false;
+    side.granted.borrows = false;
     let (cdb::Transfer::Out(bytes), true, Some(unit)) =
         (moves, command.flags().contains(CommandFlags::WRITE), unit)
     else {
@@ -251,6 +286,10 @@ fn grant(header: &Header, side: &mut Side, front: &Front) -> Grant {
     };
     match u32::try_from(bytes.min(u64::from(command.expected_data_transfer_length()))) {
         Ok(wanted) if u64::from(wanted) <= front.connection_bytes_max => {
+            if borrow::stays(command, command.cdb(), wanted, borrowable, unit, front) {
+                side.granted.borrows = true;
+                return Grant::Wants(wanted);
+            }
             match side.take_memory(unit, command.cdb(), wanted, front) {
                 Some(payload) => {
                     side.granted.data = payload;

@@ -40,7 +40,9 @@ pub(crate) struct Slot {
     /// Data-out, while it is gathered.
     pub(crate) data: Payload,
     /// Bytes of I/O buffers in `data`, while it is gathered.
-    gathered_bytes: u64,
+    pub(super) gathered_bytes: u64,
+    /// Its data stays in the receive buffer that it comes in, and takes no memory.
+    pub(super) borrows: bool,
     /// The unit that its command is for, if there is one.
     pub(crate) unit: Option<LunAddress>,
     /// It runs there, or waits until it may.
@@ -62,6 +64,7 @@ impl Slot {
         task: None,
         data: Payload::NONE,
         gathered_bytes: 0,
+        borrows: false,
         unit: None,
         running: false,
         moves: cdb::Transfer::Unknown,
@@ -88,6 +91,8 @@ pub(super) struct Granted {
     pub(super) data: Payload,
     /// There was none.
     pub(super) refused: bool,
+    /// None is needed: it stays where it comes.
+    pub(super) borrows: bool,
     /// The unit that it is for, if there is one.
     pub(super) unit: Option<LunAddress>,
     /// What its CDB says it moves.
@@ -99,7 +104,9 @@ pub(crate) struct Side {
     pub(super) nexus: NexusId,
     pub(super) luns: Arc<LunMap>,
     pub(super) outbox: Outbox,
-    slots: Vec<Slot>,
+    pub(super) slots: Vec<Slot>,
+    /// Slots whose data lies in a receive buffer.
+    pub(super) borrowed: u32,
     pub(super) granted: Granted,
     /// Bytes of data-in that running commands will bring.
     pub(crate) reading_bytes: u64,
@@ -124,9 +131,11 @@ impl Side {
             luns: Arc::default(),
             outbox: Outbox::default(),
             slots: Vec::new(),
+            borrowed: 0,
             granted: Granted {
                 data: Payload::NONE,
                 refused: false,
+                borrows: false,
                 unit: None,
                 moves: cdb::Transfer::Unknown,
             },
@@ -189,6 +198,7 @@ impl Side {
         slot.moves = self.granted.moves;
         slot.started_ns = now_ns;
         slot.refused = self.granted.refused;
+        slot.borrows = self.granted.borrows;
         slot.reading_bytes = 0;
         slot.wrote = false;
         slot.gathered_bytes = 0;
@@ -213,6 +223,12 @@ impl Side {
         slot.task = None;
         let reading_bytes = slot.reading_bytes;
         if !slot.data.0.is_empty() {
+            if slot.borrows {
+                slot.data.0.clear();
+                self.borrowed -= 1;
+                self.reading_bytes = self.reading_bytes.saturating_sub(reading_bytes);
+                return;
+            }
             *gathered_bytes = gathered_bytes.saturating_sub(slot.gathered_bytes);
             let data = std::mem::take(&mut slot.data);
             self.held_bytes = self.held_bytes.saturating_sub(data.len());
@@ -240,6 +256,7 @@ impl Side {
             priority: task.priority() & self.priority_mask,
             expected_out,
             data: Payload::NONE,
+            borrowed: false,
         };
         if let Some(slot) = self.slot_mut(origin.task) {
             slot.running = true;
@@ -248,6 +265,12 @@ impl Side {
             slot.wrote = expected_out > 0;
             if !slot.data.0.is_empty() {
                 request.data = std::mem::take(&mut slot.data);
+                request.borrowed = slot.borrows;
+                if slot.borrows {
+                    self.borrowed -= 1;
+                    self.reading_bytes += reads;
+                    return request;
+                }
                 let gathered_bytes = std::mem::take(&mut slot.gathered_bytes);
                 front.gathered_bytes = front.gathered_bytes.saturating_sub(gathered_bytes);
                 self.held_bytes = self.held_bytes.saturating_sub(request.data.len());
@@ -258,8 +281,7 @@ impl Side {
     }
 
     /// Memory for `wanted` bytes of data-out of a command: whole slots of the arena where its overlay can adopt
-    /// them, I/O buffers otherwise. `None` when there is not enough for now. Data that is still being gathered gets
-    /// at most three eighths of the I/O buffers: the largest are half of all, so commands that run always find some.
+    /// them, I/O buffers otherwise. `None` when there is not enough for now.
     pub(super) fn take_memory(
         &self,
         unit: LunAddress,
@@ -276,12 +298,7 @@ impl Side {
         {
             return Some(payload);
         }
-        // A transfer beyond the limit of a small memory has it alone.
-        let gathered = front.gathered_bytes;
-        if gathered > 0 && gathered + u64::from(wanted) > front.memory.bytes() / 8 * 3 {
-            return None;
-        }
-        Payload::take(&front.memory, wanted)
+        front.gather(u64::from(wanted)).and_then(|()| Payload::take(&front.memory, wanted))
     }
 
     /// Since when the initiator has sent none of the write data it owes, if it owes some.
@@ -298,8 +315,18 @@ impl Side {
     }
 }
 
+impl Front {
+    /// Whether so many further bytes may be gathered. Data that is still being gathered gets at most three eighths of the
+    /// I/O buffers: the largest are half of all, so commands that run always find some.
+    pub(super) fn gather(&self, bytes: u64) -> Option<()> {
+        let gathered = self.gathered_bytes;
+        // A transfer beyond the limit of a small memory has it alone.
+        (gathered == 0 || gathered + bytes <= self.memory.bytes() / 8 * 3).then_some(())
+    }
+}
+
 /// First logical block of a WRITE (SBC-3 5.32 to 5.35); `None` for any other command.
-fn write_start(cdb: &[u8; 16]) -> Option<u64> {
+pub(super) fn write_start(cdb: &[u8; 16]) -> Option<u64> {
     match *cdb {
         [0x0a, a, b, c, ..] => Some(u64::from(u32::from_be_bytes([0, a & 0x1f, b, c]))),
         [0x2a | 0xaa, _, a, b, c, d, ..] => Some(u64::from(u32::from_be_bytes([a, b, c, d]))),

@@ -51,6 +51,8 @@ pub(crate) struct CloneMedium {
     pub(super) golden: GoldenId,
     pub(super) file: FileId,
     pub(super) alignment: Alignment,
+    /// The ring reads the golden at once.
+    pub(super) in_memory: bool,
     pub(super) base: Base,
     /// Which of the golden's blocks are in the cache, if it is cached.
     pub(super) published: Option<Arc<Published>>,
@@ -375,6 +377,7 @@ mod tests {
             golden: GoldenId(0),
             file: FileId(0),
             alignment: Alignment { memory: 512, offset: 512 },
+            in_memory: false,
             base: Base::Golden,
             published: None,
             overlay: Overlay::new(limits),

@@ -193,6 +193,7 @@ impl Backend {
                     attribute: TaskAttribute::HeadOfQueue,
                     priority: 0,
                     expected_out: u32::try_from(data.len()).unwrap_or(u32::MAX),
+                    borrowed: false,
                     data,
                 };
                 self.results.push_back(Result::CopyCommand(owner, request));

@@ -88,6 +88,9 @@ impl Lun {
 
 impl Disk {
     fn read_now<R: Ring>(&self, range: ByteRange, use_of: Use, io: &mut Io<'_, R>) -> Option<Few<Piece>> {
+        if !self.in_memory {
+            return None;
+        }
         let mut pieces = Few::None;
         read_file(&mut pieces, (self.file, self.alignment, use_of), range.start, range.end(), io)?;
         Some(pieces)
@@ -101,7 +104,7 @@ impl Disk {
         data: &mut Payload,
         io: &mut Io<'_, R>,
     ) -> Option<()> {
-        if fua || !self.takes(range, data) {
+        if fua || !self.in_memory || !self.takes(range, data) {
             return None;
         }
         let Few::One(Piece { buffer, start, len }) = std::mem::take(&mut data.0) else { return None };
@@ -119,12 +122,11 @@ impl Disk {
         Some(())
     }
 
-    /// Whether direct I/O takes a write as it is.
+    /// Whether it is a write of whole blocks from one buffer. Where they lie in it does not matter: they are copied.
     fn takes(&self, range: ByteRange, data: &Payload) -> bool {
-        let memory = self.alignment.memory.min(4096) - 1;
         let block = self.alignment.offset - 1;
         let [piece] = &data.0[..] else { return false };
-        (range.start as u32 | piece.len) & block == 0 && piece.start & memory == 0
+        (range.start as u32 | piece.len) & block == 0
     }
 }
 
@@ -146,7 +148,9 @@ impl CloneMedium {
                 let end = start + u64::from(sectors) * SECTOR;
                 if self.published.is_none() {
                     let file = (self.file, self.alignment, use_of);
-                    whole = whole.and_then(|()| read_file(&mut pieces, file, start, end, io));
+                    whole = whole
+                        .filter(|()| self.in_memory)
+                        .and_then(|()| read_file(&mut pieces, file, start, end, io));
                     return;
                 }
                 self.in_blocks(start, end, io, |found| match found {

@@ -14,6 +14,8 @@ use stampede_ring::{FileId, Ring};
 pub(crate) struct Disk {
     pub(super) file: FileId,
     pub(super) alignment: Alignment,
+    /// The ring does its transfers at once.
+    pub(super) in_memory: bool,
     /// Where atomic writes are announced.
     pub(super) journal: Option<Box<Journal>>,
     /// There was an atomic write: reads take locks, so that they see all of one or nothing.

@@ -210,6 +210,7 @@ impl Backend {
         let medium = Medium::Disk(disk::Disk {
             file: setup.file,
             alignment: setup.alignment,
+            in_memory: setup.in_memory,
             journal: setup.journal.map(|journal| Box::new(Journal::new(journal))),
             isolates: false,
             broken: false,
@@ -261,6 +262,7 @@ impl Backend {
             golden,
             file: setup.file,
             alignment: setup.alignment,
+            in_memory: setup.in_memory,
             base: clone::Base::Golden,
             published: setup.published.clone(),
             overlay: Overlay::new(limits),
@@ -309,7 +311,10 @@ impl Backend {
         }
         if !lun.tasks.enter(&request) {
             if request.cdb[0] != SANITIZE {
-                lun.tasks.hold(request);
+                match request.keep(io.memory, io.counters) {
+                    true => lun.tasks.hold(request),
+                    false => self.results.push_back(Result::Answer(request.refused())),
+                }
                 return None;
             }
             // Whatever it says, it is HEAD OF QUEUE (SBC-4 5.30.1).
@@ -362,8 +367,11 @@ impl Backend {
     }
 
     /// A command goes on as its device server says.
-    fn go<R: Ring>(&mut self, place: Key, request: Request, step: DeviceStep, io: &mut Io<'_, R>) {
+    fn go<R: Ring>(&mut self, place: Key, mut request: Request, step: DeviceStep, io: &mut Io<'_, R>) {
         let Some(lun) = self.luns.get_mut(place) else { return };
+        if !request.keep(io.memory, io.counters) {
+            return self.finish(place, request.refused());
+        }
         let (origin, name) = (request.origin, request.lun);
         match step {
             DeviceStep::Done(reply) => {

@@ -99,6 +99,7 @@ mod tests {
             attribute,
             priority: 0,
             expected_out: 0,
+            borrowed: false,
             data: Payload::default(),
         }
     }

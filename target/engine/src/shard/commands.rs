@@ -175,6 +175,7 @@ impl<R: Ring> Shard<R> {
                 conn.waiting.pop_front();
                 continue;
             };
+            let refused = slot.refused;
             let Some(unit) = slot.unit.filter(|_| slot.running) else {
                 conn.waiting.pop_front();
                 continue;
@@ -184,6 +185,10 @@ impl<R: Ring> Shard<R> {
                 return;
             }
             conn.waiting.pop_front();
+            if refused {
+                self.answer_here(key, task);
+                continue;
+            }
             let origin = Origin { shard: self.config.shard, connection: key, task };
             let request = conn.side.request(origin, state, unit.lun, reads, &mut self.front);
             self.send_command(key, unit.owner, request);
@@ -191,10 +196,14 @@ impl<R: Ring> Shard<R> {
     }
 
     #[inline(always)]
-    fn send_command(&mut self, key: Key, owner: ShardId, request: Request) {
+    fn send_command(&mut self, key: Key, owner: ShardId, mut request: Request) {
+        self.counters.writes_borrowed += u64::from(request.borrowed);
         if owner == self.config.shard {
             self.execute(request);
             return;
+        }
+        if !request.keep(&self.front.memory, &mut self.counters) {
+            return self.answer(request.refused());
         }
         self.counters.forwarded += 1;
         if !self.mesh.send(owner, Message::Command(request)) {

@@ -121,15 +121,15 @@ impl<R: Ring> Shard<R> {
         match received {
             Received::Chunk(chunk) => {
                 self.counters.chunks_received += 1;
-                self.counters.received_bytes += u64::from(chunk.len);
+                self.counters.received_bytes += u64::from(chunk.len());
                 if conn.is_leaving() && conn.life == Life::Open {
-                    let kept = conn.keep(self.pusher.ring().chunk(&chunk));
+                    let kept = conn.keep(chunk.bytes());
                     self.pusher.ring_mut().recycle(chunk);
                     if let Fed::Broken(broken) = kept {
                         self.fed(key, Fed::Broken(broken));
                     }
                 } else if conn.life == Life::Open {
-                    let fed = conn.feed(key, self.pusher.ring().chunk(&chunk), &mut self.front);
+                    let fed = conn.feed(key, &chunk, &mut self.front);
                     self.pusher.ring_mut().recycle(chunk);
                     self.fed(key, fed);
                 } else {

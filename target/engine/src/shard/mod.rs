@@ -134,6 +134,7 @@ impl<R: Ring> Shard<R> {
         zeros.bytes_mut().ok_or(ENOMEM)?.fill(0);
         let latency = || Latency::new().ok_or(ENOMEM);
         let front = Front {
+            shard: config.shard,
             memory: config.memory.clone(),
             arena: Arc::clone(&config.arena),
             headers: Arc::clone(&config.headers),
@@ -317,6 +318,9 @@ impl<R: Ring> Shard<R> {
         for key in dirty.drain(..) {
             let Some(conn) = self.conns.get_mut(key) else { continue };
             conn.dirty = false;
+            if conn.side.borrows() {
+                conn.side.keep_borrowed(&mut self.front, &mut self.counters);
+            }
             self.retry_waiting(key);
             let Some(conn) = self.conns.get_mut(key) else { continue };
             if matches!(conn.life, Life::Open | Life::Finishing) && !conn.is_leaving() {

@@ -32,13 +32,15 @@ fn two_units(plan: impl FnOnce(&mut Plan), other_owner: u16) -> (SimWorld, House
         lun: LunId(50),
         file: shard.ring_mut().open(other),
         alignment: Alignment { memory: 4096, offset: 4096 },
+        in_memory: false,
         device: DeviceConfig::new(identity, BLOCKS.into()),
         saved: SavedState::default(),
         journal: None,
     };
     shard.add_disk(disk);
     let owner = ShardId(other_owner);
-    house.luns.0.push((1, LunAddress { lun: LunId(50), owner, block_size: 512, is_clone: false }));
+    let (is_clone, in_memory) = (false, false);
+    house.luns.0.push((1, LunAddress { lun: LunId(50), owner, block_size: 512, is_clone, in_memory }));
     (world, house)
 }
 

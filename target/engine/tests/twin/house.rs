@@ -147,6 +147,8 @@ pub(crate) struct Plan {
     pub(crate) disk: DiskId,
     /// The unit is a clone of the disk, and not the disk itself.
     pub(crate) clone: bool,
+    /// Shards believe that the ring does the disk's transfers at once, as it does for files in memory.
+    pub(crate) in_memory: bool,
     /// Who owns the unit.
     pub(crate) owner: u16,
     pub(crate) alignment: u32,
@@ -182,6 +184,7 @@ impl Plan {
             shards: 1,
             disk,
             clone: false,
+            in_memory: true,
             owner: 0,
             alignment: 512,
             arena_slots: 4096,
@@ -249,12 +252,15 @@ impl<R: Ring> House<R> {
             }
             if plan.clone {
                 let (len_bytes, published) = (world.disk_len(plan.disk), published.clone());
-                shard.add_golden(GoldenSetup { golden: GOLDEN, file, alignment, len_bytes, published });
+                let in_memory = plan.in_memory;
+                let golden = GOLDEN;
+                shard.add_golden(GoldenSetup { golden, file, alignment, in_memory, len_bytes, published });
             } else if number == plan.owner || plan.two_owners {
                 shard.add_disk(DiskSetup {
                     lun: LunId(1),
                     file,
                     alignment,
+                    in_memory: plan.in_memory,
                     device: device.clone(),
                     saved: SavedState::decode(&plan.saved).unwrap(),
                     journal,
@@ -268,7 +274,8 @@ impl<R: Ring> House<R> {
             shards.push(shard);
         }
         let owner = ShardId(plan.owner);
-        let address = LunAddress { lun: LunId(1), owner, block_size: 512, is_clone: plan.clone };
+        let (is_clone, in_memory) = (plan.clone, plan.in_memory && !plan.clone);
+        let address = LunAddress { lun: LunId(1), owner, block_size: 512, is_clone, in_memory };
         Self {
             world: world.clone(),
             shards,
@@ -450,7 +457,7 @@ impl<R: Ring> House<R> {
         let lun = LunId(1000 + u32::from(self.next_tsih));
         let device = Box::new(self.device.clone());
         self.tell(owner, FromControl::CreateClone { lun, golden: GOLDEN, device });
-        LunMap(vec![(0, LunAddress { lun, owner, block_size: 512, is_clone: true })])
+        LunMap(vec![(0, LunAddress { lun, owner, block_size: 512, is_clone: true, in_memory: false })])
     }
 
     /// Begins to replace the clone by a fresh one, owned by this shard: ends its sessions, holds logins, drops it.

@@ -108,6 +108,10 @@ events! {
     task_management,
     /// Commands ended with CHECK CONDITION.
     check_conditions,
+    /// Writes whose data stayed in the receive buffer.
+    writes_borrowed,
+    /// Of these, those whose data was copied after all.
+    writes_kept,
 }
 
 type Sut = House<Mutant<SimRing>>;
@@ -504,6 +508,8 @@ impl Life {
             self.events.sessions_moved += counters.moved_here;
             self.events.clones_moved += counters.clones_moved;
             self.events.moves_refused += counters.moves_refused;
+            self.events.writes_borrowed += counters.writes_borrowed;
+            self.events.writes_kept += counters.writes_kept;
             self.events.leftover_bytes += counters.leftover_bytes;
         }
         self.events.fresh_clones += std::mem::take(&mut self.house.resets);

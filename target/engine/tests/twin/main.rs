@@ -4,6 +4,7 @@
 
 mod atomic;
 mod basics;
+mod borrow;
 mod changes;
 mod copies;
 mod fairness;

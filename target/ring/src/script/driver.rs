@@ -115,10 +115,14 @@ impl<'w, W: ScriptWorld> Driver<'w, W> {
 
     /// The bytes of a chunk, which is recycled.
     pub(super) fn consume(&mut self, chunk: Chunk) -> Vec<u8> {
-        let bytes = self.world.ring().chunk(&chunk).to_vec();
-        assert_eq!(bytes.len(), chunk.len as usize);
-        self.world.ring().recycle(chunk);
+        let bytes = chunk.bytes().to_vec();
+        assert_eq!(bytes.len(), chunk.len() as usize);
+        self.recycle(chunk);
         bytes
+    }
+
+    pub(super) fn recycle(&mut self, chunk: Chunk) {
+        self.world.ring().recycle(chunk);
     }
 
     /// A connection: the ring's socket and the client's end.

@@ -1,8 +1,8 @@
 //! Scripts about connections: accepting, receiving, cancelling, ending.
 
 use super::driver::{Driver, pattern};
-use super::{Script, ScriptWorld};
-use crate::{Event, Operation, Received, SendList, SocketId, Token};
+use super::{ClientId, Script, ScriptWorld};
+use crate::{Chunk, Event, Operation, Received, SendList, SocketId, Token};
 use std::collections::BTreeSet;
 
 pub(super) fn all<W: ScriptWorld>() -> Vec<Script<W>> {
@@ -14,6 +14,7 @@ pub(super) fn all<W: ScriptWorld>() -> Vec<Script<W>> {
         Script { name: "a cancelled receive loses nothing", run: cancel_receive },
         Script { name: "cancelling what is not there is ENOENT", run: cancel_nothing },
         Script { name: "a receive without buffers starves, and goes on when they return", run: starve },
+        Script { name: "parts of chunks outlive the chunks, and no buffer is lost", run: share },
         Script { name: "closing ends the connection", run: close },
         Script { name: "ids of nothing are EBADF, and buffers come back", run: bad_ids },
         Script { name: "a stale id is not the socket that came after", run: stale_id },
@@ -132,23 +133,27 @@ fn cancel_nothing<W: ScriptWorld>(world: &mut W) {
     driver.end();
 }
 
-fn starve<W: ScriptWorld>(world: &mut W) {
-    let mut driver = Driver::new(world);
-    let (socket, client) = driver.connect();
+/// Small pieces, each of which takes a receive buffer, until none is left. What `keep` makes of each chunk, one for each
+/// buffer, and all that was sent.
+fn use_up_buffers<W: ScriptWorld, T>(
+    driver: &mut Driver<'_, W>,
+    client: ClientId,
+    socket: SocketId,
+    mut keep: impl FnMut(&mut Driver<'_, W>, Chunk) -> T,
+) -> (Vec<T>, Vec<u8>) {
     let buffers = usize::from(driver.world.receive_buffers());
     let receive = driver.push(Operation::Receive { socket });
     let mut held = Vec::new();
     let mut sent = Vec::new();
-    // One small piece at a time takes a buffer each, until none is left.
     let starved = loop {
         assert!(held.len() <= buffers, "more chunks than buffers");
         let bytes = pattern(sent.len() as u64, 100);
         driver.world.client_send(client, &bytes);
         sent.extend(bytes);
         match driver.wait_received(receive) {
-            (Received::Chunk(chunk), true) => held.push(chunk),
+            (Received::Chunk(chunk), true) => held.push(keep(driver, chunk)),
             (Received::Chunk(chunk), false) => {
-                held.push(chunk);
+                held.push(keep(driver, chunk));
                 break false;
             }
             (Received::Starved, false) => break true,
@@ -163,6 +168,42 @@ fn starve<W: ScriptWorld>(world: &mut W) {
         let receive = driver.push(Operation::Receive { socket });
         assert!(matches!(driver.wait_received(receive), (Received::Starved, false)));
     }
+    (held, sent)
+}
+
+/// Parts of chunks outlive the chunks, and then the buffers are used again.
+fn share<W: ScriptWorld>(world: &mut W) {
+    let mut driver = Driver::new(world);
+    let (socket, client) = driver.connect();
+    let mut before = 0;
+    for _ in 0..2 {
+        let (shares, sent) = use_up_buffers(&mut driver, client, socket, |driver, chunk| {
+            let share = (chunk.buffer().clone(), chunk.len() as usize);
+            driver.recycle(chunk);
+            share
+        });
+        let mut got: Vec<u8> = Vec::new();
+        for (buffer, len) in &shares {
+            got.extend(&buffer.bytes()[..*len]);
+        }
+        assert!(got == sent[..got.len()], "a shared buffer was written to");
+        drop(shares);
+        let mut receive = None;
+        let rest = driver.receive(socket, &mut receive, sent.len() - got.len());
+        assert!(rest == sent[got.len()..], "the last bytes are wrong after {before}");
+        if let Some(receive) = receive {
+            assert_eq!(driver.stop_receiving(receive), []);
+        }
+        before += sent.len();
+    }
+    driver.close(socket);
+    driver.end();
+}
+
+fn starve<W: ScriptWorld>(world: &mut W) {
+    let mut driver = Driver::new(world);
+    let (socket, client) = driver.connect();
+    let (held, sent) = use_up_buffers(&mut driver, client, socket, |_, chunk| chunk);
     let mut got = Vec::new();
     for chunk in held {
         got.extend(driver.consume(chunk));

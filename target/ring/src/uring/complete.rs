@@ -2,7 +2,7 @@
 
 use super::inflight::{Class, Kind, ZeroStep};
 use super::{UringRing, internal, sending};
-use crate::seam::{Chunk, Completion, Errno, Event, PeerId, Received, Token};
+use crate::seam::{Completion, Errno, Event, PeerId, Received, Token};
 use io_uring::cqueue;
 use std::mem::MaybeUninit;
 use std::os::fd::{FromRawFd, OwnedFd};
@@ -80,10 +80,7 @@ impl UringRing {
 
     fn received(&mut self, result: i32, buffer: Option<u16>) -> Received {
         if let (Ok(len @ 1..), Some(id)) = (u32::try_from(result), buffer) {
-            if self.receive.lend(id, len) {
-                return Received::Chunk(Chunk { id, len });
-            }
-            return Received::Failed(Errno(libc::EIO));
+            return self.receive.lend(id, len).map_or(Received::Failed(Errno(libc::EIO)), Received::Chunk);
         }
         if let Some(id) = buffer {
             self.receive.recycle_unused(id);

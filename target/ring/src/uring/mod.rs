@@ -187,6 +187,7 @@ impl Ring for UringRing {
     }
 
     fn submit(&mut self, wait: Wait) -> Result<(), Errno> {
+        self.receive.reclaim();
         self.submit_and_wait(wait)
     }
 
@@ -202,12 +203,8 @@ impl Ring for UringRing {
         self.reap_into(batch)
     }
 
-    fn chunk(&self, chunk: &Chunk) -> &[u8] {
-        self.receive.bytes(chunk.id, chunk.len)
-    }
-
     fn recycle(&mut self, chunk: Chunk) {
-        self.receive.recycle(chunk.id);
+        self.receive.recycle(chunk.into_buffer());
     }
 
     fn adopt(&mut self, socket: LooseSocket) -> Result<SocketId, (Errno, LooseSocket)> {

@@ -1,13 +1,24 @@
-//! The receive buffers: one mapping, cut into equal buffers, which the kernel takes from a shared ring of its own
-//! and which the caller gives back.
+//! The receive buffers: the slots of a pool, which the kernel takes from a shared ring of its own and which the caller
+//! gives back.
+//!
+//! ```text
+//!   offered (the only handle) ──kernel──► Chunk ──recycle──► unshared: offered again
+//!                                           │                shared: kept, until nobody else has a handle
+//!                                           └► handles to parts of it: a write's payload
+//! ```
+//!
+//! So the kernel never writes to memory that somebody can still read: what it is offered, nobody has a handle to.
 
 use super::config::SetupError;
+use crate::memory::{Buffer, Pool, PoolConfig};
 use crate::numa::{self, Pages};
+use crate::seam::Chunk;
 use io_uring::Submitter;
 use io_uring::types::BufRingEntry;
 use memmap2::{MmapOptions, MmapRaw};
 use std::io;
 use std::ptr::NonNull;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 /// The number of the one buffer group.
@@ -15,28 +26,27 @@ pub(super) const GROUP: u16 = 0;
 
 pub(super) struct ReceiveBuffers {
     ring: MmapRaw,
-    memory: MmapRaw,
-    count: u16,
-    len: u32,
+    pool: Arc<Pool>,
+    /// By slot: the only handle to a buffer that the kernel may write; `None` while it is the caller's.
+    offered: Box<[Option<Buffer>]>,
+    /// Buffers that the caller gave back while parts of them are still shared.
+    shared: Vec<Buffer>,
     tail: u16,
-    /// By buffer: the bytes in it while it is the caller's, 0 while it is the kernel's. So a forged or stale chunk
-    /// never reaches memory that the kernel writes.
-    lent: Box<[u32]>,
 }
 
 impl ReceiveBuffers {
     /// Maps the buffers and gives all of them to the kernel.
     pub(super) fn new(submitter: &Submitter<'_>, count: u16, len: u32) -> Result<Self, SetupError> {
-        let map = |step: &'static str, bytes: usize| {
-            let mapping = MmapOptions::new().len(bytes).map_anon();
-            mapping.map(MmapRaw::from).map_err(|source| SetupError::Resources { step, source })
-        };
-        let ring = map("mapping the receive buffer ring", usize::from(count) * size_of::<BufRingEntry>())?;
-        let memory = map("mapping the receive buffers", usize::from(count) * len as usize)?;
-        let lent = vec![0; usize::from(count)].into_boxed_slice();
-        let mut buffers = Self { ring, memory, count, len, tail: 0, lent };
-        for id in 0..count {
-            buffers.offer(id);
+        let resources = |step| move |source| SetupError::Resources { step, source };
+        let ring = MmapOptions::new().len(usize::from(count) * size_of::<BufRingEntry>()).map_anon();
+        let ring = ring.map(MmapRaw::from).map_err(resources("mapping the receive buffer ring"))?;
+        let config = PoolConfig { slot_len: len, slots: u32::from(count) };
+        let pool = Pool::new(config).map_err(resources("mapping the receive buffers"))?;
+        let offered = (0..count).map(|_| None).collect();
+        let shared = Vec::with_capacity(usize::from(count));
+        let mut buffers = Self { ring, pool, offered, shared, tail: 0 };
+        while let Some(buffer) = buffers.pool.take() {
+            buffers.offer(buffer);
         }
         buffers.publish();
         buffers.register(submitter)?;
@@ -45,21 +55,20 @@ impl ReceiveBuffers {
 
     /// On which NUMA nodes they are, by sample.
     pub(super) fn pages(&self) -> io::Result<Pages> {
-        let memory = |mapping: &MmapRaw| match NonNull::new(mapping.as_mut_ptr()) {
-            Some(start) => numa::pages_of(start, mapping.len()),
-            None => Ok(Pages::default()),
-        };
-        let mut pages = memory(&self.memory)?;
-        pages.add(&memory(&self.ring)?);
+        let mut pages = self.pool.pages()?;
+        if let Some(start) = NonNull::new(self.ring.as_mut_ptr()) {
+            pages.add(&numa::pages_of(start, self.ring.len())?);
+        }
         Ok(pages)
     }
 
     #[allow(unsafe_code, reason = "the kernel is given addresses")]
     fn register(&self, submitter: &Submitter<'_>) -> Result<(), SetupError> {
         let address = self.ring.as_mut_ptr() as u64;
-        // SAFETY: the mapping holds `count` entries, and both mappings are dropped only after the ring's descriptor is
-        // closed or everything that uses them has ended (`UringRing::drop`).
-        unsafe { submitter.register_buf_ring_with_flags(address, self.count, GROUP, 0) }.map_err(|source| {
+        let count = self.offered.len() as u16;
+        // SAFETY: the mapping holds `count` entries, and it and the handles to what they name are dropped only after the
+        // ring's descriptor is closed or everything that uses them has ended (`UringRing::drop`).
+        unsafe { submitter.register_buf_ring_with_flags(address, count, GROUP, 0) }.map_err(|source| {
             SetupError::Missing {
                 feature: "rings of provided buffers (IORING_REGISTER_PBUF_RING)",
                 since: "5.19",
@@ -68,18 +77,21 @@ impl ReceiveBuffers {
         })
     }
 
-    /// Writes a buffer's entry at the ring's tail, which the kernel sees after [`Self::publish`].
+    /// Writes a buffer's entry at the ring's tail, which the kernel sees after [`Self::publish`]. The buffer is of this
+    /// pool, and the handle its only one.
     #[allow(unsafe_code, reason = "the ring is memory shared with the kernel")]
-    fn offer(&mut self, id: u16) {
-        let index = self.tail & (self.count - 1);
-        let address = self.memory.as_mut_ptr() as u64 + u64::from(id) * u64::from(self.len);
-        // SAFETY: the index is below `count`, the number of entries in the mapping, which page alignment suits;
+    fn offer(&mut self, buffer: Buffer) {
+        let index = usize::from(self.tail) & (self.offered.len() - 1);
+        let slot = buffer.slot();
+        // SAFETY: the index is below the number of entries in the mapping, a power of two, which page alignment suits;
         // the kernel does not read an entry at or beyond the tail, and we are on the only thread that writes.
-        let entry = unsafe { &mut *self.ring.as_mut_ptr().cast::<BufRingEntry>().add(usize::from(index)) };
-        entry.set_addr(address);
-        entry.set_len(self.len);
-        entry.set_bid(id);
+        let entry = unsafe { &mut *self.ring.as_mut_ptr().cast::<BufRingEntry>().add(index) };
+        entry.set_addr(buffer.as_ptr() as u64);
+        entry.set_len(self.pool.slot_len());
+        // The pool has at most 32,768 slots.
+        entry.set_bid(slot as u16);
         self.tail = self.tail.wrapping_add(1);
+        self.offered[slot as usize] = Some(buffer);
     }
 
     #[allow(unsafe_code, reason = "the ring is memory shared with the kernel")]
@@ -91,44 +103,54 @@ impl ReceiveBuffers {
         tail.store(self.tail, Ordering::Release);
     }
 
-    /// The kernel has put `len` bytes into a buffer, which is the caller's now. False for numbers that no kernel sends.
-    pub(super) fn lend(&mut self, id: u16, len: u32) -> bool {
-        match self.lent.get_mut(usize::from(id)) {
-            Some(lent) if *lent == 0 && len > 0 && len <= self.len => {
-                *lent = len;
-                true
-            }
-            _ => false,
+    /// The kernel has put `len` bytes into a buffer, which is the caller's now. `None` for numbers that no kernel sends.
+    pub(super) fn lend(&mut self, id: u16, len: u32) -> Option<Chunk> {
+        if len == 0 || len > self.pool.slot_len() {
+            return None;
+        }
+        let buffer = self.offered.get_mut(usize::from(id))?.take()?;
+        Some(Chunk::new(buffer, len))
+    }
+
+    /// Gives a buffer back to the kernel: now, or, if somebody shares a part of it, with the first [`Self::reclaim`] after
+    /// nobody does. One that is not of this ring is dropped.
+    pub(super) fn recycle(&mut self, buffer: Buffer) {
+        if !Arc::ptr_eq(buffer.pool(), &self.pool) {
+            return;
+        }
+        if buffer.is_shared() {
+            self.shared.push(buffer);
+            return;
+        }
+        self.offer(buffer);
+        self.publish();
+    }
+
+    /// Gives those shared buffers back to the kernel that nobody shares any more.
+    #[inline]
+    pub(super) fn reclaim(&mut self) {
+        if !self.shared.is_empty() {
+            self.reclaim_shared();
         }
     }
 
-    /// Gives a buffer back to the kernel. One that is the kernel's already stays so.
-    pub(super) fn recycle(&mut self, id: u16) {
-        if let Some(lent) = self.lent.get_mut(usize::from(id))
-            && *lent != 0
-        {
-            *lent = 0;
-            self.offer(id);
-            self.publish();
+    fn reclaim_shared(&mut self) {
+        let mut at = 0;
+        while let Some(buffer) = self.shared.get(at) {
+            if buffer.is_shared() {
+                at += 1;
+            } else {
+                let buffer = self.shared.swap_remove(at);
+                self.offer(buffer);
+            }
         }
+        self.publish();
     }
 
     /// Gives a buffer back that the kernel chose but put nothing into.
     pub(super) fn recycle_unused(&mut self, id: u16) {
-        if self.lend(id, 1) {
-            self.recycle(id);
+        if let Some(chunk) = self.lend(id, 1) {
+            self.recycle(chunk.into_buffer());
         }
-    }
-
-    /// The bytes of a lent buffer; empty for any other.
-    #[allow(unsafe_code, reason = "the buffers are memory shared with the kernel")]
-    pub(super) fn bytes(&self, id: u16, len: u32) -> &[u8] {
-        let Some(&lent) = self.lent.get(usize::from(id)) else {
-            return &[];
-        };
-        let start = usize::from(id) * self.len as usize;
-        // SAFETY: the range is inside the mapping (`id` is below `count`, and `lent` at most `len`). While a buffer is
-        // lent the kernel does not write to it, and giving it back takes `&mut self`, so not while this slice lives.
-        unsafe { std::slice::from_raw_parts(self.memory.as_mut_ptr().add(start), len.min(lent) as usize) }
     }
 }

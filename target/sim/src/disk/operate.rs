@@ -36,7 +36,7 @@ impl State {
             self.faults.hit(FaultKind::Reordered);
         }
         let Stage::Executed(result) = request.stage else { return };
-        self.post(pending.ring, pending.token, request.into_event(result), None);
+        self.post(pending.ring, pending.token, request.into_event(result));
     }
 
     fn work(&self, key: u64) -> Option<&Work> {

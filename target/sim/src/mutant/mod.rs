@@ -244,10 +244,6 @@ impl<R: Ring> Ring for Mutant<R> {
         batch.len() - before
     }
 
-    fn chunk(&self, chunk: &Chunk) -> &[u8] {
-        self.ring.chunk(chunk)
-    }
-
     fn recycle(&mut self, chunk: Chunk) {
         self.ring.recycle(chunk);
     }

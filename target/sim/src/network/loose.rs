@@ -50,7 +50,7 @@ impl State {
                 Err(Errno(libc::EBADF))
             }
         };
-        self.post(ring, token, Event::Released { result }, None);
+        self.post(ring, token, Event::Released { result });
     }
 
     fn set_loose(&mut self, ring: RingKey, socket: SocketId, connection: usize) -> LooseSocket {

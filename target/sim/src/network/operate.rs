@@ -74,7 +74,7 @@ impl State {
             if self.strikes(FaultKind::AcceptError) {
                 self.end_accept(listener, key);
                 let result = Err(Errno(libc::EMFILE));
-                return self.post(ring, token, Event::Accepted { result, more: false }, None);
+                return self.post(ring, token, Event::Accepted { result, more: false });
             }
             let Some(connection) = self.network.listeners[listener].backlog.pop_front() else { return };
             let Some(state) = self.ring(ring) else { return };
@@ -86,7 +86,7 @@ impl State {
                 self.end_accept(listener, key);
             }
             let result = Ok(Accepted { socket, peer, local });
-            self.post(ring, token, Event::Accepted { result, more }, None);
+            self.post(ring, token, Event::Accepted { result, more });
         }
     }
 
@@ -122,7 +122,7 @@ impl State {
                 continue;
             };
             self.end_receive(connection, key);
-            self.post(ring, token, Event::Received { received, more: false }, None);
+            self.post(ring, token, Event::Received { received, more: false });
         }
     }
 
@@ -152,9 +152,11 @@ impl State {
         }
         let payload = self.network.connections[connection].to_target.take(self.now, len);
         self.trace.mix_bytes(&payload);
-        let Some(id) = self.ring(ring).and_then(|ring| ring.free_buffers.pop()) else { return };
-        let received = Received::Chunk(Chunk { id, len: payload.len() as u32 });
-        self.post(ring, token, Event::Received { received, more }, Some(payload));
+        let Some(mut buffer) = self.ring(ring).and_then(|ring| ring.free_buffers.pop()) else { return };
+        let bytes = buffer.bytes_mut().expect("nobody has a free buffer");
+        bytes[..payload.len()].copy_from_slice(&payload);
+        let received = Received::Chunk(Chunk::new(buffer, payload.len() as u32));
+        self.post(ring, token, Event::Received { received, more });
     }
 
     /// A send has reached its socket.
@@ -219,7 +221,7 @@ impl State {
             self.travel_to_client(connection, bytes);
             len as u32
         });
-        self.post(ring, token, Event::Sent { result, list }, None);
+        self.post(ring, token, Event::Sent { result, list });
     }
 
     fn travel_to_client(&mut self, connection: usize, bytes: Vec<u8>) {

@@ -78,6 +78,6 @@ impl State {
                 request.into_event(Err(cancelled))
             }
         };
-        self.post(ring, token, event, None);
+        self.post(ring, token, event);
     }
 }

@@ -3,14 +3,15 @@
 mod cancel;
 mod submit;
 
-use crate::config::SimConfig;
+use crate::config::{RingConfig, SimConfig};
 use crate::disk::{Disk, Request};
 use crate::fault::{FaultCounts, FaultKind};
 use crate::network::{Abandoned, Network, SendStage};
 use crate::trace::TraceHash;
 use slab::Slab;
 use stampede_ring::{
-    Chunk, Completion, Errno, Event, FileId, Operation, Received, SendList, SocketId, Token, Wait,
+    Buffer, Completion, Errno, Event, FileId, Operation, Pool, PoolConfig, Received, SendList, SocketId,
+    Token, Wait,
 };
 use std::collections::{BTreeMap, VecDeque};
 
@@ -28,17 +29,12 @@ pub(crate) enum Socket {
     Stream(usize),
 }
 
-/// A completion that waits to be reaped, with the bytes of the receive buffer that it names.
-pub(crate) struct Posted {
-    pub(crate) completion: Completion,
-    pub(crate) payload: Option<Vec<u8>>,
-}
-
 /// The world's side of one ring.
 pub(crate) struct RingState {
     pub(crate) key: RingKey,
-    pub(crate) posted: VecDeque<Posted>,
-    pub(crate) free_buffers: Vec<u16>,
+    /// Completions that wait to be reaped.
+    pub(crate) posted: VecDeque<Completion>,
+    pub(crate) free_buffers: Vec<Buffer>,
     pub(crate) files: Vec<crate::disk::DiskId>,
     /// By the low half of a socket id; the high half is a generation, so that a stale id is seen.
     pub(crate) sockets: Slab<(SocketId, Socket)>,
@@ -137,7 +133,7 @@ impl State {
         let ring = RingState {
             key,
             posted: VecDeque::new(),
-            free_buffers: (0..self.config.ring.receive_buffers).rev().collect(),
+            free_buffers: receive_buffers(&self.config.ring),
             files: Vec::new(),
             sockets: Slab::new(),
             sockets_made: 0,
@@ -232,18 +228,18 @@ impl State {
             Occurrence::Pump(connection) => self.pump(connection),
             Occurrence::PumpListener(listener) => self.pump_listener(listener),
             Occurrence::Short { ring, token, operation } => self.short(ring, token, operation),
-            Occurrence::Post { ring, token, event } => self.post(ring, token, event, None),
+            Occurrence::Post { ring, token, event } => self.post(ring, token, event),
         }
     }
 
     /// Hands a completion to its ring, if that still lives.
-    pub(crate) fn post(&mut self, key: RingKey, token: Token, event: Event, payload: Option<Vec<u8>>) {
+    pub(crate) fn post(&mut self, key: RingKey, token: Token, event: Event) {
         if self.ring(key).is_none() {
             return;
         }
         self.trace_event(key, token, &event);
         if let Some(ring) = self.ring(key) {
-            ring.posted.push_back(Posted { completion: Completion { token, event }, payload });
+            ring.posted.push_back(Completion { token, event });
         }
     }
 
@@ -257,7 +253,7 @@ impl State {
 
     /// Posts the plain result of a short operation.
     pub(crate) fn finish(&mut self, key: RingKey, token: Token, result: Result<(), Errno>) {
-        self.post(key, token, Event::Finished { result }, None);
+        self.post(key, token, Event::Finished { result });
     }
 
     pub(crate) fn file(&mut self, key: RingKey, file: FileId) -> Option<crate::disk::DiskId> {
@@ -291,6 +287,14 @@ impl RingState {
     }
 }
 
+/// A ring's receive buffers.
+fn receive_buffers(config: &RingConfig) -> Vec<Buffer> {
+    let slot_len = config.receive_buffer_len.next_multiple_of(4096);
+    let pool = Pool::new(PoolConfig { slot_len, slots: u32::from(config.receive_buffers) });
+    let pool = pool.expect("memory for a ring's receive buffers");
+    std::iter::from_fn(|| pool.take()).collect()
+}
+
 /// Where a socket's entry is.
 pub(crate) fn socket_slot(socket: SocketId) -> usize {
     (socket.0 & 0xffff) as usize
@@ -307,7 +311,7 @@ fn mark(event: &Event) -> (u64, u64) {
         ),
         Event::Received { received, more } => {
             let what = match received {
-                Received::Chunk(Chunk { id, len }) => u64::from(*id) << 32 | u64::from(*len),
+                Received::Chunk(chunk) => u64::from(chunk.len()),
                 Received::End => 1 << 50,
                 Received::Starved => 2 << 50,
                 Received::Cancelled => 3 << 50,

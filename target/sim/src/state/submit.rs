@@ -58,12 +58,12 @@ impl State {
                     Some(disk) => Ok(self.disks[disk.0 as usize].media.survey(offset, len, max)),
                     None => Err(Errno(libc::EBADF)),
                 };
-                self.post(ring, token, Event::Surveyed { result }, None);
+                self.post(ring, token, Event::Surveyed { result });
             }
             Operation::Release { socket } => self.release(ring, token, socket),
             Operation::Wake { peer } => {
                 if let Some(key) = self.rings.get(&peer.0).map(|peer| peer.key) {
-                    self.post(key, Token(0), Event::Woken, None);
+                    self.post(key, Token(0), Event::Woken);
                 } else {
                     self.finish(ring, token, Err(Errno(libc::EBADF)));
                 }
@@ -109,7 +109,7 @@ impl State {
         let Some(Socket::Listener(listener)) = self.socket(ring, socket) else {
             self.misuse(format_args!("accept on {socket:?}, which is no listener"));
             let result = Err(Errno(libc::EBADF));
-            return self.post(ring, token, Event::Accepted { result, more: false }, None);
+            return self.post(ring, token, Event::Accepted { result, more: false });
         };
         let key = self.next_key();
         if self.network.listeners[listener].accept.replace(key).is_some() {
@@ -124,7 +124,7 @@ impl State {
         let Some(Socket::Stream(connection)) = self.socket(ring, socket) else {
             self.misuse(format_args!("receive on {socket:?}, which is no connection"));
             let received = Received::Failed(Errno(libc::EBADF));
-            return self.post(ring, token, Event::Received { received, more: false }, None);
+            return self.post(ring, token, Event::Received { received, more: false });
         };
         let key = self.next_key();
         if self.network.connections[connection].receive.replace(key).is_some() {
@@ -138,7 +138,7 @@ impl State {
     fn start_send(&mut self, ring: RingKey, token: Token, socket: SocketId, list: SendList) {
         let Some(Socket::Stream(connection)) = self.socket(ring, socket) else {
             self.misuse(format_args!("send on {socket:?}, which is no connection"));
-            return self.post(ring, token, Event::Sent { result: Err(Errno(libc::EBADF)), list }, None);
+            return self.post(ring, token, Event::Sent { result: Err(Errno(libc::EBADF)), list });
         };
         let key = self.next_key();
         let sends = &mut self.network.connections[connection].sends;
@@ -174,7 +174,7 @@ impl State {
         if let Some((what, errno)) = problem {
             self.misuse(format_args!("{what}: {file:?} offset {offset} len {len}"));
             let result = Err(Errno(errno));
-            return self.post(ring, token, Event::Transferred { result, buffer }, None);
+            return self.post(ring, token, Event::Transferred { result, buffer });
         }
         let action = if is_read { Action::Read { buffer, start } } else { Action::Write { buffer, start } };
         self.start_plain(ring, token, file, action, offset, u64::from(len));

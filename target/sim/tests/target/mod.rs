@@ -166,7 +166,7 @@ impl<R: Ring> Target<R> {
             connection.receiving = more;
             match received {
                 Received::Chunk(chunk) => {
-                    connection.parser.feed(self.ring.chunk(&chunk));
+                    connection.parser.feed(chunk.bytes());
                     self.ring.recycle(chunk);
                     connection.queue.extend(std::iter::from_fn(|| connection.parser.next_pdu()));
                 }

@@ -17,7 +17,8 @@ const SHARDS: u16 = 4;
 fn targets() -> Vec<Target> {
     let identity = LunIdentity::derive(CLONED, 0);
     let device = Box::new(DeviceConfig::new(identity.to_scsi(CLONED, true), 1000));
-    let address = LunAddress { lun: LunId(0), owner: ShardId(0), block_size: 512, is_clone: false };
+    let (lun, owner) = (LunId(0), ShardId(0));
+    let address = LunAddress { lun, owner, block_size: 512, is_clone: false, in_memory: false };
     let lun = |number, name: &str, backing| TargetLun { number, name: name.to_owned(), backing };
     let cloned = Backing::Clone { golden: GOLDEN, device, identity };
     vec![
