@@ -76,6 +76,8 @@ pub struct DeviceConfig {
     pub max_atomic_blocks: u32,
     /// ATOMIC ALIGNMENT and ATOMIC TRANSFER LENGTH GRANULARITY in logical blocks (0: any).
     pub atomic_granularity_blocks: u32,
+    /// The medium is encrypted with a key that can be destroyed: CRYPTOGRAPHIC ERASE is offered.
+    pub encrypted: bool,
     /// Bytes a second that a sanitize operation writes at most (0: no limit).
     pub sanitize_bytes_s: u64,
     /// There is a volatile write cache: WCE starts as one and may be switched by MODE SELECT. When false, WCE is
@@ -117,6 +119,7 @@ impl DeviceConfig {
             max_compare_write_blocks: 255,
             max_atomic_blocks: 0,
             atomic_granularity_blocks: in_blocks(4096),
+            encrypted: false,
             sanitize_bytes_s: 0,
             write_cache: true,
             durable: false,

@@ -232,6 +232,7 @@ impl Device {
         match command.needs {
             Needs::Nothing => true,
             Needs::Thin => self.config.thin,
+            Needs::Encryption => self.config.encrypted,
             Needs::Alua => self.config.alua != Alua::Off,
             Needs::ExplicitAlua => self.config.alua == Alua::Explicit,
             Needs::CompareWrite => self.config.max_compare_write_blocks > 0,

@@ -34,6 +34,8 @@ pub enum Sanitize {
     },
     /// Every block is given back, and reads as zeros.
     BlockErase,
+    /// The key that the medium is encrypted with is destroyed; then blocks are given back, where the medium can.
+    CryptographicErase,
 }
 
 impl Sanitize {
@@ -41,7 +43,7 @@ impl Sanitize {
     pub fn passes(&self) -> u8 {
         match self {
             Self::Overwrite { passes, .. } => *passes,
-            Self::BlockErase => 1,
+            Self::BlockErase | Self::CryptographicErase => 1,
         }
     }
 
@@ -51,7 +53,7 @@ impl Sanitize {
             Self::Overwrite { passes, inverts, .. } => {
                 *inverts && passes.wrapping_sub(pass).is_multiple_of(2)
             }
-            Self::BlockErase => false,
+            Self::BlockErase | Self::CryptographicErase => false,
         }
     }
 
@@ -68,11 +70,11 @@ impl Sanitize {
         }
     }
 
-    /// Whether reads give zeros when it is done.
+    /// Whether what it writes, if it writes, is zeros.
     pub fn leaves_zeros(&self) -> bool {
         match self {
             Self::Overwrite { pattern, .. } => pattern.iter().all(|byte| *byte == 0),
-            Self::BlockErase => true,
+            Self::BlockErase | Self::CryptographicErase => true,
         }
     }
 }
@@ -105,6 +107,7 @@ const UNDERWAY: u8 = 1;
 const FAILED: u8 = 2;
 const OVERWRITE: u8 = 1;
 const BLOCK_ERASE: u8 = 2;
+const CRYPTOGRAPHIC_ERASE: u8 = 3;
 
 impl Sanitization {
     /// Whether commands get at the medium.
@@ -127,6 +130,7 @@ impl Sanitization {
                 let mut bytes = vec![UNDERWAY, u8::from(ordered.unrestricted_exit)];
                 match &ordered.how {
                     Sanitize::BlockErase => bytes.push(BLOCK_ERASE),
+                    Sanitize::CryptographicErase => bytes.push(CRYPTOGRAPHIC_ERASE),
                     Sanitize::Overwrite { passes, inverts, pattern } => {
                         bytes.extend_from_slice(&[OVERWRITE, *passes, u8::from(*inverts)]);
                         bytes.extend_from_slice(pattern);
@@ -144,6 +148,7 @@ impl Sanitization {
         let how = match (state, rest) {
             (FAILED, []) => return Some(Self::Failed { unrestricted_exit }),
             (UNDERWAY, [BLOCK_ERASE]) => Sanitize::BlockErase,
+            (UNDERWAY, [CRYPTOGRAPHIC_ERASE]) => Sanitize::CryptographicErase,
             (UNDERWAY, [OVERWRITE, passes @ 1..=31, inverts, pattern @ ..])
                 if (1..=PATTERN_BYTES_MAX).contains(&pattern.len()) =>
             {
@@ -230,7 +235,7 @@ mod tests {
         let overwrite = (1u8..=31, any::<bool>(), pattern).prop_map(|(passes, inverts, pattern)| {
             Sanitize::Overwrite { passes, inverts, pattern: pattern.into() }
         });
-        let how = prop_oneof![overwrite, Just(Sanitize::BlockErase)];
+        let how = prop_oneof![overwrite, Just(Sanitize::BlockErase), Just(Sanitize::CryptographicErase)];
         let underway = (how, any::<bool>()).prop_map(|(how, unrestricted_exit)| {
             Sanitization::Underway(Box::new(Ordered { how, unrestricted_exit }))
         });

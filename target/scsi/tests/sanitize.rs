@@ -129,6 +129,29 @@ fn reserved_fields_and_what_is_not_offered_are_refused() {
 }
 
 #[test]
+fn cryptographic_erase_is_for_units_with_a_key() {
+    let mut device = unit_of(DeviceConfig { encrypted: true, thin: false, ..durable() });
+    let usage =
+        send(&mut device, A, &[0xA3, 0x0C, 0x02, 0x48, 0, CRYPTOGRAPHIC_ERASE, 0, 0, 0, 64, 0, 0]).data;
+    assert_eq!((usage[1], &usage[4..6]), (0x03, &[0x48, 0xE3][..]));
+    assert_eq!(send(&mut device, A, &[0x12, 1, 0xB1, 0, 64]).data[7], 0x10, "WABEREQ and WACEREQ");
+    for (byte, value) in [(1, 0x40 | CRYPTOGRAPHIC_ERASE), (2, 1), (6, 1), (8, 8)] {
+        let mut cdb = cdb(CRYPTOGRAPHIC_ERASE);
+        cdb[byte] = value;
+        assert_eq!(refused(&mut device, &cdb, &vec![0; usize::from(cdb[8])]), IN_CDB, "{cdb:02x?}");
+    }
+    let Step::Save(begun) = start(&mut device, &cdb(IMMED | AUSE | CRYPTOGRAPHIC_ERASE), &[]) else {
+        panic!("not stored")
+    };
+    assert_eq!(device.saved(true), Step::Sanitize { immediate: true });
+    assert_eq!(device.sanitizing(), Some(&Sanitize::CryptographicErase));
+    let next = Device::restored(device.config().clone(), SavedState::decode(&begun).unwrap());
+    assert_eq!(next.sanitizing(), Some(&Sanitize::CryptographicErase));
+    let mut read_only = unit_of(DeviceConfig { encrypted: true, read_only: true, ..config() });
+    assert_eq!(refused(&mut read_only, &cdb(CRYPTOGRAPHIC_ERASE), &[]), (0x07, 0x27, 0x00));
+}
+
+#[test]
 fn write_protection_and_reservations_keep_it_away() {
     let mut read_only = unit_of(DeviceConfig { read_only: true, ..config() });
     assert_eq!(refused(&mut read_only, &cdb(BLOCK_ERASE), &[]), (0x07, 0x27, 0x00));

@@ -1,4 +1,4 @@
-//! SANITIZE (SBC-4 5.30). Cryptographic erase is not offered: there is no key to throw away.
+//! SANITIZE (SBC-4 5.30).
 
 use crate::cdb::be16;
 use crate::device::{Device, Request};
@@ -45,6 +45,13 @@ pub(crate) fn block_erase(device: &mut Device, request: &Request<'_>) -> Result<
     check_reserved(request)?;
     check_no_parameters(request)?;
     start(device, request, Sanitize::BlockErase)
+}
+
+/// CRYPTOGRAPHIC ERASE (SBC-4 5.30.2.4): the key of the medium is destroyed.
+pub(crate) fn cryptographic_erase(device: &mut Device, request: &Request<'_>) -> Result<Step, Sense> {
+    check_reserved(request)?;
+    check_no_parameters(request)?;
+    start(device, request, Sanitize::CryptographicErase)
 }
 
 /// EXIT FAILURE MODE (SBC-4 5.30.2.5). Where nothing has failed it is no work.

@@ -162,6 +162,15 @@ pub(crate) static COMMANDS: &[Command] = &[
     .service()
     .needing(Needs::Thin),
     row(
+        &[0x48, 0xE3, F, F, F, F, F, F, F, C],
+        "SANITIZE CRYPTOGRAPHIC ERASE",
+        Data::Parameters(Short(7)),
+        SAME,
+        block::cryptographic_erase,
+    )
+    .service()
+    .needing(Needs::Encryption),
+    row(
         &[0x48, 0x5F, F, F, F, F, F, F, F, C],
         "SANITIZE EXIT FAILURE MODE",
         Data::Parameters(Short(7)),

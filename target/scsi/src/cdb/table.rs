@@ -52,6 +52,8 @@ pub(crate) enum Needs {
     Nothing,
     /// Thin provisioning.
     Thin,
+    /// A medium that is encrypted.
+    Encryption,
     /// A compare and write length above zero.
     CompareWrite,
     /// An atomic transfer length above zero.

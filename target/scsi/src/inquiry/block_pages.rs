@@ -34,9 +34,9 @@ pub(super) fn block_limits(config: &DeviceConfig) -> Vec<u8> {
 pub(super) fn block_device_characteristics(config: &DeviceConfig) -> Vec<u8> {
     let mut body = vec![0; 60];
     body[1] = 0x01;
-    // WABEREQ: blocks are read without error after BLOCK ERASE, where that is offered. WACEREQ is zero: cryptographic
-    // erase is not.
-    body[3] = u8::from(config.thin) << 6;
+    // WABEREQ and WACEREQ: blocks are read without error after BLOCK ERASE and CRYPTOGRAPHIC ERASE, where those are
+    // offered.
+    body[3] = u8::from(config.thin) << 6 | u8::from(config.encrypted) << 4;
     body
 }
 
