@@ -127,6 +127,7 @@ impl OneShard {
         let (file, alignment) = (FileId(0), Alignment { memory: 512, offset: 512 });
         match self.unit {
             Unit::Disk | Unit::Device => self.shard.add_disk(DiskSetup {
+                cipher: None,
                 lun: LUN,
                 file,
                 alignment,

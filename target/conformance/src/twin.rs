@@ -194,6 +194,7 @@ impl House {
                     device.sanitize_bytes_s = site.sanitize_rate;
                 }
                 shard.add_disk(DiskSetup {
+                    cipher: None,
                     lun: unit.lun,
                     file,
                     alignment,
@@ -255,6 +256,8 @@ impl House {
                 ToControl::Save { shard, lun, number, .. } => {
                     self.tell(shard, FromControl::Saved { lun, number, durable: true });
                 }
+                // No unit is encrypted here.
+                ToControl::Rekey { .. } => {}
                 message => self.registrar.receive(message, now, &mut out),
             }
         }

@@ -119,8 +119,8 @@ impl Journals {
     }
 }
 
-/// What the journal of an image is called; `None` when there is no name that would surely find it again.
-fn name_of(image: &OpenedFile, configured: &Path) -> Option<String> {
+/// What the journal of an image is called, and its key; `None` when there is no name that would surely find it again.
+pub(crate) fn name_of(image: &OpenedFile, configured: &Path) -> Option<String> {
     let (traits, identity) = (image.traits(), image.traits().identity);
     if traits.device {
         // A device has no inode of its own, and its number may change; the path that the operator chose names it.

@@ -9,6 +9,7 @@ pub mod entropy;
 pub mod identity;
 pub mod images;
 pub mod journals;
+pub mod keys;
 pub mod logging;
 pub mod plan;
 pub mod registrar;

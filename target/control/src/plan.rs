@@ -121,7 +121,7 @@ impl Plan {
         let owner = ShardId(u16::try_from(lun.0 % u32::from(shards.max(1))).unwrap_or(0));
         let mut device = device(entry, traits, identity.to_scsi(&name.0, false));
         device.durable = true;
-        let (block_size, in_memory) = (device.block_size, traits.in_memory);
+        let (block_size, in_memory) = (device.block_size, traits.in_memory && entry.encryption.is_none());
         let address = LunAddress { lun, owner, block_size, is_clone: false, in_memory };
         self.disks.push(DiskPlan { lun, owner, file, device, name, saved });
         Backing::Plain(address)
@@ -137,6 +137,7 @@ fn device(entry: &TargetConfig, traits: &FileTraits, identity: Identity) -> Devi
     device.removable = entry.removable;
     device.alua = alua(entry);
     device.thin = entry.thin;
+    device.encrypted = entry.encryption.is_some();
     device.sanitize_bytes_s = entry.sanitize_rate.map_or(0, |rate| rate.0);
     if entry.clone == CloneKind::Ephemeral {
         device.thin = true;
@@ -173,6 +174,7 @@ fn image_facts(entry: &TargetConfig, traits: &FileTraits) -> ImageFacts {
         bytes: traits.len_bytes,
         read_only: entry.ro,
         removable: entry.removable,
+        encrypted: entry.encryption.is_some(),
         buffered_reason: traits.buffered_reason.clone().or(in_memory),
         direct_io: traits.direct.is_some(),
     }

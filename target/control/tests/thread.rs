@@ -66,6 +66,7 @@ impl World {
         let goldens = plan.goldens.iter().map(|(id, file)| (*id, images.files()[*file].try_clone().unwrap()));
         let setup = Setup {
             goldens: goldens.collect(),
+            keys: std::collections::BTreeMap::new(),
             files: plan
                 .disks
                 .iter()

@@ -329,7 +329,8 @@ pub(crate) struct ServeArgs {
     #[arg(long)]
     pub(crate) check_config: bool,
     /// An image to serve: NAME=PATH[,clone=ephemeral][,ro][,lun=N][,iqn=IQN][,auth=none|chap]
-    /// [,alua=off|implicit|explicit][,sanitize-rate=SIZE][,stage=auto|firmware|os][,on-lost=refuse|fresh][,grace=PERIOD][,hold=PERIOD]; a comma in PATH is written twice. May be given several
+    /// [,alua=off|implicit|explicit][,sanitize-rate=SIZE][,encryption=aes-xts][,encryption-key=FILE]
+    /// [,stage=auto|firmware|os][,on-lost=refuse|fresh][,grace=PERIOD][,hold=PERIOD]; a comma in PATH is written twice. May be given several
     /// times.
     #[arg(long, value_name = "NAME=PATH[,OPTION]...")]
     target: Vec<String>,

@@ -3,6 +3,7 @@
 //! The control thread decides who may log in and which clone a login gets; shards own sessions and LUNs. Both
 //! directions are bounded queues that never block a shard: what does not fit stays with its sender.
 
+use stampede_image::cipher::Cipher;
 use stampede_scsi::{AccessState, DeviceConfig};
 use stampede_session::{Admission, Announcement, LoginRequest, SessionId};
 use std::net::SocketAddr;
@@ -117,6 +118,13 @@ pub enum ToControl {
         number: u64,
         /// What replaces its stored state ([`SavedState`](stampede_scsi::SavedState)); nothing for none.
         state: Vec<u8>,
+    },
+    /// A logical unit's key is to be destroyed, and another one to take its place: answer with [`FromControl::Rekeyed`].
+    Rekey {
+        /// Who owns the unit.
+        shard: ShardId,
+        /// Which unit.
+        lun: LunId,
     },
     /// The answer to [`FromControl::Change`].
     Changed {
@@ -293,6 +301,15 @@ pub enum FromControl {
         number: u64,
         /// Whether the state is durable now; if not, the stored state is what it was.
         durable: bool,
+    },
+    /// The answer to [`ToControl::Rekey`].
+    Rekeyed {
+        /// Which unit.
+        lun: LunId,
+        /// What its blocks are encrypted with from now on; `None` if that is what it was.
+        cipher: Option<Arc<Cipher>>,
+        /// Whether the old key is destroyed.
+        destroyed: bool,
     },
     /// The operator changes a plain logical unit: do it and answer with [`ToControl::Changed`].
     Change {

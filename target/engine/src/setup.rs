@@ -3,6 +3,7 @@
 use crate::messages::{GoldenId, LunId, ShardId};
 use stampede_image::align::Alignment;
 use stampede_image::cache::{BLOCK, Grace, Heat, Published};
+use stampede_image::cipher::Cipher;
 use stampede_ring::{FileId, IoMemory, Pool, PoolConfig};
 pub use stampede_scsi::copy::TokenKey;
 use stampede_scsi::{DeviceConfig, SavedState};
@@ -134,6 +135,8 @@ pub struct DiskSetup {
     pub device: DeviceConfig,
     /// What it had saved when the target last ran.
     pub saved: SavedState,
+    /// What its blocks are encrypted with; the device server offers CRYPTOGRAPHIC ERASE just where there is one.
+    pub cipher: Option<Arc<Cipher>>,
     /// Where atomic writes are announced; without it the device server must not offer them.
     pub journal: Option<JournalSetup>,
 }

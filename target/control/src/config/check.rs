@@ -170,6 +170,15 @@ pub(super) fn values(config: &Config) -> Result<(), ConfigError> {
             "give the clones at least 1M, usually 1G or more",
         );
     }
+    if config.state_dir.is_none()
+        && let Some(target) = config.targets.iter().find(|target| target.encryption.is_some())
+    {
+        return fail(
+            "state-dir",
+            format!("target `{}` is encrypted, and there is no place for its key", target.name),
+            "give --state-dir",
+        );
+    }
     if config.cache.0 != 0 && config.cache.0 < CACHE_MIN {
         return fail(
             "cache",

@@ -24,7 +24,7 @@ pub use file::read;
 pub use name::{IscsiName, NAMING_AUTHORITY};
 pub use target::{GRACE_DEFAULT, HOLD_DEFAULT, LUN_MAX, TargetConfig};
 pub use values::{
-    AluaRule, AuthMethod, ByteSize, CloneKind, IrqAffinity, LogFormat, OnLost, Period, StageRule,
+    AluaRule, AuthMethod, ByteSize, CloneKind, Encryption, IrqAffinity, LogFormat, OnLost, Period, StageRule,
     SteeringMode, ValueError,
 };
 

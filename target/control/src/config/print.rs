@@ -131,6 +131,14 @@ const COMMENTS: &[(&str, &str)] = &[
         "sanitize-rate",
         "Bytes a second that SANITIZE writes at most, such as \"200M\". Default: no limit. Not for clones.",
     ),
+    (
+        "encryption",
+        "How the image is encrypted: \"aes-xts\". Its key is kept in the state directory. Default: it is not. Not for clones.",
+    ),
+    (
+        "encryption-key",
+        "A file, only its owner's to read, with 32 bytes or 64 hexadecimal digits: the image's key is wrapped with it.",
+    ),
     ("on-lost", "What an operating system gets whose clone was lost: \"refuse\" (default) or \"fresh\"."),
     ("grace", "How long a clone lives after a clean logout. Default: \"1m\"."),
     ("hold", "How long a clone is held after its session broke off. Default: \"24h\"."),
@@ -286,6 +294,11 @@ fn print_target(p: &mut Printer, target: &TargetConfig) {
     p.text("iqn", target.target_iqn());
     p.optional("auth", target.auth.map(|auth| auth.to_string().into()), "\"chap\"");
     p.text("alua", target.alua.unwrap_or(AluaRule::Implicit));
+    if target.clone == CloneKind::None {
+        p.optional("encryption", target.encryption.map(|how| how.to_string().into()), "\"aes-xts\"");
+        let key = target.encryption_key.as_ref().map(|path| path.display().to_string().into());
+        p.optional("encryption-key", key, "\"/etc/stampede/disk.key\"");
+    }
     if target.clone == CloneKind::None && !target.ro {
         p.optional("sanitize-rate", target.sanitize_rate.map(|rate| rate.to_string().into()), "\"200M\"");
     }
@@ -316,6 +329,7 @@ mod tests {
                 flag("debian=/g.img,clone=ephemeral,hold=90m"),
                 flag("data=/d\\x.raw,ro,lun=2"),
                 flag("slow=/s.raw,sanitize-rate=200M"),
+                flag("secret=/t.raw,encryption=aes-xts,encryption-key=/k"),
             ],
             ..Partial::default()
         };

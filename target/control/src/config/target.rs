@@ -2,12 +2,14 @@
 //!
 //! `NAME=PATH[,OPTION]...`, where an option is `clone=none|ephemeral`, `ro`, `removable`, `thin`,
 //! `block-size=SIZE`, `physical-block=SIZE`, `lun=N`, `iqn=NAME`, `auth=none|chap`,
-//! `alua=off|implicit|explicit`, `sanitize-rate=SIZE`,
+//! `alua=off|implicit|explicit`, `sanitize-rate=SIZE`, `encryption=aes-xts`, `encryption-key=FILE`,
 //! `stage=auto|firmware|os`, `on-lost=refuse|fresh`, `grace=PERIOD` or `hold=PERIOD`. A comma in a path is
 //! written twice. In TOML the same words are the keys of a `[[target]]` table.
 
 use super::name::{IscsiName, check_target_name};
-use super::values::{AluaRule, AuthMethod, ByteSize, CloneKind, OnLost, Period, StageRule, ValueError};
+use super::values::{
+    AluaRule, AuthMethod, ByteSize, CloneKind, Encryption, OnLost, Period, StageRule, ValueError,
+};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -57,6 +59,12 @@ pub struct TargetConfig {
     /// Bytes a second that SANITIZE writes at most; by default there is no limit. Not for clones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sanitize_rate: Option<ByteSize>,
+    /// How the image is encrypted, if it is. Not for clones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encryption: Option<Encryption>,
+    /// A file with the key that the image's key is wrapped with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encryption_key: Option<PathBuf>,
     /// How the stage of a login is told; ephemeral clones only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stage: Option<StageRule>,
@@ -103,6 +111,8 @@ impl TargetConfig {
             auth: None,
             alua: None,
             sanitize_rate: None,
+            encryption: None,
+            encryption_key: None,
             stage: None,
             on_lost: None,
             grace: None,
@@ -162,6 +172,22 @@ impl TargetConfig {
         Ok(())
     }
 
+    fn check_encryption(&self) -> Result<(), ValueError> {
+        if self.encryption.is_some() && self.clone == CloneKind::Ephemeral {
+            return Err(ValueError::new(
+                "`encryption` is not for `clone=ephemeral`",
+                "leave out encryption: clones are in memory, and their golden is not written to",
+            ));
+        }
+        if self.encryption.is_none() && self.encryption_key.is_some() {
+            return Err(ValueError::new(
+                "`encryption-key` means nothing without encryption",
+                "add encryption=aes-xts, or leave out encryption-key",
+            ));
+        }
+        Ok(())
+    }
+
     /// Checks what can be judged from this entry alone.
     ///
     /// # Errors
@@ -179,6 +205,7 @@ impl TargetConfig {
         }
         self.check_blocks()?;
         self.check_sanitize_rate()?;
+        self.check_encryption()?;
         if self.clone == CloneKind::Ephemeral {
             return match (self.ro, self.thin) {
                 (true, _) => Err(ValueError::new(
@@ -279,6 +306,8 @@ impl TargetConfig {
             "auth" => self.auth = Some(wanted()?.parse()?),
             "alua" => self.alua = Some(wanted()?.parse()?),
             "sanitize-rate" => self.sanitize_rate = Some(wanted()?.parse()?),
+            "encryption" => self.encryption = Some(wanted()?.parse()?),
+            "encryption-key" => self.encryption_key = Some(wanted()?.into()),
             "stage" => self.stage = Some(wanted()?.parse()?),
             "on-lost" => self.on_lost = Some(wanted()?.parse()?),
             "grace" => self.grace = Some(wanted()?.parse()?),
@@ -286,9 +315,8 @@ impl TargetConfig {
             _ => {
                 return Err(ValueError::new(
                     format!("`{key}` is not an option of a target"),
-                    "use clone=, ro, removable, thin, block-size=, physical-block=, lun=, iqn=, auth=, alua=, sanitize-rate=, stage=, \
-                     on-lost=, grace= or \
-                     hold=; write a comma in a path twice",
+                    "use clone=, ro, removable, thin, block-size=, physical-block=, lun=, iqn=, auth=, alua=, sanitize-rate=, \
+                     encryption=, encryption-key=, stage=, on-lost=, grace= or hold=; write a comma in a path twice",
                 ));
             }
         }
@@ -325,6 +353,8 @@ mod tests {
         assert_eq!((old.block_bytes(), old.physical_bytes()), (512, 512));
         let slow: TargetConfig = "t=t.raw,sanitize-rate=200M".parse().unwrap();
         assert_eq!(slow.sanitize_rate.map(|rate| rate.0), Some(200 << 20));
+        let secret: TargetConfig = "t=t.raw,encryption=aes-xts,encryption-key=/k".parse().unwrap();
+        assert_eq!((secret.encryption, secret.encryption_key), (Some(Encryption::AesXts), Some("/k".into())));
         assert_eq!("x=y".parse::<TargetConfig>().unwrap().target_iqn().as_str(), "iqn.2026-11.io.stampede:x");
     }
 
@@ -356,6 +386,9 @@ mod tests {
             ("d=x,sanitize-rate=0", "never be done"),
             ("d=x,sanitize-rate=1M,ro", "means nothing where no image"),
             ("d=x,sanitize-rate=1M,clone=ephemeral", "means nothing where no image"),
+            ("d=x,encryption=rot13", "is not a way of encryption"),
+            ("d=x,encryption=aes-xts,clone=ephemeral", "is not for `clone=ephemeral`"),
+            ("d=x,encryption-key=/k", "means nothing without encryption"),
             ("d=x,alua=both", "is not a rule for asymmetric access"),
             ("d=x,iqn=foo", "not an iSCSI name"),
             ("d=x,size=3", "is not an option of a target"),

@@ -71,6 +71,7 @@ text_value!(
     Cores,
     Numa,
     CloneKind,
+    Encryption,
     StageRule,
     OnLost,
     AluaRule,
@@ -255,6 +256,14 @@ choice! {
         Implicit = "implicit",
         /// Initiators too, by SET TARGET PORT GROUPS.
         Explicit = "explicit",
+    }
+}
+
+choice! {
+    /// How an image is encrypted.
+    Encryption, "a way of encryption" {
+        /// XTS-AES-256, a logical block at a time (IEEE 1619).
+        AesXts = "aes-xts",
     }
 }
 

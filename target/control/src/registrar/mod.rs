@@ -188,6 +188,7 @@ impl Registrar {
             ToControl::Report(_)
             | ToControl::Drained { .. }
             | ToControl::Save { .. }
+            | ToControl::Rekey { .. }
             | ToControl::Changed { .. } => {}
         }
         self.run_queue(now, out);

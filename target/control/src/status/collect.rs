@@ -60,6 +60,8 @@ pub struct ImageFacts {
     pub read_only: bool,
     /// Whether its medium can be taken out.
     pub removable: bool,
+    /// Whether it is encrypted.
+    pub encrypted: bool,
     /// Why it does not bypass the page cache, if it does not.
     pub buffered_reason: Option<String>,
     /// Whether it bypasses the page cache.
@@ -295,6 +297,7 @@ fn target_statuses(
             kind: kind.to_owned(),
             path: image.path,
             bytes: image.bytes,
+            encrypted: image.encrypted,
             medium: medium.to_owned(),
             access: access.unwrap_or_default(),
             direct_io: image.direct_io,

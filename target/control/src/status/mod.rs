@@ -218,6 +218,9 @@ pub struct LunStatus {
     pub path: PathBuf,
     /// Its capacity.
     pub bytes: u64,
+    /// Whether what is in the image is encrypted.
+    #[serde(default)]
+    pub encrypted: bool,
     /// `in` or `out` for a removable medium; empty for others, and for clones.
     pub medium: String,
     /// The asymmetric access state: `active`, `non-optimized`, `standby` or `unavailable`; empty for clones.

@@ -238,7 +238,7 @@ pub fn lun_table(targets: &[TargetStatus]) -> String {
                 target.iqn.clone(),
                 lun.lun.to_string(),
                 lun.name.clone(),
-                lun.kind.clone(),
+                if lun.encrypted { format!("{}, encrypted", lun.kind) } else { lun.kind.clone() },
                 bytes(lun.bytes),
                 match (lun.medium.as_str(), lun.access.as_str()) {
                     ("out", _) => "no medium".to_owned(),

@@ -20,6 +20,7 @@ mod units;
 pub use links::{ShardLink, Wake};
 
 use crate::images::golden_change;
+use crate::keys::UnitKey;
 use crate::registrar::{Outbox, Registrar};
 use crate::socket::{Request, Response};
 use crate::status::{Facts, ResetStatus, ToldStatus};
@@ -96,6 +97,8 @@ pub struct Setup {
     pub goldens: Vec<(GoldenId, OpenedFile)>,
     /// The images of plain units, to look at their lengths.
     pub files: BTreeMap<LunId, OpenedFile>,
+    /// The keys of encrypted units.
+    pub keys: BTreeMap<LunId, UnitKey>,
     /// The overlays' memory, to notice that it is nearly full.
     pub arena: Arc<Pool>,
     /// What status shows besides.
@@ -207,6 +210,7 @@ impl ControlThread {
         match message {
             ToControl::Report(report) => self.reports.take(*report),
             ToControl::Save { shard, lun, number, state } => self.saves.push(shard, lun, number, state),
+            ToControl::Rekey { shard, lun } => self.rekey(shard, lun),
             ToControl::Changed { request, lun, result } => self.unit_changed(request, lun, result),
             ToControl::Drained { shard } => {
                 if let Some(drain) = &mut self.drain {

@@ -3,11 +3,12 @@
 //! A unit's owner does it, behind the commands that came before, and says what came of it; whoever asked is answered then.
 
 use super::ControlThread;
+use crate::keys::UnitKey;
 use crate::registrar::{Backing, Registrar, TargetLun};
 use crate::socket::{AccessName, Response};
 use crate::status::LunChangeStatus;
 use crossbeam::channel::Sender;
-use stampede_engine::messages::{ChangeRefusal, FromControl, LunAddress, LunId, UnitChange};
+use stampede_engine::messages::{ChangeRefusal, FromControl, LunAddress, LunId, ShardId, UnitChange};
 use stampede_ring::file::OpenedFile;
 use stampede_scsi::AccessState;
 use std::collections::BTreeMap;
@@ -150,6 +151,14 @@ impl ControlThread {
             }
         };
         let _ = answer.try_send(response);
+    }
+
+    /// A unit's owner wants its key destroyed.
+    pub(super) fn rekey(&mut self, shard: ShardId, lun: LunId) {
+        let (cipher, destroyed) = self.setup.keys.get_mut(&lun).map_or((None, false), UnitKey::renew);
+        if let Some(link) = self.setup.shards.get_mut(usize::from(shard.0)) {
+            link.send(FromControl::Rekeyed { lun, cipher, destroyed });
+        }
     }
 
     /// A unit's capacity in bytes.

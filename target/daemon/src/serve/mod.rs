@@ -28,6 +28,7 @@ use stampede_control::directory::TargetDirectory;
 use stampede_control::entropy::SystemEntropy;
 use stampede_control::images::Images;
 use stampede_control::journals::Journals;
+use stampede_control::keys::Keys;
 use stampede_control::plan::Plan;
 use stampede_control::registrar::{AdmissionLimits, Registrar};
 use stampede_control::socket::{ControlSocket, Request, Response};
@@ -98,6 +99,7 @@ fn run(config: &Config, placement: &Placement) -> Result<(), Failure> {
         patiently(|| Journals::open(config, &images), |error| error.is_in_use()).map_err(Failure::runtime)?;
     let mut plan = Plan::new(config, &images, &store, shard_count).map_err(Failure::runtime)?;
     plan.offer_atomic_writes(&journals);
+    let keys = Keys::open(config, &images).map_err(Failure::usage)?;
     let in_use = |error: &ListenError| matches!(error, ListenError::InUse { .. });
     let listeners =
         patiently(|| listen::listen(&config.listen, cores.len()), in_use).map_err(Failure::runtime)?;
@@ -112,6 +114,7 @@ fn run(config: &Config, placement: &Placement) -> Result<(), Failure> {
         plan: &plan,
         images: &images,
         journals: &journals,
+        keys: &keys,
         settings: Arc::new(settings(config)?),
         arena: &arena,
         token_key: token_key()?,
@@ -139,6 +142,7 @@ fn run(config: &Config, placement: &Placement) -> Result<(), Failure> {
         placement,
         plan,
         &images,
+        keys,
         store,
         arena,
         facts,
@@ -272,6 +276,7 @@ fn start_control(
     placement: &Placement,
     plan: Plan,
     images: &Images,
+    mut keys: Keys,
     store: Store,
     arena: Arc<Pool>,
     facts: Facts,
@@ -297,8 +302,10 @@ fn start_control(
     });
     let files = plan.disks.iter().filter_map(|disk| Some((disk.lun, images.files().get(disk.file)?)));
     let files = files.map(|(lun, file)| Ok((lun, file.try_clone()?))).collect::<std::io::Result<_>>();
+    let keys = plan.disks.iter().filter_map(|disk| Some((disk.lun, keys.take(disk.file)?))).collect();
     let setup = Setup {
         registrar,
+        keys,
         files: files.map_err(Failure::runtime)?,
         store,
         units: plan.disks.into_iter().map(|disk| (disk.lun, disk.name)).collect(),

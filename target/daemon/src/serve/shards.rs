@@ -14,6 +14,7 @@ use crossbeam::queue::ArrayQueue;
 use stampede_control::config::Config;
 use stampede_control::images::Images;
 use stampede_control::journals::Journals;
+use stampede_control::keys::Keys;
 use stampede_control::plan::{DiskPlan, Plan};
 use stampede_control::status::HomeStatus;
 use stampede_control::thread::{Command, ShardLink};
@@ -22,6 +23,7 @@ use stampede_engine::setup::{DiskSetup, GoldenSetup, JournalSetup, ShardConfig, 
 use stampede_engine::{ControlLink, MeshEnd, Shard};
 use stampede_image::align::Alignment;
 use stampede_image::cache::Published;
+use stampede_image::cipher::Cipher;
 use stampede_ring::clock::monotonic_ns;
 use stampede_ring::file::{FileTraits, OpenedFile};
 use stampede_ring::uring::{PeerHandle, UringConfig, UringRing, Waker};
@@ -53,6 +55,7 @@ pub(crate) struct Blueprint<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) images: &'a Images,
     pub(crate) journals: &'a Journals,
+    pub(crate) keys: &'a Keys,
     pub(crate) settings: Arc<Settings>,
     pub(crate) arena: &'a Arc<Pool>,
     pub(crate) token_key: TokenKey,
@@ -68,7 +71,15 @@ struct Parts {
     control: ControlLink,
     listeners: Vec<TcpListener>,
     goldens: Vec<(GoldenId, OpenedFile, Option<Arc<Published>>)>,
-    disks: Vec<(DiskPlan, OpenedFile, Option<OpenedFile>)>,
+    disks: Vec<DiskParts>,
+}
+
+/// A plain unit before its shard runs.
+struct DiskParts {
+    plan: DiskPlan,
+    image: OpenedFile,
+    journal: Option<OpenedFile>,
+    cipher: Option<Arc<Cipher>>,
 }
 
 /// How others reach a shard.
@@ -174,7 +185,7 @@ fn make_parts(
     listeners: Vec<TcpListener>,
     cached: &Cached,
 ) -> anyhow::Result<Parts> {
-    let Blueprint { placement, config, plan, images, journals, settings, arena, token_key } = blueprint;
+    let Blueprint { placement, config, plan, images, journals, keys, settings, arena, token_key } = blueprint;
     let connections = config.limits.connections;
     let file = |at: usize| images.files().get(at).map(OpenedFile::try_clone).transpose();
     let mut goldens = Vec::new();
@@ -185,7 +196,8 @@ fn make_parts(
     let mut disks = Vec::new();
     for disk in plan.disks.iter().filter(|disk| disk.owner == id) {
         let journal = journals.of(disk.file).map(OpenedFile::try_clone).transpose()?;
-        disks.extend(file(disk.file)?.map(|file| (disk.clone(), file, journal)));
+        let cipher = keys.cipher(disk.file);
+        disks.extend(file(disk.file)?.map(|image| DiskParts { plan: disk.clone(), image, journal, cipher }));
     }
     let headers = PoolConfig { slot_len: HEADER_SLOT, slots: connections.saturating_mul(2).max(1024) };
     let files = u32::try_from(goldens.len() + 2 * disks.len())?;
@@ -274,9 +286,9 @@ fn set_up(
         let file = shard.ring_mut().add_file(file)?;
         shard.add_golden(GoldenSetup { golden, file, alignment, in_memory, len_bytes, published });
     }
-    for (DiskPlan { lun, device, saved, .. }, file, journal) in parts.disks {
-        let (aligned, in_memory) = (alignment(file.traits()), file.traits().in_memory);
-        let file = shard.ring_mut().add_file(file)?;
+    for DiskParts { plan: DiskPlan { lun, device, saved, .. }, image, journal, cipher } in parts.disks {
+        let (aligned, in_memory) = (alignment(image.traits()), image.traits().in_memory);
+        let file = shard.ring_mut().add_file(image)?;
         let journal = match journal {
             Some(journal) => {
                 let alignment = alignment(journal.traits());
@@ -284,7 +296,16 @@ fn set_up(
             }
             None => None,
         };
-        shard.add_disk(DiskSetup { lun, file, alignment: aligned, in_memory, device, saved, journal });
+        shard.add_disk(DiskSetup {
+            lun,
+            file,
+            alignment: aligned,
+            in_memory,
+            device,
+            saved,
+            cipher,
+            journal,
+        });
     }
     for listener in parts.listeners {
         let socket = shard.ring_mut().add_listener(listener)?;

@@ -7,7 +7,7 @@
 //!  WRITE  clone  ─► slots, which the overlay adopts ──────┤
 //!         disk   ─► whole blocks ──────► Ring::at_once ───┘
 //!
-//!  anything else, a locked range, a file that takes a wait ─► a Job, from the beginning
+//!  anything else, a locked range, a file that takes a wait, an encrypted one ─► a Job, from the beginning
 //! ```
 //!
 //! What a session of this shard reads of a file is read by `Ring::read_for_sending`: the ring sends it from the file, if it

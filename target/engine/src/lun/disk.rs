@@ -7,14 +7,16 @@ use super::read_plan::ReadPlan;
 use crate::payload::Payload;
 use crate::token::Key;
 use stampede_image::align::Alignment;
+use stampede_image::cipher::Cipher;
 use stampede_image::range_lock::ByteRange;
 use stampede_ring::{FileId, Ring};
+use std::sync::Arc;
 
 /// The file, and what direct I/O on it needs.
 pub(crate) struct Disk {
     pub(super) file: FileId,
     pub(super) alignment: Alignment,
-    /// The ring does its transfers at once.
+    /// The ring does its transfers at once, and they need no more than that.
     pub(super) in_memory: bool,
     /// Where atomic writes are announced.
     pub(super) journal: Option<Box<Journal>>,
@@ -22,6 +24,8 @@ pub(crate) struct Disk {
     pub(super) isolates: bool,
     /// An atomic write cannot be withdrawn from the journal: nothing may be written any more.
     pub(super) broken: bool,
+    /// What its blocks are encrypted with.
+    pub(super) cipher: Option<Arc<Cipher>>,
 }
 
 impl Disk {

@@ -17,6 +17,7 @@ mod change;
 mod clearing;
 mod clone;
 mod copy;
+mod crypt;
 mod direct;
 mod disk;
 mod job;
@@ -127,6 +128,8 @@ pub(crate) enum Result {
         /// What the store is to keep.
         state: Vec<u8>,
     },
+    /// The key of a unit is to be destroyed and another one made; [`Backend::rekeyed`] follows.
+    Rekey(LunId),
     /// What came of the operator's change of a unit.
     Changed {
         /// Comes back from the request.
@@ -210,10 +213,12 @@ impl Backend {
         let medium = Medium::Disk(disk::Disk {
             file: setup.file,
             alignment: setup.alignment,
-            in_memory: setup.in_memory,
+            // What is encrypted takes a job.
+            in_memory: setup.in_memory && setup.cipher.is_none(),
             journal: setup.journal.map(|journal| Box::new(Journal::new(journal))),
             isolates: false,
             broken: false,
+            cipher: setup.cipher,
         });
         let device = Device::restored(setup.device, setup.saved);
         self.add(setup.lun, Lun::new(setup.lun, device, medium));

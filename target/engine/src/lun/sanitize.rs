@@ -7,6 +7,9 @@
 //!                                      answer, if anybody waits ◄── store ◄── Device::sanitize_ended
 //! ```
 //!
+//! CRYPTOGRAPHIC ERASE begins with the key, which the control thread destroys ([`Result::Rekey`]); what becomes of the blocks
+//! then is a matter of space alone.
+//!
 //! The operation is the unit's and no task's: aborts, resets and ended sessions only take its command away. A disk has
 //! a few writes in flight, and few disks of a shard are under way at once, so that other units find their share of the
 //! ring; a clone gets a few slots of each turn.
@@ -20,11 +23,13 @@ use crate::errno::{EAGAIN, EINTR, EINVAL, EIO, EOPNOTSUPP};
 use crate::messages::LunId;
 use crate::request::{Answer, Origin, Outcome, Request};
 use crate::token::{Key, Kind, token};
+use stampede_image::cipher::Cipher;
 use stampede_image::overlay::TakenSlots;
 use stampede_image::range_lock::ByteRange;
 use stampede_ring::{Buffer, Errno, Event, Operation, Ring};
 use stampede_scsi::{NexusId, Reply, Sanitize, Step as DeviceStep};
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// SANITIZE's operation code.
 pub(crate) const SANITIZE: u8 = 0x48;
@@ -60,6 +65,8 @@ pub(crate) struct Sanitizing {
     outstanding: u32,
     flushing: bool,
     failed: bool,
+    /// What becomes of the key, if it is to be destroyed.
+    key: KeyFate,
     /// It is over, and waits until its end can be saved.
     ending: bool,
     /// It is on the list of those that wait for their time.
@@ -73,6 +80,17 @@ pub(crate) struct Sanitizing {
     wipe: Option<Wipe>,
     /// How far the journal of a disk's atomic writes is overwritten, once the disk is.
     scrub: Option<Scrub>,
+}
+
+/// What becomes of a unit's key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum KeyFate {
+    /// Nothing, or nothing more.
+    Settled,
+    /// It is to be destroyed.
+    Doomed,
+    /// The control thread is about it.
+    Dying,
 }
 
 /// A command that ends when the operation does.
@@ -117,6 +135,8 @@ enum Went {
     Again,
     /// It can go on at this time.
     Pause(u64),
+    /// The key is to be destroyed first.
+    NeedsKey,
     /// It is over.
     Ended,
 }
@@ -140,8 +160,12 @@ impl Sanitizing {
     fn new(lun: &Lun, how: Sanitize, waiter: Option<Waiter>) -> Self {
         let config = lun.device.config();
         let way = match how {
-            Sanitize::BlockErase => Way::Discard,
+            Sanitize::BlockErase | Sanitize::CryptographicErase => Way::Discard,
             Sanitize::Overwrite { .. } => Way::Write,
+        };
+        let key = match how {
+            Sanitize::CryptographicErase => KeyFate::Doomed,
+            _ => KeyFate::Settled,
         };
         Self {
             how,
@@ -155,6 +179,7 @@ impl Sanitizing {
             outstanding: 0,
             flushing: false,
             failed: false,
+            key,
             ending: false,
             paused: false,
             due_ns: 0,
@@ -186,6 +211,9 @@ impl Sanitizing {
         halted: bool,
         io: &mut Io<'_, R>,
     ) -> Went {
+        if self.key != KeyFate::Settled {
+            return if self.key == KeyFate::Doomed && !halted { Went::NeedsKey } else { Went::Waits };
+        }
         loop {
             let over = self.failed || self.pass == self.how.passes();
             if over && self.outstanding == 0 {
@@ -242,35 +270,60 @@ impl Sanitizing {
         let range = ByteRange { start: self.next, len: (self.size - self.next).min(most) };
         // What lies behind the last logical block in its device block goes with it.
         let len = disk.alignment.widen(range).map_or(range.len, |widened| widened.block.end() - range.start);
-        if self.way == Way::Write && !self.take_pattern(io) {
-            return false;
-        }
+        let part = Part { offset: range.start, len, start: 0 };
+        let buffer = if self.way == Way::Write {
+            let Some(buffer) = self.take_chunk(part, disk.cipher.as_deref(), io) else { return false };
+            Some(buffer)
+        } else {
+            None
+        };
         self.next += range.len;
         if rate_bytes_s > 0 && self.way == Way::Write {
             let takes_ns = u128::from(range.len) * 1_000_000_000 / u128::from(rate_bytes_s);
             let takes_ns = u64::try_from(takes_ns).unwrap_or(u64::MAX);
             self.due_ns = self.due_ns.max(io.now_ns).saturating_add(takes_ns);
         }
-        self.push(key, index, Part { offset: range.start, len, start: 0 }, disk, io);
+        self.push(key, (index, part), buffer, disk, io);
         true
     }
 
-    fn push<R: Ring>(&mut self, key: Key, index: usize, part: Part, disk: &Disk, io: &mut Io<'_, R>) {
+    fn push<R: Ring>(
+        &mut self,
+        key: Key,
+        (index, part): (usize, Part),
+        buffer: Option<Buffer>,
+        disk: &Disk,
+        io: &mut Io<'_, R>,
+    ) {
         let Part { offset, len, start } = part;
         let file = disk.file;
-        let operation = match (self.way, &self.pattern) {
+        let operation = match (self.way, buffer) {
             (Way::Discard, _) => Operation::Discard { file, offset, len },
-            // `begin` has taken the pattern before.
             (Way::Zero, _) | (Way::Write, None) => Operation::Zero { file, offset, len },
-            (Way::Write, Some(pattern)) => {
-                let buffer = pattern.clone();
-                Operation::Write { file, offset, buffer, start, len: len as u32 }
-            }
+            (Way::Write, Some(buffer)) => Operation::Write { file, offset, buffer, start, len: len as u32 },
         };
         self.parts[index] = Some(part);
         self.outstanding += 1;
         io.counters.disk_writes += 1;
         io.pusher.push(token(Kind::Sanitize, key, index as u16), operation);
+    }
+
+    /// What is written to a part: the pattern, or what that is encrypted.
+    fn take_chunk<R: Ring>(
+        &mut self,
+        Part { offset, len, .. }: Part,
+        cipher: Option<&Cipher>,
+        io: &Io<'_, R>,
+    ) -> Option<Buffer> {
+        if !self.take_pattern(io) {
+            return None;
+        }
+        let (pattern, Some(cipher)) = (self.pattern.as_ref()?, cipher) else { return self.pattern.clone() };
+        let mut chunk = io.memory.take(len as u32)?;
+        let bytes = chunk.bytes_mut()?.get_mut(..len as usize)?;
+        bytes.copy_from_slice(pattern.bytes().get(..len as usize)?);
+        cipher.seal(offset, bytes);
+        Some(chunk)
     }
 
     /// Makes what this pass writes, unless it is there.
@@ -313,6 +366,12 @@ impl Sanitizing {
         let Some(part) = self.parts.get_mut(index).and_then(Option::take) else { return };
         match event {
             Event::Finished { result: Ok(()) } => self.done += part.len,
+            // The key is gone, and with it what the blocks say.
+            Event::Finished { result: Err(Errno(EOPNOTSUPP | EINVAL)) }
+                if self.how == Sanitize::CryptographicErase =>
+            {
+                (self.next, self.done) = (self.size, self.size);
+            }
             Event::Finished { result: Err(Errno(EOPNOTSUPP | EINVAL)) } if self.way != Way::Write => {
                 self.way = if self.way == Way::Discard { Way::Zero } else { Way::Write };
                 self.next = part.offset;
@@ -321,17 +380,17 @@ impl Sanitizing {
             Event::Transferred { result: Ok(0), .. } => {
                 self.fail("write", part.offset, Errno(EIO));
             }
-            Event::Transferred { result: Ok(bytes), .. } => {
+            Event::Transferred { result: Ok(bytes), buffer } => {
                 let bytes = u64::from(bytes).min(part.len);
                 self.done += bytes;
                 if bytes < part.len && !self.failed {
                     let start = part.start + bytes as u32;
                     let rest = Part { offset: part.offset + bytes, len: part.len - bytes, start };
-                    self.push(key, index, rest, disk, io);
+                    self.push(key, (index, rest), Some(buffer), disk, io);
                 }
             }
-            Event::Transferred { result: Err(Errno(EINTR | EAGAIN)), .. } if !self.failed => {
-                self.push(key, index, part, disk, io);
+            Event::Transferred { result: Err(Errno(EINTR | EAGAIN)), buffer } if !self.failed => {
+                self.push(key, (index, part), Some(buffer), disk, io);
             }
             Event::Transferred { result: Err(error), .. } => self.fail("write", part.offset, error),
             _ => debug_assert!(false, "a sanitize operation's token on another completion"),
@@ -483,7 +542,33 @@ impl Backend {
                     self.sanitizers.paused.push((at, place));
                 }
             }
+            Went::NeedsKey => {
+                sanitizing.key = KeyFate::Dying;
+                let name = lun.report.lun;
+                self.results.push_back(Result::Rekey(name));
+            }
             Went::Ended => self.end_sanitize(place),
+        }
+    }
+
+    /// The control thread has done what it could about a unit's key: what its blocks are encrypted with from now on, if
+    /// that is another one, and whether the old one is destroyed.
+    #[cold]
+    pub(crate) fn rekeyed(&mut self, name: LunId, cipher: Option<Arc<Cipher>>, destroyed: bool) {
+        let Some(place) = self.place(name) else { return };
+        let Some(lun) = self.luns.get_mut(place) else { return };
+        if let (Medium::Disk(disk), Some(_)) = (&mut lun.medium, &cipher) {
+            disk.cipher = cipher;
+        }
+        let thin = lun.device.config().thin;
+        if let Some(sanitizing) = &mut lun.sanitizing {
+            sanitizing.key = KeyFate::Settled;
+            sanitizing.failed |= !destroyed;
+            if !thin {
+                // Its blocks are not to be given back.
+                (sanitizing.next, sanitizing.done) = (sanitizing.size, sanitizing.size);
+            }
+            self.sanitizers.due.push_back(place);
         }
     }
 

@@ -44,7 +44,7 @@ pub(super) enum Step {
     Combine,
     /// Read the blocks around a write that is no whole number of the device's blocks.
     Align,
-    /// Put the write's data into those blocks.
+    /// Put the write's data into those blocks, and encrypt what is written, if it is.
     Merge,
     /// Write.
     Write,
@@ -210,7 +210,7 @@ impl Job {
                     self.transfers.clear();
                     self.sources.clear();
                 } else {
-                    self.leave();
+                    self.leave(lun);
                     self.step = self.step.next(self);
                 }
             }
@@ -231,9 +231,14 @@ impl Job {
     }
 
     /// What the transfers of a step leave behind.
-    fn leave(&mut self) {
+    fn leave(&mut self, lun: &Lun) {
         match self.step {
-            Step::Read | Step::Align => self.read = self.gather(),
+            Step::Read | Step::Align => {
+                self.read = self.gather();
+                if let Some(cipher) = lun.cipher() {
+                    self.unseal(cipher);
+                }
+            }
             Step::Retired => self.retired(),
             _ => {
                 self.transfers.clear();
@@ -262,7 +267,7 @@ impl Job {
             Step::Compare => self.enter_compare(),
             Step::Combine => self.enter_combine(io),
             Step::Align => self.enter_align(key, lun, io),
-            Step::Merge => self.enter_merge(),
+            Step::Merge => self.enter_merge(lun, io),
             Step::Write => self.enter_write(key, lun, io),
             Step::Zero => self.enter_zero(key, lun, io),
             Step::Fill => self.enter_fill(io),
@@ -394,8 +399,17 @@ impl Job {
         Went::Transfers
     }
 
-    fn enter_merge(&mut self) -> Went {
-        let Some(start) = self.around.take() else { return Went::Done };
+    fn enter_merge<R: Ring>(&mut self, lun: &Lun, io: &mut Io<'_, R>) -> Went {
+        if let Some(start) = self.around.take() {
+            self.merge(start);
+        }
+        match lun.cipher() {
+            Some(cipher) => self.seal(cipher, io),
+            None => Went::Done,
+        }
+    }
+
+    fn merge(&mut self, start: u64) {
         // The buffers were read by this job and are nobody else's, so they can take the data in.
         let mut merged = std::mem::take(&mut self.read);
         let mut at = self.write_start - start;
@@ -406,7 +420,6 @@ impl Job {
         }
         self.write_start = start;
         self.write = merged;
-        Went::Done
     }
 
     fn enter_write<R: Ring>(&mut self, key: Key, lun: &mut Lun, io: &mut Io<'_, R>) -> Went {

@@ -253,6 +253,9 @@ impl<R: Ring> Shard<R> {
             BackResult::Save { lun, number, state } => {
                 self.control.send(ToControl::Save { shard: self.config.shard, lun, number, state });
             }
+            BackResult::Rekey(lun) => {
+                self.control.send(ToControl::Rekey { shard: self.config.shard, lun });
+            }
             BackResult::Changed { request, lun, result } => {
                 self.control.send(ToControl::Changed { request, lun, result });
             }

@@ -82,6 +82,7 @@ impl<R: Ring> Shard<R> {
             FromControl::Saved { lun, number, durable } => {
                 self.backend.saved(lun, number, durable, &mut io!(self));
             }
+            FromControl::Rekeyed { lun, cipher, destroyed } => self.backend.rekeyed(lun, cipher, destroyed),
             FromControl::Change { request, lun, what } => self.backend.change(request, lun, what),
             FromControl::Report { request } => {
                 let report = self.report(request);

@@ -29,6 +29,7 @@ fn two_units(plan: impl FnOnce(&mut Plan), other_owner: u16) -> (SimWorld, House
     let shard = &mut house.shards[usize::from(other_owner)];
     let identity = Identity { naa: naa(2), ..Identity::default() };
     let disk = DiskSetup {
+        cipher: None,
         lun: LunId(50),
         file: shard.ring_mut().open(other),
         alignment: Alignment { memory: 4096, offset: 4096 },

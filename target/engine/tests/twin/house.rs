@@ -10,6 +10,7 @@ use stampede_engine::setup::{CacheSetup, DiskSetup, GoldenSetup, JournalSetup, S
 use stampede_engine::stats::Counters;
 use stampede_engine::{ControlLink, MeshEnd, Planted, Shard};
 use stampede_image::align::Alignment;
+use stampede_image::cipher::{self, Cipher, DataKey};
 use stampede_ring::{FileId, IoMemory, Pool, PoolConfig, Ring, SocketId};
 use stampede_scsi::{DeviceConfig, Identity, SavedState};
 use stampede_session::{Admission, Announcement, Directory, LoginStage, LoginStatus, SessionId, Settings};
@@ -24,6 +25,13 @@ pub(crate) const GOLDEN: GoldenId = GoldenId(0);
 thread_local! {
     /// A cache lives as long as its process; so all houses of a thread have one after the other, and what the last one left.
     static CACHE: Arc<Pool> = Pool::with_lanes(PoolConfig { slot_len: 32 << 10, slots: 15 }, 3).unwrap();
+}
+
+/// What encrypts with the key of this number, blocks of 512 bytes.
+pub(crate) fn cipher(key: u8) -> Arc<Cipher> {
+    let mut bytes = [key; cipher::KEY];
+    bytes[0] = !key;
+    Arc::new(Cipher::new(&DataKey::new(bytes.into()).unwrap(), 512))
 }
 
 struct OneTarget;
@@ -133,6 +141,10 @@ pub(crate) struct House<R> {
     pub(crate) saves: Vec<(ShardId, LunId, u64, Vec<u8>)>,
     /// What becomes of them.
     pub(crate) store: StoreMood,
+    /// Which key is in force, as far as the store knows.
+    pub(crate) key: Option<u8>,
+    /// Keys that are to be destroyed.
+    pub(crate) rekeys: Vec<(ShardId, LunId)>,
     /// A planted bug: a login does not wait for the session it replaces.
     pub(crate) hasty: bool,
     rng: fastrand::Rng,
@@ -176,6 +188,8 @@ pub(crate) struct Plan {
     pub(crate) sanitize_bytes_s: u64,
     /// Where its atomic writes are announced.
     pub(crate) journal: Option<DiskId>,
+    /// Which key its blocks are encrypted with.
+    pub(crate) key: Option<u8>,
 }
 
 impl Plan {
@@ -200,6 +214,7 @@ impl Plan {
             saved: Vec::new(),
             sanitize_bytes_s: 0,
             journal: None,
+            key: None,
         }
     }
 }
@@ -219,6 +234,7 @@ impl<R: Ring> House<R> {
         let mut device = DeviceConfig::new(Identity::default(), blocks);
         device.durable = !plan.clone;
         device.sanitize_bytes_s = plan.sanitize_bytes_s;
+        device.encrypted = plan.key.is_some();
         device.max_atomic_blocks = if plan.clone || plan.journal.is_some() { 256 } else { 0 };
         let alignment = Alignment { memory: plan.alignment, offset: plan.alignment };
         let cache = plan.cached.then(|| CacheSetup::with_pool(CACHE.with(Arc::clone), plan.shards));
@@ -264,6 +280,7 @@ impl<R: Ring> House<R> {
                     device: device.clone(),
                     saved: SavedState::decode(&plan.saved).unwrap(),
                     journal,
+                    cipher: plan.key.map(cipher),
                 });
             }
             if plan.clone && number == plan.owner {
@@ -285,6 +302,8 @@ impl<R: Ring> House<R> {
             stored: plan.saved.clone(),
             saves: Vec::new(),
             store: StoreMood::Works,
+            key: plan.key,
+            rekeys: Vec::new(),
             two_owners: plan.two_owners,
             to_shards,
             from_shards,
@@ -337,6 +356,7 @@ impl<R: Ring> House<R> {
                 ToControl::Save { shard, lun, number, state } => {
                     self.saves.push((shard, lun, number, state));
                 }
+                ToControl::Rekey { shard, lun } => self.rekeys.push((shard, lun)),
                 ToControl::Probed { alive, .. } => {
                     self.probed += 1;
                     self.alive += u64::from(alive);
@@ -365,6 +385,14 @@ impl<R: Ring> House<R> {
 
     /// Stores what waits, or says that it cannot be stored.
     pub(crate) fn store_saves(&mut self) {
+        for (shard, lun) in std::mem::take(&mut self.rekeys) {
+            let destroyed = self.store != StoreMood::Fails;
+            if destroyed {
+                self.key = self.key.map(|key| key + 1);
+            }
+            let cipher = self.key.filter(|_| destroyed).map(cipher);
+            self.tell(shard, FromControl::Rekeyed { lun, cipher, destroyed });
+        }
         for (shard, lun, number, state) in std::mem::take(&mut self.saves) {
             let durable = self.store != StoreMood::Fails;
             if durable {

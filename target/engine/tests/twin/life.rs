@@ -1,7 +1,7 @@
 //! One life of a house from its seed: initiators, faults, task management, kills, power losses, drains, fresh clones,
 //! and the model that judges.
 
-use crate::house::House;
+use crate::house::{House, cipher};
 use crate::variation::{GOLDEN_BYTES, SECTORS, Variation, initial, portal};
 use stampede_engine::Planted;
 use stampede_engine::messages::{FromControl, ShardId};
@@ -9,6 +9,7 @@ use stampede_sim::initiator::Initiator;
 use stampede_sim::model::ModelDisk;
 use stampede_sim::workload::{Workload, WorkloadConfig, WorkloadCounts};
 use stampede_sim::{FaultCounts, FaultKind, FaultPlan, Mutant, MutantConfig, SimConfig, SimRing, SimWorld};
+use stampede_sim::{SECTOR, Stamp};
 
 /// Longer than any answer takes, in nanoseconds.
 const PATIENCE_NS: u64 = 40_000_000_000;
@@ -393,10 +394,16 @@ impl Life {
     }
 
     fn check_disk(&mut self) -> Result<(), String> {
-        let bytes = self.world.peek_disk(self.variation.plan.disk, 0, SECTORS as usize * 512);
+        let mut bytes = self.world.peek_disk(self.variation.plan.disk, 0, SECTORS as usize * 512);
         if self.variation.plan.clone {
             let same = bytes == *GOLDEN_BYTES;
             return if same { Ok(()) } else { Err("the golden image was changed".to_owned()) };
+        }
+        if let Some(key) = self.variation.plan.key {
+            if bytes.chunks(SECTOR).any(|sector| Stamp::parse(sector).is_some()) {
+                return Err("what initiators wrote can be read in the file".to_owned());
+            }
+            cipher(key).open(0, &mut bytes);
         }
         self.workload.model_mut().check_all(&bytes).map_err(|error| error.to_string())
     }

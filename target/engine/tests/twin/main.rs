@@ -7,6 +7,7 @@ mod basics;
 mod borrow;
 mod changes;
 mod copies;
+mod encrypted;
 mod fairness;
 mod fences;
 mod house;

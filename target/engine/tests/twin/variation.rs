@@ -81,6 +81,7 @@ impl Variation {
         let refusals = pick(rng, &[0, 0, 50]);
         let (hand_overs, move_every) = (pick(rng, &[0, 300, 700]), pick(rng, &[200, 1_000, 4_000]));
         let plan = Plan { in_memory: rng.u8(..4) > 0, ..plan };
+        let plan = Plan { key: (!clone && rng.bool()).then_some(1), ..plan };
         Self { plan, workload, initiators, refusals, hand_overs, move_every }
     }
 }

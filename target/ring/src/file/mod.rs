@@ -164,6 +164,35 @@ impl OpenedFile {
         Ok(rustix::fs::fdatasync(&self.fd)?)
     }
 
+    /// Whether there is anything in it but zeros. It reads whatever is no hole, and waits for that, so it is for the start.
+    ///
+    /// # Errors
+    /// Whatever lseek and pread say.
+    pub fn holds_data(&self) -> std::io::Result<bool> {
+        const CHUNK: u64 = 1 << 20;
+        const BLOCK: u64 = 4096;
+        // O_DIRECT wants aligned memory, which a mapping is.
+        let mut memory = memmap2::MmapMut::map_anon(CHUNK as usize)?;
+        let mut at = 0;
+        while at < self.traits.len_bytes {
+            if !self.traits.device {
+                at = match rustix::fs::seek(&self.fd, rustix::fs::SeekFrom::Data(at)) {
+                    Ok(data) => at.max(data / BLOCK * BLOCK),
+                    Err(rustix::io::Errno::NXIO) => return Ok(false),
+                    Err(errno) => return Err(errno.into()),
+                };
+            }
+            match rustix::io::pread(&self.fd, &mut memory[..], at) {
+                Ok(0) => return Ok(false),
+                Ok(done) if memory[..done].iter().any(|byte| *byte != 0) => return Ok(true),
+                Ok(done) => at += done as u64,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(false)
+    }
+
     /// Whether the path now names another file than the one that is open, or none.
     pub fn replaced(&self) -> bool {
         open::identify_path(&self.path).is_none_or(|now| !now.same_file(&self.traits.identity))
