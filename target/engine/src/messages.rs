@@ -402,6 +402,8 @@ pub struct LunReport {
     pub written_bytes: u64,
     /// For a clone: memory its overlay holds, in bytes.
     pub overlay_bytes: u64,
+    /// For a clone: what of its overlay is in scratch space, in bytes.
+    pub spilled_bytes: u64,
     /// Commands that ended in CHECK CONDITION for a medium error or for lack of space.
     pub failed: u64,
 }

@@ -264,6 +264,8 @@ pub(crate) enum Message {
     },
     /// Commands wait for buffers on the sending shard: whoever holds some for nothing is to go.
     Relieve,
+    /// The arena is short: overlays of this shard are to be spilled. Its next turn looks anyway.
+    Spill,
     /// The task set is clear.
     Cleared {
         /// Who waited.

@@ -4,6 +4,7 @@ use crate::messages::{GoldenId, LunId, ShardId};
 use stampede_image::align::Alignment;
 use stampede_image::cache::{BLOCK, Grace, Heat, Published};
 use stampede_image::cipher::Cipher;
+use stampede_image::scratch::Scratch;
 use stampede_ring::{FileId, IoMemory, Pool, PoolConfig};
 pub use stampede_scsi::copy::TokenKey;
 use stampede_scsi::{DeviceConfig, SavedState};
@@ -100,6 +101,15 @@ impl CacheSetup {
         let bound = |shard: u64| (u64::from(self.pool.slots()) * shard / u64::from(self.shards)) as u32;
         bound(shard.0.into())..bound(u64::from(shard.0) + 1)
     }
+}
+
+/// Where overlays spill to when the arena runs full.
+#[derive(Clone, Debug)]
+pub struct ScratchSetup {
+    /// Which of its blocks are in use; the same for all shards.
+    pub scratch: Arc<Scratch>,
+    /// The file in this shard's ring, as long as all blocks. Direct I/O on it needs no more than an alignment of a block.
+    pub file: FileId,
 }
 
 /// A golden image, opened read-only in this shard's ring.

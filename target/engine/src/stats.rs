@@ -81,6 +81,14 @@ counters! {
     cache_misses,
     /// Blocks of goldens read into the cache.
     cache_reads,
+    /// Slots of overlays that went from memory to scratch space.
+    slots_spilled,
+    /// Slots copied to scratch space for nothing, since they were written or freed meanwhile.
+    slots_spilled_in_vain,
+    /// Slots read from scratch space, to be sent or to be written in part.
+    slots_read_back,
+    /// Writes to scratch space that failed; what they were to spill stayed in memory.
+    spill_failures,
     /// Times that the shard polled before it slept.
     busy_polls,
     /// Polls that found something, so that the shard need not sleep.

@@ -28,11 +28,13 @@ pub(crate) enum Kind {
     Drain,
     /// A part of a unit's sanitize operation; the slot is the unit's.
     Sanitize,
+    /// A write of slots of overlays to scratch space.
+    Spill,
     /// An operation whose completion says nothing: cancels and wakes.
     Ignored,
 }
 
-const KINDS: [Kind; 10] = [
+const KINDS: [Kind; 11] = [
     Kind::Accept,
     Kind::Receive,
     Kind::Send,
@@ -42,6 +44,7 @@ const KINDS: [Kind; 10] = [
     Kind::CacheRead,
     Kind::Drain,
     Kind::Sanitize,
+    Kind::Spill,
     Kind::Ignored,
 ];
 

@@ -57,6 +57,8 @@ pub(crate) struct Front {
     pub(crate) now_ns: u64,
     /// Bytes of write data that all connections of the shard are gathering.
     pub(crate) gathered_bytes: u64,
+    /// Slots of the arena that are missing may be there soon: overlays are being spilled.
+    pub(crate) spills: bool,
     /// How long reads took, from command to last byte queued for sending.
     pub(crate) read_latency: Latency,
     /// How long writes took, from command to status queued for sending.

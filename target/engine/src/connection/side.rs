@@ -3,6 +3,7 @@
 use super::Front;
 use super::outbox::{Outbox, Overload, PduData};
 use crate::few::Few;
+use crate::lun::kept_free;
 use crate::messages::{LunAddress, LunId, LunMap, ShardId};
 use crate::payload::{Payload, Piece};
 use crate::request::{Data, Origin, Request};
@@ -294,9 +295,17 @@ impl Side {
         }
         if unit.is_clone
             && let Some(start) = write_start(cdb)
-            && let Some(payload) = arena_slots(front, start.wrapping_mul(u64::from(unit.block_size)), wanted)
         {
-            return Some(payload);
+            let start = start.wrapping_mul(u64::from(unit.block_size));
+            if let Some(payload) = arena_slots(front, start, wanted) {
+                return Some(payload);
+            }
+            // What is spilled makes room soon. A transfer that is much of a small arena takes buffers, and then the arena
+            // little by little.
+            let slots = wanted / front.arena.slot_len() + 2;
+            if front.spills && slots <= kept_free(&front.arena) {
+                return None;
+            }
         }
         front.gather(u64::from(wanted)).and_then(|()| Payload::take(&front.memory, wanted))
     }

@@ -1,22 +1,27 @@
 //! An ephemeral clone: an overlay in memory on a shared golden image.
 //!
 //! Write data that already lies in whole slots of the arena is adopted, not copied. A slot that somebody is sending
-//! is never written: its live sectors move to a new slot.
+//! is never written: its live sectors move to a new slot. What was spilled is read where it lies; it comes back into memory
+//! only when a part of a slot is written.
 
 use super::Io;
+use super::job::Direction;
 use super::job::Job;
-use super::read_plan::ReadPlan;
+use super::read_plan::{ReadPlan, Store};
+use super::step::Went;
 use crate::cache::Wanted;
 use crate::few::Few;
 use crate::messages::GoldenId;
 use crate::payload::{Payload, Piece};
+use crate::setup::ScratchSetup;
 use crate::token::Key;
 use stampede_image::align::Alignment;
 use stampede_image::cache::{BLOCK, BlockKey, Published};
 use stampede_image::overlay::{
-    Overlay, OverlayFull, Piece as OverlayPiece, SECTOR, SLOT, SlotPart, slot_parts,
+    Overlay, OverlayFull, Piece as OverlayPiece, Place, SECTOR, SLOT, SlotPart, slot_parts,
 };
 use stampede_image::range_lock::ByteRange;
+use stampede_image::scratch::Run;
 use stampede_ring::{Buffer, FileId, Pool, Ring, copy_to_cold};
 use stampede_scsi::{LbaState, LbaStatusDescriptor, MediaError};
 use std::sync::Arc;
@@ -57,6 +62,41 @@ pub(crate) struct CloneMedium {
     /// Which of the golden's blocks are in the cache, if it is cached.
     pub(super) published: Option<Arc<Published>>,
     pub(super) overlay: Overlay<Buffer>,
+    /// Where it spills to.
+    pub(super) scratch: Option<ScratchSetup>,
+    /// Blocks of scratch space that a sanitize operation could not overwrite; the next one tries again.
+    pub(super) unwiped: Vec<u32>,
+    /// Commands at the last pass of spilling, and passes that there were none before.
+    pub(super) commands_before: u64,
+    pub(super) idle_passes: u8,
+}
+
+/// Why a write is not done, or not all of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unwritten {
+    /// The arena has no free slot.
+    NoSpace,
+    /// It would write a part of a slot that is in scratch space; nothing is written.
+    Spilled,
+}
+
+impl Drop for CloneMedium {
+    fn drop(&mut self) {
+        // Memory frees itself; a block of scratch space has no handle.
+        for place in self.overlay.take_all() {
+            release(self.scratch.as_ref(), place);
+        }
+        for block in std::mem::take(&mut self.unwiped) {
+            release(self.scratch.as_ref(), Place::Scratch(block));
+        }
+    }
+}
+
+/// Frees a slot's place.
+fn release(scratch: Option<&ScratchSetup>, place: Place<Buffer>) {
+    if let (Place::Scratch(block), Some(setup)) = (place, scratch) {
+        setup.scratch.release(block);
+    }
 }
 
 impl CloneMedium {
@@ -70,7 +110,7 @@ impl CloneMedium {
     ) -> Option<()> {
         loop {
             match self.plan(range, job.past_cache, io) {
-                Ok(plan) => return plan.begin(job, key, self.file, io),
+                Ok(plan) => return plan.begin(job, key, io),
                 Err(missing) => self.want(missing, job, key, io),
             }
             if job.is_waiting() {
@@ -94,6 +134,14 @@ impl CloneMedium {
                 plan.ready(handle.clone(), offset_in_slot, sectors * SECTOR as u32);
             }
             OverlayPiece::Zero { sectors, .. } => plan.zeros(io.zeros, u64::from(sectors) * SECTOR),
+            OverlayPiece::Spilled { block, offset_in_slot, start_sector, sectors } => {
+                let Some(setup) = &self.scratch else { return };
+                let run = Run { start: block, blocks: 1 };
+                let start = run.offset() + u64::from(offset_in_slot);
+                plan.hold(setup.scratch.hold(run));
+                let store = Store::scratch(setup.file, start, start_sector * SECTOR);
+                plan.file(&store, start, start + u64::from(sectors) * SECTOR);
+            }
             OverlayPiece::Golden { start_sector, sectors } => match &self.base {
                 Base::Golden => {
                     let start = start_sector * SECTOR;
@@ -101,7 +149,9 @@ impl CloneMedium {
                     self.in_blocks(start, end, io, |found| match found {
                         Found::Block(Piece { buffer, start, len }) => plan.ready(buffer, start, len),
                         Found::Missing { block, .. } if !past_cache => missing.push(block),
-                        Found::Missing { start, end, .. } => plan.file(self.alignment, start, end),
+                        Found::Missing { start, end, .. } => {
+                            plan.file(&Store::image(self.file, self.alignment), start, end);
+                        }
                     });
                 }
                 Base::Zeros => plan.zeros(io.zeros, u64::from(sectors) * SECTOR),
@@ -159,27 +209,36 @@ impl CloneMedium {
         }
     }
 
-    /// Writes a payload at byte `start` of the disk.
+    /// Writes a payload at byte `at` of the disk. Both are moved along: on error the payload is what is not written.
     ///
     /// # Errors
-    /// `NoSpace` when the arena has no free slot; what came before is written.
+    /// What stands in the way; see [`Unwritten`].
     pub(super) fn write(
         &mut self,
-        start: u64,
-        payload: Payload,
+        at: &mut u64,
+        payload: &mut Payload,
         arena: &Arc<Pool>,
-    ) -> Result<(), MediaError> {
-        let mut at = start;
-        for piece in payload.0 {
+    ) -> Result<(), Unwritten> {
+        if self.overlay.slots_spilled() > 0 && self.spilled_in_part(*at, payload.len()).next().is_some() {
+            return Err(Unwritten::Spilled);
+        }
+        let mut pieces = std::mem::take(&mut payload.0).into_iter();
+        while let Some(mut piece) = pieces.next() {
             let len = u64::from(piece.len);
-            let in_slot = at % SLOT;
+            let in_slot = *at % SLOT;
             let is_slot = Arc::ptr_eq(piece.buffer.pool(), arena) && !piece.buffer.is_shared();
             if is_slot && u64::from(piece.start) == in_slot && in_slot + len <= SLOT {
-                self.adopt(at, piece);
-            } else {
-                self.copy(at, &piece, arena)?;
+                self.adopt(*at, piece);
+                *at += len;
+                continue;
             }
-            at += len;
+            let done = self.copy(*at, &piece, arena);
+            *at += u64::from(done);
+            if done < piece.len {
+                (piece.start, piece.len) = (piece.start + done, piece.len - done);
+                payload.0 = std::iter::once(piece).chain(pieces).collect();
+                return Err(Unwritten::NoSpace);
+            }
         }
         Ok(())
     }
@@ -199,12 +258,12 @@ impl CloneMedium {
             carry_over(slot, *live & !mask, &mut piece.buffer);
             mask |= *live;
         }
-        self.overlay.install(part.slot_index, piece.buffer, mask);
+        self.install(part.slot_index, piece.buffer, mask);
     }
 
-    /// Copies a piece into the slots it covers.
-    fn copy(&mut self, at: u64, piece: &Piece, arena: &Arc<Pool>) -> Result<(), MediaError> {
-        let mut rest = piece.bytes();
+    /// Copies a piece into the slots it covers; how much of it, in bytes: all, unless the arena has no free slot.
+    fn copy(&mut self, at: u64, piece: &Piece, arena: &Arc<Pool>) -> u32 {
+        let (mut rest, mut done) = (piece.bytes(), 0);
         for part in slot_parts(at / SECTOR, (u64::from(piece.len) / SECTOR) as u32) {
             let (bytes, behind) = rest.split_at(part.sectors as usize * SECTOR as usize);
             rest = behind;
@@ -213,33 +272,104 @@ impl CloneMedium {
                 && put(slot, &part, bytes)
             {
                 *live |= mask;
+                done += bytes.len() as u32;
                 continue;
             }
-            let mut fresh = arena.take().ok_or(MediaError::NoSpace)?;
-            if let Some((slot, live)) = self.overlay.slot(part.slot_index) {
+            let Some(mut fresh) = arena.take() else { return done };
+            // What is in scratch space is replaced as a whole: `write` has looked.
+            if let Some((Place::Memory(slot), live)) = self.overlay.slot(part.slot_index) {
                 carry_over(slot, live & !mask, &mut fresh);
                 mask |= live;
             }
             put(&mut fresh, &part, bytes);
-            self.overlay.install(part.slot_index, fresh, mask);
+            self.install(part.slot_index, fresh, mask);
+            done += bytes.len() as u32;
         }
-        Ok(())
+        done
+    }
+
+    #[inline]
+    fn install(&mut self, slot_index: u64, buffer: Buffer, mask: u8) {
+        if let Some(place) = self.overlay.install(slot_index, buffer, mask) {
+            release(self.scratch.as_ref(), place);
+        }
+    }
+
+    fn spilled_in_part(&self, start: u64, len: u64) -> impl Iterator<Item = (u64, u32)> + '_ {
+        let sectors = u32::try_from(len / SECTOR).unwrap_or(u32::MAX);
+        self.overlay.spilled_in_part(start / SECTOR, sectors)
+    }
+
+    /// Puts before what is left of a payload what of it was just written, from byte `start` to byte `at` of the disk.
+    #[cold]
+    pub(super) fn unwrite(&self, start: u64, at: u64, rest: &mut Payload) {
+        let mut pieces = Few::None;
+        self.overlay.resolve(start / SECTOR, ((at - start) / SECTOR) as u32, |piece| {
+            if let OverlayPiece::Slot { handle, offset_in_slot, sectors, .. } = piece {
+                let len = sectors * SECTOR as u32;
+                pieces.push(Piece { buffer: handle.clone(), start: offset_in_slot, len });
+            }
+        });
+        rest.0 = pieces.into_iter().chain(std::mem::take(&mut rest.0)).collect();
+    }
+
+    /// Begins to read those spilled slots that what the job writes would change in part, into slots of the arena.
+    #[cold]
+    pub(super) fn begin_return<R: Ring>(&self, job: &mut Job, key: Key, io: &mut Io<'_, R>) -> Went {
+        let Some(setup) = &self.scratch else { return Went::Failed(MediaError::NoSpace) };
+        let returns: Vec<_> = self.spilled_in_part(job.write_start, job.write.len()).collect();
+        let (mut holds, mut slots) = (Vec::new(), Vec::new());
+        for (_, block) in &returns {
+            match io.arena.take() {
+                Some(slot) => slots.push(slot),
+                None if io.spills => return Went::Starved,
+                None => return Went::Failed(MediaError::NoSpace),
+            }
+            match setup.scratch.hold(Run { start: *block, blocks: 1 }) {
+                Some(hold) => holds.push(hold),
+                None => return Went::Starved,
+            }
+        }
+        for ((index, block), slot) in returns.iter().zip(slots) {
+            let offset = Run { start: *block, blocks: 1 }.offset();
+            let place = (Direction::Read, setup.file, offset);
+            let transfer = job.transfer(key, place, (slot, 0, SLOT as u32), SLOT as u32, io);
+            job.transfers[usize::from(transfer)].shift = (index * SLOT).wrapping_sub(offset);
+        }
+        job.hold(holds, io);
+        if let Some(spilled) = &mut job.spilled {
+            spilled.returns = returns;
+        }
+        Went::Transfers
+    }
+
+    /// They are read.
+    #[cold]
+    pub(super) fn end_return(&mut self, job: &mut Job) {
+        let Some(spilled) = job.spilled.take() else { return };
+        let transfers = std::mem::take(&mut job.transfers);
+        for ((index, block), transfer) in spilled.returns.iter().zip(transfers) {
+            let Some(buffer) = transfer.buffer else { continue };
+            if self.overlay.bring_back(*index, *block, buffer) {
+                release(self.scratch.as_ref(), Place::Scratch(*block));
+            }
+        }
     }
 
     /// Writes a payload of whole slots at byte `start` of the disk, a slot's begin: all of it or nothing.
     ///
     /// # Errors
-    /// `NoSpace` when the arena has not enough free slots; nothing is written.
+    /// [`Unwritten::NoSpace`] when the arena has not enough free slots; nothing is written.
     pub(super) fn write_whole(
         &mut self,
         start: u64,
         payload: &Payload,
         arena: &Arc<Pool>,
-    ) -> Result<(), MediaError> {
+    ) -> Result<(), Unwritten> {
         debug_assert!(start.is_multiple_of(SLOT) && payload.len().is_multiple_of(SLOT));
         let mut slots = Vec::with_capacity((payload.len() / SLOT) as usize);
         for _ in 0..payload.len() / SLOT {
-            slots.push(arena.take().ok_or(MediaError::NoSpace)?);
+            slots.push(arena.take().ok_or(Unwritten::NoSpace)?);
         }
         let mut at = 0;
         for slice in payload.slices() {
@@ -255,7 +385,7 @@ impl CloneMedium {
             }
         }
         for (slot, index) in slots.into_iter().zip(start / SLOT..) {
-            self.overlay.install(index, slot, u8::MAX);
+            self.install(index, slot, u8::MAX);
         }
         Ok(())
     }
@@ -276,7 +406,9 @@ impl CloneMedium {
             OverlayPiece::Golden { start_sector, sectors } if matches!(self.base, Base::Zeros) => {
                 runs.zero(start_sector, sectors);
             }
-            OverlayPiece::Slot { .. } | OverlayPiece::Golden { .. } => runs.settle(),
+            OverlayPiece::Slot { .. } | OverlayPiece::Spilled { .. } | OverlayPiece::Golden { .. } => {
+                runs.settle();
+            }
         });
         runs.settle();
         runs.until(end, LbaState::Mapped);
@@ -291,7 +423,8 @@ impl CloneMedium {
         let (mut at, end) = (range.start / SECTOR, range.end() / SECTOR);
         while at < end {
             let sectors = u32::try_from(end - at).unwrap_or(u32::MAX);
-            self.overlay.zero(at, sectors, drop)?;
+            let scratch = self.scratch.as_ref();
+            self.overlay.zero(at, sectors, |place| release(scratch, place))?;
             at += u64::from(sectors);
         }
         Ok(())
@@ -381,6 +514,10 @@ mod tests {
             base: Base::Golden,
             published: None,
             overlay: Overlay::new(limits),
+            scratch: None,
+            unwiped: Vec::new(),
+            commands_before: 0,
+            idle_passes: 0,
         }
     }
 
@@ -404,8 +541,8 @@ mod tests {
         zeroed(&mut clone, 24..30);
         let arena = Pool::new(PoolConfig { slot_len: SLOT as u32, slots: 4 }).unwrap();
         let memory = IoMemory::new(1 << 20).unwrap();
-        let block = Payload::copied(&memory, &[7; 512]).unwrap();
-        clone.write(12 * SECTOR, block, &arena).unwrap();
+        let mut block = Payload::copied(&memory, &[7; 512]).unwrap();
+        clone.write(&mut (12 * SECTOR), &mut block, &arena).unwrap();
         let found = status(&clone, 0, 512);
         assert_eq!(found[..4], [(0, 8, true), (8, 4, false), (12, 1, true), (13, 17, false)]);
         assert_eq!(found[4], (30, LOOK - 30, true));
@@ -422,13 +559,13 @@ mod tests {
         let arena = Pool::new(PoolConfig { slot_len: SLOT as u32, slots: 3 }).unwrap();
         let memory = IoMemory::new(1 << 20).unwrap();
         let payload = Payload::copied(&memory, &[7; 4 * 4096]).unwrap();
-        assert_eq!(clone.write_whole(SLOT, &payload, &arena), Err(MediaError::NoSpace));
+        assert_eq!(clone.write_whole(SLOT, &payload, &arena), Err(Unwritten::NoSpace));
         assert!(clone.overlay.is_empty());
         let bytes: Vec<u8> = (0..3 * 4096u32).map(|at| (at / 512) as u8).collect();
         let payload = Payload::copied(&memory, &bytes).unwrap();
         clone.write_whole(SLOT, &payload, &arena).unwrap();
         for slot in 0..3 {
-            let (buffer, live) = clone.overlay.slot(1 + slot).unwrap();
+            let Some((Place::Memory(buffer), live)) = clone.overlay.slot(1 + slot) else { panic!() };
             let start = slot as usize * 4096;
             assert_eq!((buffer.bytes(), live), (&bytes[start..start + 4096], u8::MAX));
         }

@@ -17,7 +17,7 @@
 //! and its end. What it began and cannot end is done over by the job: a read reads again, and a write writes the same
 //! bytes to the same place.
 
-use super::clone::{Base, CloneMedium, Found};
+use super::clone::{Base, CloneMedium, Found, Unwritten};
 use super::disk::Disk;
 use super::job::bytes_of;
 use super::{Io, Lun, Medium, read_outcome};
@@ -28,7 +28,7 @@ use stampede_image::align::Alignment;
 use stampede_image::overlay::{Piece as OverlayPiece, SECTOR};
 use stampede_image::range_lock::{ByteRange, Kind as LockKind};
 use stampede_ring::{Event, FileId, IoMemory, Operation, Ring};
-use stampede_scsi::{Media, Status};
+use stampede_scsi::{Media, MediaError, Status};
 
 /// What becomes of the bytes that are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,9 +71,14 @@ impl Lun {
                     Medium::Disk(disk) => disk.write_now(range, fua, data, io)?,
                     // FUA of an ephemeral clone is ordering only: it does not outlive the host's power.
                     Medium::Clone(clone) => {
-                        if let Err(error) = clone.write(range.start, std::mem::take(data), io.arena) {
+                        let mut at = range.start;
+                        if let Err(why) = clone.write(&mut at, data, io.arena) {
+                            if why == Unwritten::Spilled || io.spills {
+                                clone.unwrite(range.start, at, data);
+                                return None;
+                            }
                             self.report.failed += 1;
-                            return Some(self.device.media_failed(&error, media).into());
+                            return Some(self.device.media_failed(&MediaError::NoSpace, media).into());
                         }
                     }
                 }
@@ -158,8 +163,8 @@ impl CloneMedium {
                     Found::Missing { .. } => whole = None,
                 });
             }
-            // Sanitized: a job knows the rest.
-            OverlayPiece::Golden { .. } => whole = None,
+            // Sanitized or spilled: a job knows the rest.
+            OverlayPiece::Golden { .. } | OverlayPiece::Spilled { .. } => whole = None,
         });
         whole.map(|()| pieces)
     }

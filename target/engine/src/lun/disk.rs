@@ -3,7 +3,7 @@
 use super::Io;
 use super::job::{Direction, Job};
 use super::journal::Journal;
-use super::read_plan::ReadPlan;
+use super::read_plan::{ReadPlan, Store};
 use crate::payload::Payload;
 use crate::token::Key;
 use stampede_image::align::Alignment;
@@ -38,8 +38,8 @@ impl Disk {
         io: &mut Io<'_, R>,
     ) -> Option<()> {
         let mut plan = ReadPlan::default();
-        plan.file(self.alignment, range.start, range.end());
-        plan.begin(job, key, self.file, io)
+        plan.file(&Store::image(self.file, self.alignment), range.start, range.end());
+        plan.begin(job, key, io)
     }
 
     /// The whole blocks around a write that direct I/O would not take as it is; `None` for one that it would.

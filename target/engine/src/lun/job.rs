@@ -10,6 +10,7 @@ use crate::payload::{Payload, Piece};
 use crate::request::{Origin, Request};
 use crate::token::{Key, Kind, token};
 use stampede_image::range_lock::ByteRange;
+use stampede_image::scratch::Hold;
 use stampede_ring::{Buffer, Errno, Event, FileId, Operation, Ring, Stretch};
 use stampede_scsi::{Blocks, Media, MediaError, NexusId, Pattern, VerifyMode};
 
@@ -40,8 +41,10 @@ pub(super) struct Transfer {
     len: u32,
     /// Bytes of those that must arrive: a read widened to whole blocks may meet the end of the file after them.
     need: u32,
+    /// A byte of the unit's disk, less where it is in the file; modulo 2^64.
+    pub(super) shift: u64,
     /// The buffer, between goes and at the end.
-    buffer: Option<Buffer>,
+    pub(super) buffer: Option<Buffer>,
 }
 
 /// Where a part of a read's data comes from.
@@ -101,6 +104,17 @@ pub(crate) struct Job {
     pub(super) stretches: Option<Box<Vec<Stretch>>>,
     /// What it has to do with the journal of atomic writes.
     pub(super) announced: Announced,
+    /// What it reads from scratch space.
+    pub(super) spilled: Option<Box<Spilled>>,
+}
+
+/// What a job reads from scratch space.
+#[derive(Debug)]
+pub(super) struct Spilled {
+    /// Keeps the blocks from being used again meanwhile.
+    _holds: Vec<Hold>,
+    /// For each transfer the slot of the disk and its block, if they are read to be brought back into memory.
+    pub(super) returns: Vec<(u64, u32)>,
 }
 
 /// Whether the job holds its range.
@@ -162,6 +176,7 @@ impl Job {
             cursor: 0,
             stretches: None,
             announced: Announced::default(),
+            spilled: None,
         }
     }
 
@@ -291,7 +306,16 @@ impl Job {
             Direction::Read => io.counters.disk_reads += 1,
             _ => io.counters.disk_writes += 1,
         }
-        self.transfers.push(Transfer { direction, file, offset, start, len, need, buffer: Some(buffer) });
+        self.transfers.push(Transfer {
+            direction,
+            file,
+            offset,
+            start,
+            len,
+            need,
+            shift: 0,
+            buffer: Some(buffer),
+        });
         self.push(key, index, io);
         index
     }
@@ -306,6 +330,7 @@ impl Job {
             start: 0,
             len: 0,
             need: 0,
+            shift: 0,
             buffer: None,
         });
         self.outstanding += 1;
@@ -355,7 +380,7 @@ impl Job {
         let Some(transfer) = self.transfers.get_mut(usize::from(part)) else { return };
         transfer.buffer = Some(buffer);
         let direction = transfer.direction;
-        let lba = transfer.offset / u64::from(self.block_size);
+        let lba = transfer.offset.wrapping_add(transfer.shift) / u64::from(self.block_size);
         match result {
             Ok(done) if done >= transfer.need => {}
             // Nothing more comes: the file is shorter than it was, or the device took nothing.
@@ -385,6 +410,15 @@ impl Job {
         };
         tracing::warn!(lun = self.lun.0, ?direction, ?lba, %error, "disk operation failed");
         self.error.get_or_insert(kind);
+    }
+
+    /// Keeps what it reads from scratch space from being used again until it has.
+    #[inline]
+    pub(super) fn hold<R: Ring>(&mut self, holds: Vec<Hold>, io: &mut Io<'_, R>) {
+        if !holds.is_empty() {
+            io.counters.slots_read_back += holds.len() as u64;
+            self.spilled = Some(Box::new(Spilled { _holds: holds, returns: Vec::new() }));
+        }
     }
 
     /// What was read, in order, once all transfers are done.

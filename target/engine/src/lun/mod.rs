@@ -27,10 +27,12 @@ mod read_plan;
 mod sanitize;
 mod save;
 mod scrub;
+mod spill;
 mod step;
 mod task_set;
 mod travel;
 
+pub(crate) use spill::{Spiller, kept_free};
 pub(crate) use travel::TravellingLun;
 
 use crate::cache::Cache;
@@ -72,6 +74,8 @@ pub(crate) struct Io<'a, R> {
     pub(crate) zeros: &'a Buffer,
     /// The golden cache, if there is one.
     pub(crate) cache: Option<&'a mut Cache>,
+    /// Slots that are missing may be there soon: overlays are being spilled.
+    pub(crate) spills: bool,
     /// The shard's counters.
     pub(crate) counters: &'a mut Counters,
     /// Now, in monotonic nanoseconds.
@@ -117,6 +121,8 @@ pub(crate) enum Result {
     Cleared(Manager, ManagementResponse),
     /// All sessions but one shall kill their tasks of a unit that have not come here yet.
     Kill(Kill),
+    /// Other shards are to spill too.
+    Spill,
     /// A command of a copy, for the shard that owns its unit.
     CopyCommand(ShardId, Request),
     /// A unit's lasting state is to be made durable; [`Backend::saved`] follows.
@@ -171,6 +177,7 @@ pub(crate) struct Backend {
     /// What tokens are made from.
     token_key: TokenKey,
     sanitizers: Sanitizers,
+    spiller: Option<Box<Spiller>>,
 }
 
 impl Backend {
@@ -186,6 +193,7 @@ impl Backend {
             due_copies: VecDeque::new(),
             token_key,
             sanitizers: Sanitizers::default(),
+            spiller: None,
             shard,
             shards,
             next_kill: 0,
@@ -271,6 +279,10 @@ impl Backend {
             base: clone::Base::Golden,
             published: setup.published.clone(),
             overlay: Overlay::new(limits),
+            scratch: self.scratch(),
+            unwiped: Vec::new(),
+            commands_before: 0,
+            idle_passes: 0,
         });
         self.add(lun, Lun::new(lun, Device::new(device), medium));
         true
@@ -558,6 +570,7 @@ impl Lun {
                 read_bytes: 0,
                 written_bytes: 0,
                 overlay_bytes: 0,
+                spilled_bytes: 0,
                 failed: 0,
             },
         }
@@ -606,12 +619,13 @@ impl Lun {
     }
 
     fn report(&self) -> LunReport {
-        let overlay_bytes = match &self.medium {
-            Medium::Clone(clone) => clone.overlay.slots_used() as u64 * stampede_image::overlay::SLOT,
-            Medium::Disk(_) => 0,
+        let (used, spilled) = match &self.medium {
+            Medium::Clone(clone) => (clone.overlay.slots_used(), clone.overlay.slots_spilled()),
+            Medium::Disk(_) => (0, 0),
         };
         LunReport {
-            overlay_bytes,
+            overlay_bytes: used as u64 * stampede_image::overlay::SLOT,
+            spilled_bytes: spilled as u64 * stampede_image::overlay::SLOT,
             blocks: self.device.config().blocks,
             loaded: self.device.is_loaded(),
             access: self.device.access_state(),

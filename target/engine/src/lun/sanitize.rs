@@ -12,20 +12,21 @@
 //!
 //! The operation is the unit's and no task's: aborts, resets and ended sessions only take its command away. A disk has
 //! a few writes in flight, and few disks of a shard are under way at once, so that other units find their share of the
-//! ring; a clone gets a few slots of each turn.
+//! ring; a clone gets a few slots of each turn, and a few writes to scratch space.
 
 use super::clone::{Base, CloneMedium};
 use super::disk::Disk;
 use super::save::Saver;
 use super::scrub::Scrub;
-use super::{Backend, Io, Lun, Medium, Result};
+use super::{Backend, Io, Lun, Medium, Result, Spiller};
 use crate::errno::{EAGAIN, EINTR, EINVAL, EIO, EOPNOTSUPP};
 use crate::messages::LunId;
 use crate::request::{Answer, Origin, Outcome, Request};
 use crate::token::{Key, Kind, token};
 use stampede_image::cipher::Cipher;
-use stampede_image::overlay::TakenSlots;
+use stampede_image::overlay::{Place, SLOT, TakenSlots};
 use stampede_image::range_lock::ByteRange;
+use stampede_image::scratch::Run;
 use stampede_ring::{Buffer, Errno, Event, Operation, Ring};
 use stampede_scsi::{NexusId, Reply, Sanitize, Step as DeviceStep};
 use std::collections::VecDeque;
@@ -124,7 +125,10 @@ struct Wipe {
     slots: TakenSlots<Buffer>,
     /// Slots that somebody is sending.
     pinned: Vec<Buffer>,
+    /// Slots in all, those in scratch space included.
     all: usize,
+    /// Those that are overwritten.
+    done: usize,
 }
 
 /// How far an operation came.
@@ -193,7 +197,7 @@ impl Sanitizing {
     /// How far it has come, as a fraction of 65,536.
     fn progress(&self) -> u16 {
         let (done, all) = match &self.wipe {
-            Some(wipe) => ((wipe.all - wipe.slots.len()) as u64, wipe.all as u64),
+            Some(wipe) => (wipe.done as u64, wipe.all as u64),
             None => {
                 let pass = self.size.saturating_mul(u64::from(self.pass));
                 (pass.saturating_add(self.done), self.size.saturating_mul(u64::from(self.how.passes())))
@@ -402,16 +406,68 @@ impl Sanitizing {
         self.failed = true;
     }
 
+    /// Overwrites a clone's blocks of scratch space, runs of them at once; `None` when all of them are.
+    fn wipe_scratch<R: Ring>(
+        &mut self,
+        key: Key,
+        clone: &mut CloneMedium,
+        spiller: Option<&mut Spiller>,
+        io: &mut Io<'_, R>,
+    ) -> Option<Went> {
+        if self.failed && self.outstanding == 0 {
+            return Some(Went::Ended);
+        }
+        let Some(spiller) = spiller.filter(|_| !clone.unwiped.is_empty() && !self.failed) else {
+            return (self.outstanding > 0).then_some(Went::Waits);
+        };
+        // One pass is enough, as in memory: what it leaves is the last pass' pattern.
+        self.pass = self.how.passes().saturating_sub(1);
+        clone.unwiped.sort_unstable_by_key(|block| std::cmp::Reverse(*block));
+        while (self.outstanding as usize) < DEPTH
+            && let Some(start) = clone.unwiped.pop()
+        {
+            if !self.take_pattern(io) {
+                clone.unwiped.push(start);
+                return Some(Went::Pause(io.now_ns + PAUSE_NS));
+            }
+            let mut run = Run { start, blocks: 1 };
+            while u64::from(run.blocks) * SLOT < CHUNK && clone.unwiped.last() == Some(&(start + run.blocks))
+            {
+                clone.unwiped.pop();
+                run.blocks += 1;
+            }
+            if let Some(pattern) = self.pattern.clone() {
+                self.outstanding += 1;
+                spiller.overwrite(key, run, pattern, io);
+            }
+        }
+        Some(Went::Waits)
+    }
+
     /// Wipes some of a clone's memory. What was in it is gone at once: commands do not get at the clone, and its
     /// overlay is empty from the beginning.
-    fn wipe<R: Ring>(&mut self, clone: &mut CloneMedium, io: &Io<'_, R>) -> Went {
+    fn wipe<R: Ring>(
+        &mut self,
+        key: Key,
+        clone: &mut CloneMedium,
+        spiller: Option<&mut Spiller>,
+        io: &mut Io<'_, R>,
+    ) -> Went {
         let last = self.how.passes().saturating_sub(1);
         let wipe = self.wipe.get_or_insert_with(|| {
             let slots = clone.overlay.take_all();
-            Wipe { all: slots.len(), slots, pinned: Vec::new() }
+            Wipe { all: slots.len() + clone.unwiped.len(), done: 0, slots, pinned: Vec::new() }
         });
         for _ in 0..SLOTS {
-            let Some(mut slot) = wipe.slots.next() else { break };
+            let mut slot = match wipe.slots.next() {
+                Some(Place::Memory(slot)) => slot,
+                Some(Place::Scratch(block)) => {
+                    clone.unwiped.push(block);
+                    continue;
+                }
+                None => break,
+            };
+            wipe.done += 1;
             match slot.bytes_mut() {
                 // In memory one pass leaves nothing of what was there.
                 Some(bytes) => self.how.fill(last, self.block_size, bytes),
@@ -430,6 +486,9 @@ impl Sanitizing {
         });
         if !wipe.pinned.is_empty() {
             return Went::Pause(io.now_ns + PAUSE_NS);
+        }
+        if let Some(went) = self.wipe_scratch(key, clone, spiller, io) {
+            return went;
         }
         if self.how.leaves_zeros() {
             clone.base = Base::Zeros;
@@ -526,12 +585,15 @@ impl Backend {
 
     fn go_on_sanitizing<R: Ring>(&mut self, place: Key, io: &mut Io<'_, R>) {
         let halted = self.sanitizers.halted;
+        let copied = self.is_copied(place);
         let Some(lun) = self.luns.get_mut(place) else { return };
         let Some(sanitizing) = &mut lun.sanitizing else { return };
         let rate_bytes_s = lun.device.config().sanitize_bytes_s;
         let went = match &mut lun.medium {
             Medium::Disk(disk) => sanitizing.go_over(place, disk, rate_bytes_s, halted, io),
-            Medium::Clone(clone) => sanitizing.wipe(clone, io),
+            // What is on its way to scratch space has to be there to be overwritten.
+            Medium::Clone(_) if copied => Went::Pause(io.now_ns + PAUSE_NS),
+            Medium::Clone(clone) => sanitizing.wipe(place, clone, self.spiller.as_deref_mut(), io),
         };
         lun.device.sanitize_progress(sanitizing.progress());
         match went {
@@ -589,6 +651,32 @@ impl Backend {
         sanitizing.completed(place, usize::from(part), event, disk, io);
         self.go_on_sanitizing(place, io);
         self.settle(io);
+    }
+
+    /// A write over blocks of scratch space has ended; whether the blocks are still its unit's.
+    #[cold]
+    pub(super) fn overwritten<R: Ring>(
+        &mut self,
+        place: Key,
+        run: Run,
+        result: std::result::Result<(), Errno>,
+        io: &mut Io<'_, R>,
+    ) -> bool {
+        let Some(lun) = self.luns.get_mut(place) else { return false };
+        let (Some(sanitizing), Medium::Clone(clone)) = (&mut lun.sanitizing, &mut lun.medium) else {
+            return false;
+        };
+        sanitizing.outstanding = sanitizing.outstanding.saturating_sub(1);
+        if let Err(error) = result {
+            // They stay the clone's, for another try.
+            clone.unwiped.extend(run.each());
+            sanitizing.fail("overwrite scratch space", run.offset(), error);
+        } else if let Some(wipe) = &mut sanitizing.wipe {
+            wipe.done += run.blocks as usize;
+        }
+        self.go_on_sanitizing(place, io);
+        self.settle(io);
+        result.is_err()
     }
 
     /// All is done, or cannot be: this is made durable, and then told.

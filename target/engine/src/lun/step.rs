@@ -15,6 +15,7 @@
 //!  Flush               Flush ─────────────────────────────────────────────────► end
 //! ```
 
+use super::clone::Unwritten;
 use super::job::{Job, Lock};
 use super::journal::During;
 use super::lba_status::of_stretches;
@@ -209,6 +210,12 @@ impl Job {
                 if self.step == Step::Scan && self.cursor < self.range().len {
                     self.transfers.clear();
                     self.sources.clear();
+                    self.spilled = None;
+                } else if self.step == Step::Write && self.spilled.is_some() {
+                    // What it writes in part has been read: now it can be written.
+                    if let Medium::Clone(clone) = &mut lun.medium {
+                        clone.end_return(self);
+                    }
                 } else {
                     self.leave(lun);
                     self.step = self.step.next(self);
@@ -219,6 +226,14 @@ impl Job {
                 Went::Done if self.step == Step::End => return Run::Ended(self.outcome(lun)),
                 Went::Done => {}
                 Went::Transfers | Went::Fetching | Went::Locked => return Run::Waits,
+                // What is missing are slots of the arena, and some may be written: this is not BUSY, which says that
+                // nothing was done.
+                Went::Starved if self.step == Step::Write => {
+                    if !self.starves(io.now_ns) {
+                        return Run::Starved;
+                    }
+                    self.error = Some(MediaError::NoSpace);
+                }
                 // A job that holds buffers must not wait for more: jobs would wait for each other.
                 Went::Starved if !self.read.0.is_empty() => self.error = Some(MediaError::Busy),
                 // Nor may it wait for long: what holds the buffers may wait for this very job, behind an ORDERED one
@@ -238,6 +253,7 @@ impl Job {
                 if let Some(cipher) = lun.cipher() {
                     self.unseal(cipher);
                 }
+                self.spilled = None;
             }
             Step::Retired => self.retired(),
             _ => {
@@ -431,14 +447,18 @@ impl Job {
                 if self.is_waiting() { Went::Transfers } else { Went::Done }
             }
             Medium::Clone(clone) => {
-                let write = std::mem::take(&mut self.write);
                 let written = match atomic {
-                    true => clone.write_whole(self.write_start, &write, io.arena),
-                    false => clone.write(self.write_start, write, io.arena),
+                    true => clone.write_whole(self.write_start, &self.write, io.arena),
+                    false => clone.write(&mut self.write_start, &mut self.write, io.arena),
                 };
                 match written {
-                    Ok(()) => Went::Done,
-                    Err(error) => Went::Failed(error),
+                    Ok(()) => {
+                        self.write = Payload::default();
+                        Went::Done
+                    }
+                    Err(Unwritten::Spilled) => clone.begin_return(self, key, io),
+                    Err(Unwritten::NoSpace) if io.spills => Went::Starved,
+                    Err(Unwritten::NoSpace) => Went::Failed(MediaError::NoSpace),
                 }
             }
         }

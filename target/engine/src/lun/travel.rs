@@ -1,10 +1,11 @@
 //! A clone's way to another owner, with the one session that uses it.
 
-use super::{Backend, Lun, Medium};
+use super::{Backend, Lun, Medium, Spiller};
 use crate::messages::LunId;
 use stampede_scsi::NexusId;
 
-/// A clone between two shards: its overlay, whose slots are of the arena that all shards share, its device server
+/// A clone between two shards: its overlay, whose slots are of the arena and of the scratch space that all
+/// shards share, its device server
 /// with reservations and unit attentions, and its counters. Its golden's file is opened by each shard for itself.
 pub(crate) struct TravellingLun {
     name: LunId,
@@ -29,6 +30,9 @@ impl Backend {
 
     /// Gives a clone away that may leave.
     pub(crate) fn give(&mut self, lun: LunId) -> Option<TravellingLun> {
+        if let Some(place) = self.place(lun) {
+            self.forsake_spills(place);
+        }
         let mut unit = self.remove(lun)?;
         unit.travelled = true;
         Some(TravellingLun { name: lun, lun: unit })
@@ -49,6 +53,7 @@ impl Backend {
         let Some(golden) = self.goldens.get(&medium.golden) else { return false };
         (medium.file, medium.alignment) = (golden.file, golden.alignment);
         medium.published.clone_from(&golden.published);
+        medium.scratch = self.spiller.as_deref().map(Spiller::setup);
         self.add(name, lun);
         true
     }

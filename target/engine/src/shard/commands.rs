@@ -250,6 +250,12 @@ impl<R: Ring> Shard<R> {
                     self.post(shard, Message::Kill(kill.clone()));
                 }
             }
+            BackResult::Spill => {
+                let me = self.config.shard;
+                for shard in self.mesh.shards().filter(|shard| *shard != me).collect::<Vec<_>>() {
+                    self.post(shard, Message::Spill);
+                }
+            }
             BackResult::Save { lun, number, state } => {
                 self.control.send(ToControl::Save { shard: self.config.shard, lun, number, state });
             }

@@ -44,6 +44,7 @@ impl<R: Ring> Shard<R> {
             (Kind::Sanitize, event) => {
                 self.backend.complete_sanitize(parts.key, parts.part, event, &mut io!(self));
             }
+            (Kind::Spill, event) => self.backend.spilled(parts.key, parts.part, event, &mut io!(self)),
             (Kind::CacheRead, event) => self.cache_read(parts.key, event),
             (Kind::Drain, Event::Finished { result }) => self.flushed(result),
             (Kind::Ignored, _) => {}

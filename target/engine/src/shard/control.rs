@@ -136,6 +136,7 @@ impl<R: Ring> Shard<R> {
 
     fn drain(&mut self, deadline_ns: u64) {
         self.backend.halt_sanitizers();
+        self.backend.halt_spiller();
         for index in 0..self.listeners.len() {
             let key = Key { index: index as u32, generation: 0 };
             let target = token(Kind::Accept, key, 0);
@@ -197,7 +198,8 @@ impl<R: Ring> Shard<R> {
         }
         // Sessions of other shards may still write to units of this one: what is flushed is the last of all.
         let all_quiet = self.travel.quiet_len() + 1 >= self.mesh.shards().count();
-        if !all_quiet || self.backend.jobs_len() > 0 || self.backend.sanitizers_are_busy() {
+        let busy = self.backend.sanitizers_are_busy() || self.backend.spiller_is_busy();
+        if !all_quiet || self.backend.jobs_len() > 0 || busy {
             return;
         }
         let Some(draining) = &mut self.draining else { return };

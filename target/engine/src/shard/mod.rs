@@ -30,11 +30,11 @@ use crate::cache::Cache;
 use crate::connection::{Conn, Front, Life};
 use crate::latency::Latency;
 use crate::links::{ControlLink, MeshEnd};
-use crate::lun::Backend;
+use crate::lun::{Backend, Spiller};
 use crate::messages::ShardId;
 use crate::pusher::Pusher;
 use crate::request::{Kill, Message};
-use crate::setup::{DiskSetup, GoldenSetup, ShardConfig};
+use crate::setup::{DiskSetup, GoldenSetup, ScratchSetup, ShardConfig};
 use crate::shares::Shares;
 use crate::stats::Counters;
 use crate::token::{Key, Kind, Table, token};
@@ -114,6 +114,7 @@ macro_rules! io {
             arena: &$shard.config.arena,
             zeros: &$shard.zeros,
             cache: $shard.cache.as_mut(),
+            spills: $shard.front.spills,
             counters: &mut $shard.counters,
             now_ns: $shard.now_ns,
             shard: $shard.config.shard,
@@ -143,6 +144,7 @@ impl<R: Ring> Shard<R> {
             happenings: VecDeque::new(),
             now_ns: 0,
             gathered_bytes: 0,
+            spills: false,
             read_latency: latency()?,
             write_latency: latency()?,
         };
@@ -211,6 +213,16 @@ impl<R: Ring> Shard<R> {
         self.backend.add_disk(disk);
     }
 
+    /// Spills overlays to scratch space when the arena runs full; before there are clones.
+    ///
+    /// # Errors
+    /// No memory for the writes: 1 MiB.
+    pub fn add_scratch(&mut self, scratch: ScratchSetup) -> std::io::Result<()> {
+        let shards = self.mesh.shards().count() as u16;
+        self.backend.set_spiller(Spiller::new(scratch, self.config.shard.0, shards)?);
+        Ok(())
+    }
+
     /// The ring, for setting it up and for waiting in it.
     pub fn ring_mut(&mut self) -> &mut R {
         self.pusher.ring_mut()
@@ -231,6 +243,7 @@ impl<R: Ring> Shard<R> {
         (self.now_ns, self.front.now_ns) = (now_ns, now_ns);
         self.front.shares.tick(now_ns);
         self.counters.turns += 1;
+        self.front.spills = self.backend.makes_room();
         if let Some(cache) = &self.cache {
             cache.enter();
         }
@@ -250,6 +263,10 @@ impl<R: Ring> Shard<R> {
             self.backend.run_sanitizers(&mut io!(self));
             self.settle();
         }
+        if self.backend.spill_is_due(&self.config.arena, now_ns) {
+            self.backend.spill(&mut io!(self));
+            self.settle();
+        }
         self.send_all();
         self.run_moves();
         self.flush_links();
@@ -260,6 +277,7 @@ impl<R: Ring> Shard<R> {
             !self.front.happenings.is_empty() || !self.backend.results.is_empty() || !self.dirty.is_empty();
         let busy = full || more || unsettled || self.pusher.is_waiting() || self.backend.copy_is_due();
         let busy = busy || self.backend.sanitizer_is_due();
+        let busy = busy || self.backend.spill_is_due(&self.config.arena, now_ns);
         Turn { wait: if busy { Wait::No } else { self.next_deadline() }, stopped: self.is_stopped() }
     }
 
@@ -408,6 +426,7 @@ impl<R: Ring> Shard<R> {
             self.trim_deadline(),
             self.move_deadline(),
             self.backend.sanitizer_deadline(),
+            self.backend.spill_deadline(&self.config.arena),
         ];
         deadlines.into_iter().flatten().min().map_or(Wait::Forever, Wait::Until)
     }
@@ -470,6 +489,7 @@ impl<R: Ring> Shard<R> {
             Message::Fetch { block, waiter } => self.fetch(block, waiter),
             Message::Fetched { job, found } => self.backend.fetched(job, found, &mut io!(self)),
             Message::Relieve => self.drop_idle(),
+            Message::Spill => {}
             Message::Cleared { manager, response } => {
                 if let Some(conn) = self.conns.get_mut(manager.connection) {
                     conn.cleared(manager.connection, manager.id, response, &mut self.front);

@@ -6,11 +6,12 @@ use stampede_engine::messages::{
     ChangeRefusal, FromControl, GoldenId, LunAddress, LunId, LunMap, MoveRefusal, SessionEnd, ShardId,
     ShardReport, ToControl,
 };
-use stampede_engine::setup::{CacheSetup, DiskSetup, GoldenSetup, JournalSetup, ShardConfig};
+use stampede_engine::setup::{CacheSetup, DiskSetup, GoldenSetup, JournalSetup, ScratchSetup, ShardConfig};
 use stampede_engine::stats::Counters;
 use stampede_engine::{ControlLink, MeshEnd, Planted, Shard};
 use stampede_image::align::Alignment;
 use stampede_image::cipher::{self, Cipher, DataKey};
+use stampede_image::scratch::Scratch;
 use stampede_ring::{FileId, IoMemory, Pool, PoolConfig, Ring, SocketId};
 use stampede_scsi::{DeviceConfig, Identity, SavedState};
 use stampede_session::{Admission, Announcement, Directory, LoginStage, LoginStatus, SessionId, Settings};
@@ -106,6 +107,7 @@ pub(crate) struct House<R> {
     pub(crate) shards: Vec<Shard<R>>,
     pub(crate) memory: Vec<Memory>,
     pub(crate) arena: Arc<Pool>,
+    pub(crate) scratch: Option<Arc<Scratch>>,
     device: DeviceConfig,
     two_owners: bool,
     to_shards: Vec<Arc<ArrayQueue<FromControl>>>,
@@ -190,6 +192,8 @@ pub(crate) struct Plan {
     pub(crate) journal: Option<DiskId>,
     /// Which key its blocks are encrypted with.
     pub(crate) key: Option<u8>,
+    /// Where clones spill to when the arena is short.
+    pub(crate) scratch: Option<DiskId>,
 }
 
 impl Plan {
@@ -215,6 +219,7 @@ impl Plan {
             sanitize_bytes_s: 0,
             journal: None,
             key: None,
+            scratch: None,
         }
     }
 }
@@ -238,11 +243,14 @@ impl<R: Ring> House<R> {
         device.max_atomic_blocks = if plan.clone || plan.journal.is_some() { 256 } else { 0 };
         let alignment = Alignment { memory: plan.alignment, offset: plan.alignment };
         let cache = plan.cached.then(|| CacheSetup::with_pool(CACHE.with(Arc::clone), plan.shards));
+        let scratch_blocks = |disk| Arc::new(Scratch::new((world.disk_len(disk) / 4096) as u32));
+        let scratch = plan.scratch.map(scratch_blocks);
         let published = cache.as_ref().and_then(|_| CacheSetup::publish(world.disk_len(plan.disk)));
         for (number, mesh) in (0..plan.shards).zip(MeshEnd::mesh(plan.shards, plan.queue)) {
             let mut ring = world.ring(number);
             let file: FileId = ring.open(plan.disk);
             let journal = plan.journal.map(|disk| JournalSetup { file: ring.open(disk), alignment });
+            let spills = plan.scratch.map(|disk| ring.open(disk)).zip(scratch.clone());
             let listener: SocketId = ring.listen(portal);
             let from = Arc::new(ArrayQueue::new(1024));
             to_shards.push(Arc::clone(&from));
@@ -263,6 +271,9 @@ impl<R: Ring> House<R> {
             let control = ControlLink::new(sender.clone(), from);
             let mut shard = Shard::new(make(ring), config, mesh, control).unwrap();
             shard.add_listener(listener);
+            if let Some((file, scratch)) = spills {
+                shard.add_scratch(ScratchSetup { scratch, file }).unwrap();
+            }
             if let Some(bug) = plan.planted {
                 shard.plant(bug);
             }
@@ -298,6 +309,7 @@ impl<R: Ring> House<R> {
             shards,
             memory,
             arena,
+            scratch,
             device,
             stored: plan.saved.clone(),
             saves: Vec::new(),

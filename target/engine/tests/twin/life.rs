@@ -113,6 +113,14 @@ events! {
     writes_borrowed,
     /// Of these, those whose data was copied after all.
     writes_kept,
+    /// Slots of clones that went to scratch space.
+    slots_spilled,
+    /// Slots copied there for nothing.
+    slots_spilled_in_vain,
+    /// Slots read from there.
+    slots_read_back,
+    /// Writes to it that failed.
+    spill_failures,
 }
 
 type Sut = House<Mutant<SimRing>>;
@@ -412,6 +420,9 @@ impl Life {
     fn settle(&mut self) -> Result<(), String> {
         self.world.set_faults(FaultPlan::none());
         self.world.mend_disk(self.variation.plan.disk);
+        if let Some(scratch) = self.variation.plan.scratch {
+            self.world.mend_disk(scratch);
+        }
         self.house.refusals = 0;
         self.wait_settled()?;
         let sectors = self.variation.workload.sectors_max;
@@ -476,7 +487,7 @@ impl Life {
         if reports.len() != self.house.shards.len() {
             return Err("a shard does not report".to_owned());
         }
-        let mut overlay_slots = 0;
+        let (mut overlay_slots, mut spilled) = (0, 0);
         for (report, memory) in reports.iter().zip(&self.house.memory) {
             if let Some(session) = report.sessions.first() {
                 return Err(format!("a connection is left: {session:?}"));
@@ -489,10 +500,15 @@ impl Life {
                 return Err(format!("{} header buffers are left in use", memory.headers.in_use()));
             }
             overlay_slots += report.luns.iter().map(|lun| lun.overlay_bytes / 4096).sum::<u64>();
+            spilled += report.luns.iter().map(|lun| lun.spilled_bytes / 4096).sum::<u64>();
         }
         let in_use = u64::from(self.house.arena.in_use());
         if in_use != overlay_slots {
             return Err(format!("{in_use} slots of the arena are in use, the overlay has {overlay_slots}"));
+        }
+        let used = self.house.scratch.as_ref().map_or(0, |scratch| u64::from(scratch.used()));
+        if used != spilled {
+            return Err(format!("{used} blocks of scratch space are in use, the overlay has {spilled}"));
         }
         for shard in &mut self.house.shards {
             let chunks = shard.ring_mut().inner().buffers_in_use();
@@ -512,6 +528,10 @@ impl Life {
             self.events.violations += counters.violations;
             self.events.task_management += counters.task_management;
             self.events.check_conditions += counters.check_conditions;
+            self.events.slots_spilled += counters.slots_spilled;
+            self.events.slots_spilled_in_vain += counters.slots_spilled_in_vain;
+            self.events.slots_read_back += counters.slots_read_back;
+            self.events.spill_failures += counters.spill_failures;
             self.events.sessions_moved += counters.moved_here;
             self.events.clones_moved += counters.clones_moved;
             self.events.moves_refused += counters.moves_refused;

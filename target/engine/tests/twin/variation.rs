@@ -66,6 +66,7 @@ impl Variation {
             ping_interval_ns: pick(rng, &[0, 0, 20_000_000]),
             ..Plan::new(disk)
         };
+        let plan = if clone && rng.bool() { spilling(world, plan, rng) } else { plan };
         let workload = WorkloadConfig {
             sectors_max: pick(rng, &[16, 48, 128]),
             span: pick(rng, &[128, 256, SECTORS]),
@@ -84,6 +85,13 @@ impl Variation {
         let plan = Plan { key: (!clone && rng.bool()).then_some(1), ..plan };
         Self { plan, workload, initiators, refusals, hand_overs, move_every }
     }
+}
+
+/// The arena holds a part of what is written, and scratch space some or all of the rest.
+fn spilling(world: &SimWorld, plan: Plan, rng: &mut fastrand::Rng) -> Plan {
+    let config = DiskConfig { atom: 4096, alignment: pick(rng, &[512, 4096]), ..DiskConfig::default() };
+    let scratch = world.disk("scratch", pick(rng, &[16, 64, 512]) * 4096, config);
+    Plan { scratch: Some(scratch), arena_slots: pick(rng, &[24, 48, 128]), ..plan }
 }
 
 fn make_disk(world: &SimWorld, clone: bool, alignment: u32, rng: &mut fastrand::Rng) -> DiskId {

@@ -1,6 +1,6 @@
 //! The native overlay of an ephemeral clone: where each of its sectors is.
 //!
-//! A sector is live in a slot (the guest wrote it), or zero (the guest unmapped it or had zeroes written), or golden
+//! A sector is live in a slot (the guest wrote it; the slot is in memory or, spilled, in scratch space), or zero (the guest unmapped it or had zeroes written), or golden
 //! (the guest never touched it). Slots are 4 KiB with one bit for each of their eight sectors, so a small write needs
 //! no fill read, and two concurrent 512-byte writes into one slot are both live. Zeroed ranges are run-length
 //! *tombstones* with a budget, never holes that would show the golden again.
@@ -8,7 +8,7 @@
 //! ```text
 //!             sector of the guest's disk
 //!                      |
-//!   slot there and its mask bit set? --yes--> Slot
+//!   slot there and its mask bit set? --yes--> Slot, or Spilled
 //!                      | no
 //!        in a tombstone's run? --------yes--> Zero
 //!                      | no
@@ -17,9 +17,11 @@
 //! A live sector hides a tombstone beneath it, so a write never splits a run, and never fails for the runs' budget:
 //! a sector that was once written or zeroed can become zero again but never golden, whatever lies beneath.
 
+mod spill;
 mod table;
 mod tombstones;
 
+pub use spill::Hand;
 pub use table::TakenSlots;
 pub use tombstones::OverlayFull;
 
@@ -44,6 +46,23 @@ pub struct OverlayLimits {
     pub size_bytes: u64,
 }
 
+/// Where a slot's bytes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place<H> {
+    /// In memory.
+    Memory(H),
+    /// In a block of the scratch space, as whole as it was in memory.
+    Scratch(u32),
+}
+
+impl<H> Place<H> {
+    /// Whether it is in scratch space.
+    #[must_use]
+    pub fn is_scratch(&self) -> bool {
+        matches!(self, Self::Scratch(_))
+    }
+}
+
 /// A stretch of the guest's disk that lies in one place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Piece<'a, H> {
@@ -52,6 +71,17 @@ pub enum Piece<'a, H> {
         /// The slot's memory.
         handle: &'a H,
         /// Where in the slot the stretch starts, in bytes.
+        offset_in_slot: u32,
+        /// Its first sector on the disk.
+        start_sector: u64,
+        /// Its length in sectors, 1 to 8.
+        sectors: u32,
+    },
+    /// Live in one block of the scratch space.
+    Spilled {
+        /// Which block.
+        block: u32,
+        /// Where in the block the stretch starts, in bytes.
         offset_in_slot: u32,
         /// Its first sector on the disk.
         start_sector: u64,
@@ -123,7 +153,7 @@ pub fn slot_parts(start_sector: u64, sectors: u32) -> impl Iterator<Item = SlotP
     })
 }
 
-/// The overlay of one clone, over handles `H` of its slots' memory. It holds no bytes.
+/// The overlay of one clone, over handles `H` of its slots' memory. It holds no bytes, and releases no block of scratch space by itself.
 #[derive(Debug)]
 pub struct Overlay<H> {
     slots: SlotTable<H>,
@@ -153,45 +183,52 @@ impl<H> Overlay<H> {
         }
         let mut unresolved = start;
         for part in slot_parts(start, (end - start) as u32) {
-            let Some((handle, mask)) = self.slots.find(part.slot_index) else { continue };
+            let Some(slot) = self.slots.find(part.slot_index) else { continue };
             let base = part.slot_index * PER_SLOT;
-            for (first, count) in runs(mask & part.mask()) {
+            for (first, sectors) in runs(slot.mask & part.mask()) {
                 let start_sector = base + u64::from(first);
                 self.resolve_beneath(unresolved, start_sector, &mut visit);
                 let offset_in_slot = first * SECTOR as u32;
-                visit(Piece::Slot { handle, offset_in_slot, start_sector, sectors: count });
-                unresolved = start_sector + u64::from(count);
+                visit(match &slot.place {
+                    Place::Memory(handle) => Piece::Slot { handle, offset_in_slot, start_sector, sectors },
+                    &Place::Scratch(block) => Piece::Spilled { block, offset_in_slot, start_sector, sectors },
+                });
+                unresolved = start_sector + u64::from(sectors);
             }
         }
         self.resolve_beneath(unresolved, end, &mut visit);
     }
 
-    /// The memory of a slot and which of its sectors are live (bit n is sector n).
+    /// Where a slot is and which of its sectors are live (bit n is sector n).
     #[must_use]
-    pub fn slot(&self, slot_index: u64) -> Option<(&H, u8)> {
-        self.slots.find(slot_index)
+    pub fn slot(&self, slot_index: u64) -> Option<(&Place<H>, u8)> {
+        self.slots.find(slot_index).map(|slot| (&slot.place, slot.mask))
     }
 
-    /// The same, to write more sectors into the slot's memory and then set their bits. Bits may only be set: a
-    /// cleared one would show what is beneath; [`zero`](Self::zero) clears them rightly.
+    /// The same of a slot in memory, to write more sectors into it and then set their bits: a spill that copies it is for
+    /// nothing then. Bits may only be set: a cleared one would show what is beneath; [`zero`](Self::zero) clears them
+    /// rightly.
     pub fn slot_mut(&mut self, slot_index: u64) -> Option<(&mut H, &mut u8)> {
-        self.slots.find_mut(slot_index)
+        let slot = self.slots.find_mut(slot_index)?;
+        let Place::Memory(handle) = &mut slot.place else { return None };
+        (slot.warm, slot.spill) = (true, 0);
+        Some((handle, &mut slot.mask))
     }
 
     /// Makes sectors of a slot live in the memory behind `handle`, where the caller has put their bytes already.
-    /// Returns the memory that the slot had before, to be freed once nobody reads it. When the slot had one, `mask`
-    /// must hold all its live sectors too: the caller has copied their bytes.
-    pub fn install(&mut self, slot_index: u64, handle: H, mask: u8) -> Option<H> {
+    /// Returns where the slot was before, to be freed once nobody reads it. When there was one, `mask` must hold all its
+    /// live sectors too: the caller has copied their bytes.
+    pub fn install(&mut self, slot_index: u64, handle: H, mask: u8) -> Option<Place<H>> {
         let replaced = self.slots.insert(slot_index, handle, mask);
         debug_assert!(
             replaced.as_ref().is_none_or(|&(_, was)| was & !mask == 0),
             "live sectors are carried over"
         );
-        replaced.map(|(handle, _)| handle)
+        replaced.map(|(place, _)| place)
     }
 
-    /// Makes a range read as zeroes (UNMAP, WRITE SAME of zeroes): its live sectors end, the memory of slots left
-    /// with none goes to `freed`, and a tombstone covers it, merged with its neighbours.
+    /// Makes a range read as zeroes (UNMAP, WRITE SAME of zeroes): its live sectors end, the places of slots left
+    /// with none go to `freed`, and a tombstone covers it, merged with its neighbours.
     ///
     /// # Errors
     /// [`OverlayFull`] when that needs a tombstone run more than the budget; then nothing has changed. The caller of
@@ -202,7 +239,7 @@ impl<H> Overlay<H> {
         &mut self,
         start_sector: u64,
         sectors: u32,
-        mut freed: impl FnMut(H),
+        mut freed: impl FnMut(Place<H>),
     ) -> Result<(), OverlayFull> {
         let (start, end) = self.clip(start_sector, sectors);
         if start == end {
@@ -216,23 +253,19 @@ impl<H> Overlay<H> {
             return Ok(());
         }
         for part in slot_parts(start, (end - start) as u32) {
-            let emptied = self.slots.find_mut(part.slot_index).is_some_and(|(_, mask)| {
-                *mask &= !part.mask();
-                *mask == 0
+            let emptied = self.slots.find_mut(part.slot_index).is_some_and(|slot| {
+                slot.mask &= !part.mask();
+                slot.mask == 0
             });
-            if emptied && let Some(handle) = self.slots.remove(part.slot_index) {
-                freed(handle);
+            if emptied && let Some(place) = self.slots.remove(part.slot_index) {
+                freed(place);
             }
         }
         Ok(())
     }
 
-    /// Makes everything golden again, and hands back all memory.
-    pub fn clear(&mut self, freed: impl FnMut(H)) {
-        self.take_all().for_each(freed);
-    }
-
-    /// The same, but the memory comes as the caller asks for it: it may want to do something to all of it.
+    /// Makes everything golden again, and hands back all memory and scratch blocks, as the caller asks for them: it may
+    /// want to do something to all of it.
     #[must_use]
     pub fn take_all(&mut self) -> TakenSlots<H> {
         self.tombstones.clear();
@@ -242,7 +275,14 @@ impl<H> Overlay<H> {
     /// Slots that have memory.
     #[must_use]
     pub fn slots_used(&self) -> usize {
-        self.slots.len()
+        self.slots.len() - self.slots.spilled()
+    }
+
+    /// Slots that are in scratch space.
+    #[must_use]
+    #[inline]
+    pub fn slots_spilled(&self) -> usize {
+        self.slots.spilled()
     }
 
     /// Tombstone runs in use.

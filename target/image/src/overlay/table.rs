@@ -1,31 +1,39 @@
-//! The slots that have memory, by index: a hash table with a fixed hash, so that a seed replays a run.
+//! The slots that have a place, by index: a hash table with a fixed hash, so that a seed replays a run.
 //!
-//! An entry of a `u32` handle takes 16 bytes and one byte of control, in a table that is 7/16 to 7/8 full.
+//! An entry of a handle of 16 bytes, with a pointer that is never null, takes 32 bytes and one byte of control, in a table
+//! that is 7/16 to 7/8 full.
 
+use super::Place;
 use hashbrown::HashTable;
 
 #[derive(Debug)]
-struct Slot<H> {
-    index: u64,
-    handle: H,
-    mask: u8,
+pub(super) struct Slot<H> {
+    pub(super) index: u64,
+    pub(super) place: Place<H>,
+    pub(super) mask: u8,
+    /// It was written since it was last passed over for spilling.
+    pub(super) warm: bool,
+    /// The spill that copies it; 0 for none. Whoever writes to it makes that 0.
+    pub(super) spill: u16,
 }
 
 /// Slots by index.
 #[derive(Debug)]
 pub(super) struct SlotTable<H> {
     slots: HashTable<Slot<H>>,
+    /// How many of them are in scratch space.
+    spilled: usize,
 }
 
-/// The memory of slots that were taken out of an overlay, in no particular order; the same for each run.
+/// The places of slots that were taken out of an overlay, in no particular order; the same for each run.
 #[derive(Debug)]
 pub struct TakenSlots<H>(hashbrown::hash_table::IntoIter<Slot<H>>);
 
 impl<H> Iterator for TakenSlots<H> {
-    type Item = H;
+    type Item = Place<H>;
 
-    fn next(&mut self) -> Option<H> {
-        self.0.next().map(|slot| slot.handle)
+    fn next(&mut self) -> Option<Place<H>> {
+        self.0.next().map(|slot| slot.place)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -44,57 +52,102 @@ fn hash(index: u64) -> u64 {
 
 impl<H> SlotTable<H> {
     pub(super) fn new() -> Self {
-        Self { slots: HashTable::new() }
+        Self { slots: HashTable::new(), spilled: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
         self.slots.len()
     }
 
+    pub(super) fn spilled(&self) -> usize {
+        self.spilled
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.slots.is_empty()
     }
 
-    pub(super) fn find(&self, index: u64) -> Option<(&H, u8)> {
-        self.slots.find(hash(index), |slot| slot.index == index).map(|slot| (&slot.handle, slot.mask))
+    pub(super) fn find(&self, index: u64) -> Option<&Slot<H>> {
+        self.slots.find(hash(index), |slot| slot.index == index)
     }
 
-    pub(super) fn find_mut(&mut self, index: u64) -> Option<(&mut H, &mut u8)> {
-        self.slots
-            .find_mut(hash(index), |slot| slot.index == index)
-            .map(|slot| (&mut slot.handle, &mut slot.mask))
+    pub(super) fn find_mut(&mut self, index: u64) -> Option<&mut Slot<H>> {
+        self.slots.find_mut(hash(index), |slot| slot.index == index)
     }
 
-    /// Puts a slot in; returns the one that it replaces.
-    pub(super) fn insert(&mut self, index: u64, handle: H, mask: u8) -> Option<(H, u8)> {
-        if let Some((old_handle, old_mask)) = self.find_mut(index) {
-            let replaced = std::mem::replace(old_handle, handle);
-            return Some((replaced, std::mem::replace(old_mask, mask)));
+    /// Puts a slot's memory in, which was just written; returns what it replaces.
+    pub(super) fn insert(&mut self, index: u64, handle: H, mask: u8) -> Option<(Place<H>, u8)> {
+        let slot = Slot { index, place: Place::Memory(handle), mask, warm: true, spill: 0 };
+        if let Some(old) = self.find_mut(index) {
+            let old = std::mem::replace(old, slot);
+            self.spilled -= usize::from(old.place.is_scratch());
+            return Some((old.place, old.mask));
         }
-        let slot = Slot { index, handle, mask };
         self.slots.insert_unique(hash(index), slot, |slot| hash(slot.index));
         None
     }
 
-    pub(super) fn remove(&mut self, index: u64) -> Option<H> {
+    /// Gives a slot another place.
+    pub(super) fn move_to(&mut self, index: u64, place: Place<H>) -> Option<Place<H>> {
+        let comes = usize::from(place.is_scratch());
+        let slot = self.find_mut(index)?;
+        let before = std::mem::replace(&mut slot.place, place);
+        self.spilled = self.spilled + comes - usize::from(before.is_scratch());
+        Some(before)
+    }
+
+    pub(super) fn remove(&mut self, index: u64) -> Option<Place<H>> {
         let entry = self.slots.find_entry(hash(index), |slot| slot.index == index).ok()?;
         let (slot, _) = entry.remove();
-        Some(slot.handle)
+        self.spilled -= usize::from(slot.place.is_scratch());
+        Some(slot.place)
     }
 
     /// Clears the mask bits that `sectors` names for each slot; slots that lose their last one go to `freed`.
-    pub(super) fn clear_sectors_of_all(&mut self, sectors: impl Fn(u64) -> u8, mut freed: impl FnMut(H)) {
+    pub(super) fn clear_sectors_of_all(
+        &mut self,
+        sectors: impl Fn(u64) -> u8,
+        mut freed: impl FnMut(Place<H>),
+    ) {
         let emptied = self.slots.extract_if(|slot| {
             let cleared = sectors(slot.index);
             slot.mask &= !cleared;
             cleared != 0 && slot.mask == 0
         });
         for slot in emptied {
-            freed(slot.handle);
+            self.spilled -= usize::from(slot.place.is_scratch());
+            freed(slot.place);
         }
     }
 
+    /// Goes on through the table, at most `look` places of it, which are counted down, until `found` says so; the slot's
+    /// index. `None` at the end of the table, where `hand` is beyond [`SlotTable::ends_at`], or of the look.
+    pub(super) fn go_through(
+        &mut self,
+        hand: &mut usize,
+        look: &mut usize,
+        mut found: impl FnMut(&mut Slot<H>) -> bool,
+    ) -> Option<u64> {
+        while *look > 0 && *hand < self.slots.num_buckets() {
+            *look -= 1;
+            let at = *hand;
+            *hand += 1;
+            if let Some(slot) = self.slots.get_bucket_mut(at)
+                && found(slot)
+            {
+                return Some(slot.index);
+            }
+        }
+        None
+    }
+
+    /// Where [`SlotTable::go_through`] has seen all.
+    pub(super) fn ends_at(&self) -> usize {
+        self.slots.num_buckets()
+    }
+
     pub(super) fn take(&mut self) -> TakenSlots<H> {
+        self.spilled = 0;
         TakenSlots(std::mem::replace(&mut self.slots, HashTable::new()).into_iter())
     }
 }

@@ -20,6 +20,12 @@ enum Sector {
 struct Twin {
     overlay: Overlay<usize>,
     memory: Vec<Option<[u32; 8]>>,
+    /// Blocks of scratch space; never used again, so that a block that is read too late is seen.
+    scratch: Vec<Option<[u32; 8]>>,
+    /// Spills under way: their numbers, and slots with the copies that go to which blocks.
+    spills: Vec<(u16, Vec<(u64, u32)>)>,
+    next_spill: u16,
+    hand: Hand,
     model: Vec<Sector>,
     stamp: u32,
 }
@@ -28,14 +34,33 @@ impl Twin {
     fn new(tombstone_runs_max: u32) -> Self {
         let limits = OverlayLimits { tombstone_runs_max, size_bytes: SECTORS * SECTOR };
         let model = vec![Sector::Golden; SECTORS as usize];
-        Self { overlay: Overlay::new(limits), memory: Vec::new(), model, stamp: 0 }
+        Self {
+            overlay: Overlay::new(limits),
+            memory: Vec::new(),
+            scratch: Vec::new(),
+            spills: Vec::new(),
+            next_spill: 1,
+            hand: Hand::default(),
+            model,
+            stamp: 0,
+        }
     }
 
-    /// A write as the engine does it: into the slot's memory, or into a fresh slot that takes the live sectors along.
+    /// A write as the engine does it: into the slot's memory, or into a fresh slot that takes the live sectors along; what
+    /// is spilled and written in part is brought back before.
     fn write(&mut self, start: u64, sectors: u32, in_place: bool) {
         self.stamp += 1;
+        let spilled: Vec<_> = self.overlay.spilled_in_part(start, sectors).collect();
+        for (index, block) in spilled {
+            self.memory.push(self.scratch[block as usize].take());
+            assert!(self.overlay.bring_back(index, block, self.memory.len() - 1));
+        }
+        assert_eq!(self.overlay.spilled_in_part(start, sectors).count(), 0);
         for part in slot_parts(start, sectors) {
-            let was = self.overlay.slot(part.slot_index).map(|(&handle, mask)| (handle, mask));
+            let was = match self.overlay.slot(part.slot_index) {
+                Some((&Place::Memory(handle), mask)) => Some((handle, mask)),
+                _ => None,
+            };
             let mut bytes = was.and_then(|(handle, _)| self.memory[handle]).unwrap_or([0; 8]);
             bytes[part.first as usize..][..part.sectors as usize].fill(self.stamp);
             if in_place && let Some((handle, mask)) = self.overlay.slot_mut(part.slot_index) {
@@ -44,10 +69,8 @@ impl Twin {
             } else {
                 self.memory.push(Some(bytes));
                 let mask = part.mask() | was.map_or(0, |(_, mask)| mask);
-                let replaced = self.overlay.install(part.slot_index, self.memory.len() - 1, mask);
-                assert_eq!(replaced, was.map(|(handle, _)| handle));
-                if let Some(handle) = replaced {
-                    self.free(handle);
+                if let Some(place) = self.overlay.install(part.slot_index, self.memory.len() - 1, mask) {
+                    self.free(place);
                 }
             }
         }
@@ -55,15 +78,57 @@ impl Twin {
         self.model[start as usize..][..sectors as usize].fill(Sector::Data(stamp));
     }
 
-    fn free(&mut self, handle: usize) {
-        assert!(self.memory[handle].take().is_some(), "memory is freed once");
+    fn free(&mut self, place: Place<usize>) {
+        let freed = match place {
+            Place::Memory(handle) => self.memory[handle].take(),
+            Place::Scratch(block) => self.scratch[block as usize].take(),
+        };
+        assert!(freed.is_some(), "a place is freed once");
+    }
+
+    /// Begins to spill some slots, as they are now.
+    fn begin_spill(&mut self, any: bool) {
+        let mut look = 40;
+        let mut copied = Vec::new();
+        while let Some(around) = self.overlay.next_cold(&mut self.hand, &mut look, any) {
+            for index in around {
+                let Some((&handle, mask)) = self.overlay.begin_spill(index, self.next_spill, any) else {
+                    continue;
+                };
+                assert_ne!(mask, 0);
+                self.scratch.push(self.memory[handle]);
+                copied.push((index, self.scratch.len() as u32 - 1));
+            }
+        }
+        if self.overlay.is_through(self.hand) {
+            self.hand = Hand::default();
+        }
+        self.spills.push((self.next_spill, copied));
+        self.next_spill += 1;
+    }
+
+    /// One of the spills under way is written, or has failed.
+    fn end_spill(&mut self, which: usize, works: bool) {
+        if self.spills.is_empty() {
+            return;
+        }
+        let (number, copied) = self.spills.remove(which % self.spills.len());
+        for (index, block) in copied {
+            match works.then(|| self.overlay.end_spill(index, number, block)).flatten() {
+                Some(handle) => self.free(Place::Memory(handle)),
+                None => {
+                    self.overlay.abandon_spill(index, number);
+                    self.free(Place::Scratch(block));
+                }
+            }
+        }
     }
 
     fn zero(&mut self, start: u64, sectors: u32) -> Result<(), OverlayFull> {
         let mut freed = Vec::new();
-        let result = self.overlay.zero(start, sectors, |handle| freed.push(handle));
-        for handle in freed {
-            self.free(handle);
+        let result = self.overlay.zero(start, sectors, |place| freed.push(place));
+        for place in freed {
+            self.free(place);
         }
         if result.is_ok() {
             self.model[start as usize..][..sectors as usize].fill(Sector::Zero);
@@ -84,6 +149,12 @@ impl Twin {
                     assert_eq!(start_sector % 8, first as u64);
                     let bytes = self.memory[*handle].expect("resolved memory is not freed");
                     seen.extend(bytes[first..][..sectors as usize].iter().map(|&stamp| Sector::Data(stamp)));
+                }
+                Piece::Spilled { block, offset_in_slot, start_sector, sectors } => {
+                    assert_eq!((start_sector, start_sector % 8 * 512), (at, offset_in_slot.into()));
+                    let bytes = self.scratch[block as usize].expect("a block in use is not freed");
+                    let bytes = &bytes[(start_sector % 8) as usize..][..sectors as usize];
+                    seen.extend(bytes.iter().map(|&stamp| Sector::Data(stamp)));
                 }
                 Piece::Golden { start_sector, sectors } => {
                     assert_eq!(start_sector, at);
@@ -106,6 +177,16 @@ impl Twin {
         assert_eq!(self.read(0, SECTORS as u32), self.model);
         let live = self.memory.iter().flatten().count();
         assert_eq!(self.overlay.slots_used(), live, "no slot's memory is lost");
+        let copies: usize = self.spills.iter().map(|(_, copied)| copied.len()).sum();
+        let blocks = self.scratch.iter().flatten().count();
+        assert_eq!(self.overlay.slots_spilled() + copies, blocks, "no block of scratch space is lost");
+    }
+}
+
+fn memory<H>(place: Place<H>) -> Option<H> {
+    match place {
+        Place::Memory(handle) => Some(handle),
+        Place::Scratch(_) => None,
     }
 }
 
@@ -226,10 +307,10 @@ fn discarding_a_huge_disk_looks_only_at_what_is_there() {
         overlay.install(index, index, 0xff);
     }
     let mut freed = Vec::new();
-    overlay.zero(4, u32::MAX, |handle| freed.push(handle)).unwrap();
-    freed.sort_unstable();
-    assert_eq!(freed, [1, 1000, 400_000_000]);
-    assert_eq!(overlay.slot(0), Some((&0, 0x0f)));
+    overlay.zero(4, u32::MAX, |place| freed.push(place)).unwrap();
+    freed.sort_unstable_by_key(|place| memory(*place));
+    assert_eq!(freed, [1, 1000, 400_000_000].map(Place::Memory));
+    assert_eq!(overlay.slot(0), Some((&Place::Memory(0), 0x0f)));
 }
 
 #[test]
@@ -237,8 +318,7 @@ fn clearing_hands_every_slot_back() {
     let mut twin = Twin::new(4);
     twin.write(0, 100, false);
     twin.zero(200, 10).unwrap();
-    let mut freed = Vec::new();
-    twin.overlay.clear(|handle| freed.push(handle));
+    let mut freed: Vec<usize> = twin.overlay.take_all().filter_map(memory).collect();
     freed.sort_unstable();
     assert_eq!(freed, (0..13).collect::<Vec<_>>());
     assert!(twin.overlay.is_empty());
@@ -246,8 +326,8 @@ fn clearing_hands_every_slot_back() {
 
 #[test]
 fn an_entry_is_small() {
-    // 16 bytes of entry for a u32 handle: see table.rs.
-    assert_eq!(table::entry_size::<u32>(), 16);
+    // 32 bytes of entry for a handle as the engine has it: see table.rs.
+    assert_eq!(table::entry_size::<(&u8, u32, u32)>(), 32);
 }
 
 #[test]
@@ -264,12 +344,64 @@ fn many_slots_are_found_again() {
         };
         let mask = random.u8(1..) | model.get(&index).map_or(0, |&(_, mask)| mask);
         let replaced = overlay.install(index, handle, mask);
-        assert_eq!(replaced, model.insert(index, (handle, mask)).map(|(handle, _)| handle));
+        assert_eq!(replaced, model.insert(index, (handle, mask)).map(|(handle, _)| Place::Memory(handle)));
     }
     assert_eq!(overlay.slots_used(), model.len());
     for (&index, (handle, mask)) in &model {
-        assert_eq!(overlay.slot(index), Some((handle, *mask)));
+        assert_eq!(overlay.slot(index), Some((&Place::Memory(*handle), *mask)));
     }
+}
+
+#[test]
+fn what_was_written_since_the_last_look_stays() {
+    let mut twin = Twin::new(4);
+    twin.write(0, 64, false);
+    twin.begin_spill(false);
+    assert!(twin.spills.remove(0).1.is_empty(), "all was just written");
+    twin.write(16, 8, true);
+    twin.begin_spill(false);
+    assert_eq!(twin.spills[0].1.len(), 7);
+    twin.end_spill(0, true);
+    assert_eq!((twin.overlay.slots_used(), twin.overlay.slots_spilled()), (1, 7));
+    twin.check();
+}
+
+#[test]
+fn a_slot_that_is_written_while_it_is_spilled_stays_whatever_follows() {
+    let mut twin = Twin::new(4);
+    twin.write(0, 8, false);
+    twin.begin_spill(true);
+    twin.write(0, 1, true);
+    // The same slot, copied anew by another spill, while the first is still under way.
+    twin.begin_spill(true);
+    assert_eq!((twin.spills[0].1.len(), twin.spills[1].1.len()), (1, 1));
+    twin.end_spill(0, true);
+    assert_eq!(twin.overlay.slots_spilled(), 0);
+    twin.end_spill(0, true);
+    assert_eq!(twin.overlay.slots_spilled(), 1);
+    twin.check();
+}
+
+#[test]
+fn of_what_is_spilled_a_write_brings_back_only_what_it_does_not_replace() {
+    let mut twin = Twin::new(4);
+    twin.write(0, 40, false);
+    twin.begin_spill(true);
+    twin.end_spill(0, true);
+    let in_part = |start, sectors| {
+        twin.overlay.spilled_in_part(start, sectors).map(|(slot, _)| slot).collect::<Vec<_>>()
+    };
+    assert_eq!(in_part(0, 40), []);
+    assert_eq!(in_part(8, 8), []);
+    assert_eq!(in_part(4, 20), [0]);
+    assert_eq!(in_part(8, 20), [3]);
+    assert_eq!(in_part(4, 34), [0, 4]);
+    assert_eq!(in_part(9, 2), [1]);
+    assert_eq!(in_part(39, 20), [4]);
+    twin.zero(10, 6).unwrap();
+    let live: Vec<_> = twin.overlay.spilled_in_part(8, 2).collect();
+    assert_eq!(live, [], "of it only what is written anew was live");
+    twin.check();
 }
 
 #[derive(Clone, Debug)]
@@ -277,6 +409,8 @@ enum Step {
     Write { start: u64, sectors: u32, in_place: bool },
     Zero { start: u64, sectors: u32 },
     Read { start: u64, sectors: u32 },
+    BeginSpill { any: bool },
+    EndSpill { which: usize, works: bool },
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -291,6 +425,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             .prop_map(|((start, sectors), in_place)| Step::Write { start, sectors, in_place }),
         3 => range.clone().prop_map(|(start, sectors)| Step::Zero { start, sectors }),
         1 => range.prop_map(|(start, sectors)| Step::Read { start, sectors }),
+        2 => any::<bool>().prop_map(|any| Step::BeginSpill { any }),
+        2 => (0..4_usize, prop::bool::weighted(0.8)).prop_map(|(which, works)| Step::EndSpill { which, works }),
     ];
     prop::collection::vec(step, 1..80)
 }
@@ -309,6 +445,8 @@ proptest! {
                     let refused = twin.zero(start, sectors).is_err();
                     prop_assert!(!refused || twin.overlay.tombstone_runs() == runs_max as usize);
                 }
+                Step::BeginSpill { any } => twin.begin_spill(any),
+                Step::EndSpill { which, works } => twin.end_spill(which, works),
                 Step::Read { start, sectors } => {
                     let seen = twin.read(start, sectors);
                     prop_assert_eq!(&seen[..], &twin.model[start as usize..][..sectors as usize]);
