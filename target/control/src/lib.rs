@@ -13,6 +13,7 @@ pub mod keys;
 pub mod logging;
 pub mod plan;
 pub mod registrar;
+pub mod scratch;
 pub mod socket;
 pub mod status;
 pub mod store;

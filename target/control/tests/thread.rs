@@ -82,6 +82,7 @@ impl World {
             )],
             commands: command_queue,
             arena: Pool::new(PoolConfig { slot_len: 4096, slots: 256 }).unwrap(),
+            scratch: None,
             facts: Facts { version: "7".to_owned(), cores: vec![3], images: plan.images, ..Facts::default() },
             config_toml: config.to_toml(),
             clock: monotonic_ns,

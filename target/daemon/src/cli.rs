@@ -349,6 +349,13 @@ pub(crate) struct ServeArgs {
     /// Memory for all ephemeral clones [default: 1G].
     #[arg(long, value_name = "SIZE")]
     arena: Option<ByteSize>,
+    /// A file or block device that ephemeral clones spill to when their memory runs full; it is overwritten
+    /// [default: none].
+    #[arg(long, value_name = "PATH")]
+    scratch: Option<PathBuf>,
+    /// How much of it; a file gets that space at once, and is made if it is not there [default: all that it has].
+    #[arg(long, value_name = "SIZE")]
+    scratch_size: Option<ByteSize>,
     /// Memory for blocks of goldens, each read from its disk once for all clones; 0 for none
     /// [default: 1G].
     #[arg(long, value_name = "SIZE")]
@@ -418,6 +425,8 @@ impl ServeArgs {
             busy_poll: self.busy_poll,
             irq_affinity: self.irq_affinity,
             arena: self.arena,
+            scratch: self.scratch.clone(),
+            scratch_size: self.scratch_size,
             cache: self.cache,
             buffers: self.buffers,
             state_dir: self.state_dir.clone(),

@@ -179,6 +179,13 @@ pub(super) fn values(config: &Config) -> Result<(), ConfigError> {
             "give --state-dir",
         );
     }
+    if config.scratch.is_none() && config.scratch_size.is_some() {
+        return fail(
+            "scratch-size",
+            "there is no scratch".to_owned(),
+            "say with --scratch of which file or device",
+        );
+    }
     if config.cache.0 != 0 && config.cache.0 < CACHE_MIN {
         return fail(
             "cache",
@@ -304,6 +311,7 @@ mod tests {
         for (partial, key) in [
             (Partial { arena: Some(super::super::ByteSize(4096)), ..base() }, "arena"),
             (Partial { cache: Some(super::super::ByteSize(4096)), ..base() }, "cache"),
+            (Partial { scratch_size: Some(super::super::ByteSize(1 << 30)), ..base() }, "scratch-size"),
             (Partial { buffers: Some(super::super::ByteSize(4096)), ..base() }, "buffers"),
             (Partial { login_timeout: Some(Period::seconds(0)), ..base() }, "login-timeout"),
             (Partial { listen: vec!["1.2.3.4:5".parse().unwrap(); 2], ..base() }, "listen"),

@@ -29,6 +29,8 @@ struct Raw {
     busy_poll: Option<u32>,
     irq_affinity: Option<IrqAffinity>,
     arena: Option<ByteSize>,
+    scratch: Option<PathBuf>,
+    scratch_size: Option<ByteSize>,
     cache: Option<ByteSize>,
     buffers: Option<ByteSize>,
     state_dir: Option<PathBuf>,
@@ -121,6 +123,8 @@ impl Raw {
             busy_poll: self.busy_poll,
             irq_affinity: self.irq_affinity,
             arena: self.arena,
+            scratch: self.scratch.map(|path| base.join(path)),
+            scratch_size: self.scratch_size,
             cache: self.cache,
             buffers: self.buffers,
             state_dir: self.state_dir.map(|dir| base.join(dir)),
@@ -162,6 +166,7 @@ mod tests {
     fn a_whole_file() {
         let config = parse(
             "listen = ['127.0.0.1:3260', '[::1]:3261']\ncores = '0,2-3,numa1'\ncontrol-core = 1\nnuma = 0\nbusy-poll = 50\nirq-affinity = 'report'\narena = '2G'\ncache = '512M'\n\
+             scratch = 'spill'\nscratch-size = '8G'\n\
              buffers = 8388608\nlogin-timeout = 20\n[limits]\ncommands = 64\n\
              [[target]]\nname = 'debian'\npath = 'golden.img'\nclone = 'ephemeral'\nstage = 'os'\n\
              [[target]]\nname = 'data'\npath = '/srv/disk.raw'\n",
@@ -174,6 +179,8 @@ mod tests {
         assert_eq!(config.control_core, Some(1));
         assert_eq!((config.arena, config.buffers), (ByteSize(2 << 30), ByteSize(8 << 20)));
         assert_eq!(config.cache, ByteSize(512 << 20));
+        assert!(config.scratch.is_some_and(|path| path.is_absolute()), "relative to the file");
+        assert_eq!(config.scratch_size, Some(ByteSize(8 << 30)));
         assert_eq!(config.login_timeout, Period::seconds(20));
         assert_eq!((config.limits.commands, config.limits.clones), (64, 4096));
         assert_eq!(config.targets[0].clone, CloneKind::Ephemeral);

@@ -58,6 +58,10 @@ pub struct Partial {
     pub irq_affinity: Option<IrqAffinity>,
     /// Memory for ephemeral clones.
     pub arena: Option<ByteSize>,
+    /// A file or device that clones spill to.
+    pub scratch: Option<PathBuf>,
+    /// How much of it.
+    pub scratch_size: Option<ByteSize>,
     /// Memory for blocks of goldens.
     pub cache: Option<ByteSize>,
     /// I/O buffers per shard.
@@ -150,6 +154,10 @@ pub struct Config {
     pub irq_affinity: IrqAffinity,
     /// Memory for ephemeral clones, in all.
     pub arena: ByteSize,
+    /// A file or device that clones spill to when the arena runs full; `None` for none.
+    pub scratch: Option<PathBuf>,
+    /// How much of it; `None` for all of what there is.
+    pub scratch_size: Option<ByteSize>,
     /// Memory for blocks of goldens that are not in memory anyway, in all; 0 for none.
     pub cache: ByteSize,
     /// I/O buffers of each shard.
@@ -207,6 +215,8 @@ impl Partial {
             busy_poll: over.busy_poll.or(self.busy_poll),
             irq_affinity: over.irq_affinity.or(self.irq_affinity),
             arena: over.arena.or(self.arena),
+            scratch: over.scratch.or(self.scratch),
+            scratch_size: over.scratch_size.or(self.scratch_size),
             cache: over.cache.or(self.cache),
             buffers: over.buffers.or(self.buffers),
             state_dir: over.state_dir.or(self.state_dir),
@@ -267,6 +277,8 @@ impl Partial {
             busy_poll: self.busy_poll.unwrap_or(0),
             irq_affinity: self.irq_affinity.unwrap_or(IrqAffinity::Off),
             arena: self.arena.unwrap_or(ByteSize(1 << 30)),
+            scratch: self.scratch,
+            scratch_size: self.scratch_size,
             cache: self.cache.unwrap_or(ByteSize(1 << 30)),
             buffers: self.buffers.unwrap_or(ByteSize(64 << 20)),
             state_dir: self.state_dir,

@@ -35,7 +35,18 @@ const COMMENTS: &[(&str, &str)] = &[
     ),
     (
         "arena",
-        "Memory for all ephemeral clones together; a full arena refuses further writes. Default: \"1G\".",
+        "Memory for all ephemeral clones together. When it runs full they spill to scratch, if there is one; else further \
+         writes are refused. Default: \"1G\".",
+    ),
+    (
+        "scratch",
+        "A file or block device, on a fast disk, that clones spill to when the arena runs full. What is on it is \
+         overwritten, and means nothing after the end. Default: none.",
+    ),
+    (
+        "scratch-size",
+        "How much of scratch is used; a file is made, or made longer, and takes that space at once. Default: all that \
+         it has.",
     ),
     ("cache", "Memory for blocks of goldens, each read once for all clones; 0 for none. Default: \"1G\"."),
     ("buffers", "I/O buffers of each shard. Default: \"64M\"."),
@@ -195,6 +206,9 @@ impl Config {
         p.value("busy-poll", i64::from(self.busy_poll));
         p.text("irq-affinity", self.irq_affinity);
         p.text("arena", self.arena);
+        let scratch = self.scratch.as_ref().map(|path| path.display().to_string().into());
+        p.optional("scratch", scratch, "\"/var/lib/stampede/scratch\"");
+        p.optional("scratch-size", self.scratch_size.map(|size| size.to_string().into()), "\"64G\"");
         p.text("cache", self.cache);
         p.text("buffers", self.buffers);
         let state_dir = self.state_dir.as_ref().map(|dir| dir.display().to_string().into());

@@ -69,7 +69,7 @@ pub struct ImageFacts {
 }
 
 /// Puts a status together; shards that did not report are marked so. The caller fills in what only it knows: `pid`,
-/// `draining`, `arena` and `alerts`.
+/// `draining`, `arena`, `scratch` and `alerts`.
 #[must_use]
 pub fn collect(facts: &Facts, registrar: &Registrar, reports: &[ShardReport], now: u64) -> Status {
     let luns: BTreeMap<LunId, (ShardId, &LunReport)> =
@@ -86,6 +86,7 @@ pub fn collect(facts: &Facts, registrar: &Registrar, reports: &[ShardReport], no
         listen: facts.listen.clone(),
         steering: steering_status(&facts.steering),
         arena: Usage::default(),
+        scratch: None,
         cache: cache(reports),
         held_logins: registrar.held_logins(),
         admission: AdmissionStatus::new(
@@ -248,6 +249,7 @@ fn clone_status(view: &CloneView, luns: &BTreeMap<LunId, (ShardId, &LunReport)>,
         shard: view.owner.map(|shard| shard.0),
         sessions: view.sessions,
         overlay_bytes: reports().map(|report| report.overlay_bytes).sum(),
+        spilled_bytes: reports().map(|report| report.spilled_bytes).sum(),
         expires_in_s,
         traffic: reports().fold(Traffic::default(), add),
     }

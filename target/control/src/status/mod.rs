@@ -34,6 +34,9 @@ pub struct Status {
     pub steering: SteeringStatus,
     /// Memory of the clones' overlays.
     pub arena: Usage,
+    /// What of them was spilled, and the scratch space; none without one.
+    #[serde(default)]
+    pub scratch: Option<ScratchStatus>,
     /// Memory for blocks of goldens.
     #[serde(default)]
     pub cache: Usage,
@@ -115,6 +118,21 @@ pub struct Usage {
     pub used_bytes: u64,
     /// The limit.
     pub limit_bytes: u64,
+}
+
+/// The scratch space, and what went on with it since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScratchStatus {
+    /// In use.
+    pub used_bytes: u64,
+    /// The limit.
+    pub limit_bytes: u64,
+    /// Bytes that went there from memory.
+    pub spilled_bytes: u64,
+    /// Bytes that were read from there.
+    pub read_back_bytes: u64,
+    /// Writes that failed.
+    pub failures: u64,
 }
 
 /// Latencies of reads and writes.
@@ -287,6 +305,9 @@ pub struct CloneStatus {
     pub sessions: usize,
     /// Memory of its overlays.
     pub overlay_bytes: u64,
+    /// What of its overlay is in scratch space, in bytes.
+    #[serde(default)]
+    pub spilled_bytes: u64,
     /// Seconds until a held clone is dropped.
     pub expires_in_s: Option<u64>,
     /// What its initiator did with it.

@@ -114,6 +114,17 @@ fn heading(status: &Status, text: &mut String) {
             None => "in memory only".to_owned(),
         },
     );
+    if let Some(scratch) = &status.scratch {
+        let _ = writeln!(
+            text,
+            "scratch space {} of {}; {} spilled, {} read back, {} failures",
+            bytes(scratch.used_bytes),
+            bytes(scratch.limit_bytes),
+            bytes(scratch.spilled_bytes),
+            bytes(scratch.read_back_bytes),
+            scratch.failures,
+        );
+    }
     let _ = writeln!(text, "steering: {}", steering(&status.steering));
     if status.held_logins > 0 {
         let _ = writeln!(text, "{} logins are being held", status.held_logins);

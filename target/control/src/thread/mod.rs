@@ -34,6 +34,7 @@ use reports::Reports;
 use saves::Saves;
 use stampede_engine::messages::{FromControl, GoldenId, LunId, LunMap, ShardId, ToControl, UnitChange};
 use stampede_image::epoch::{RecordKey, ResetOutcome};
+use stampede_image::scratch::Scratch;
 use stampede_ring::Pool;
 use stampede_ring::file::OpenedFile;
 use stampede_session::{Admission, Announcement, LoginStatus};
@@ -101,6 +102,8 @@ pub struct Setup {
     pub keys: BTreeMap<LunId, UnitKey>,
     /// The overlays' memory, to notice that it is nearly full.
     pub arena: Arc<Pool>,
+    /// Where they spill to.
+    pub scratch: Option<Arc<Scratch>>,
     /// What status shows besides.
     pub facts: Facts,
     /// The effective configuration, for the control socket.
@@ -326,14 +329,18 @@ impl ControlThread {
         if half_full { ARENA_CHECK_NS.1 } else { ARENA_CHECK_NS.0 }
     }
 
-    /// Makes room in the arena when less than a sixteenth is free.
+    /// Makes room when less than a sixteenth of the arena is free, and of the scratch space too.
     fn check_arena(&mut self, now: u64, out: &mut Outbox) {
         if now.saturating_sub(self.arena_checked_ns) < self.arena_interval() {
             return;
         }
         self.arena_checked_ns = now;
         let (used, slots) = (self.setup.arena.in_use(), self.setup.arena.slots());
-        let short = slots.saturating_sub(used) < slots / 16;
+        let short = slots.saturating_sub(used) < slots / 16
+            && self.setup.scratch.as_ref().is_none_or(|scratch| {
+                let blocks = scratch.blocks();
+                blocks.saturating_sub(scratch.used()) < blocks / 16
+            });
         if short {
             self.setup.registrar.relieve_arena(now, out);
         }

@@ -2,9 +2,11 @@
 
 use super::ControlThread;
 use crate::socket::{Request, Response};
-use crate::status::{Status, Usage, collect};
+use crate::status::{ScratchStatus, Status, Usage, collect};
 use crossbeam::channel::Sender;
 use stampede_engine::messages::{FromControl, ShardReport};
+use stampede_engine::stats::Counters;
+use stampede_image::scratch::BLOCK;
 
 /// How long shards have to report, in nanoseconds: status shows those that did.
 const WAIT_NS: u64 = 2_000_000_000;
@@ -78,8 +80,22 @@ impl ControlThread {
             pid: std::process::id(),
             draining: self.drain.is_some(),
             arena: Usage { used_bytes: bytes(arena.in_use()), limit_bytes: bytes(arena.slots()) },
+            scratch: self.scratch_status(reports),
             alerts: self.notices.alerts(now),
             ..collect(&self.setup.facts, &self.setup.registrar, reports, now)
         }
+    }
+
+    fn scratch_status(&self, reports: &[ShardReport]) -> Option<ScratchStatus> {
+        let scratch = self.setup.scratch.as_ref()?;
+        let sum =
+            |count: fn(&Counters) -> u64| reports.iter().map(|report| count(&report.counters)).sum::<u64>();
+        Some(ScratchStatus {
+            used_bytes: u64::from(scratch.used()) * BLOCK,
+            limit_bytes: u64::from(scratch.blocks()) * BLOCK,
+            spilled_bytes: sum(|counters| counters.slots_spilled) * BLOCK,
+            read_back_bytes: sum(|counters| counters.slots_read_back) * BLOCK,
+            failures: sum(|counters| counters.spill_failures),
+        })
     }
 }

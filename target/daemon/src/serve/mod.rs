@@ -31,12 +31,14 @@ use stampede_control::journals::Journals;
 use stampede_control::keys::Keys;
 use stampede_control::plan::Plan;
 use stampede_control::registrar::{AdmissionLimits, Registrar};
+use stampede_control::scratch::ScratchFile;
 use stampede_control::socket::{ControlSocket, Request, Response};
 use stampede_control::status::{Facts, FeatureStatus};
 use stampede_control::store::Store;
 use stampede_control::thread::{Command, ControlThread, Ended, Setup};
 use stampede_engine::messages::ToControl;
 use stampede_engine::setup::TokenKey;
+use stampede_image::scratch::Scratch;
 use stampede_ring::clock::monotonic_ns;
 use stampede_ring::net::ListenError;
 use stampede_ring::{Pool, PoolConfig, cpu, limits, probe};
@@ -106,6 +108,9 @@ fn run(config: &Config, placement: &Placement) -> Result<(), Failure> {
     let steering = Arc::new(steer(&listeners, config, cores)?);
     let socket = Arc::new(ControlSocket::bind(&config.control).map_err(Failure::runtime)?);
     let arena = arena(config)?;
+    let scratch_file =
+        patiently(|| ScratchFile::open(config), |error| error.is_in_use()).map_err(Failure::usage)?;
+    let scratch = scratch_file.as_ref().map(|file| Arc::new(Scratch::new(file.blocks())));
     let (to_control, from_shards) = bounded(TO_CONTROL_MAX);
     let (commands, command_queue) = bounded(COMMANDS_MAX);
     let blueprint = Blueprint {
@@ -117,6 +122,7 @@ fn run(config: &Config, placement: &Placement) -> Result<(), Failure> {
         keys: &keys,
         settings: Arc::new(settings(config)?),
         arena: &arena,
+        scratch: scratch_file.as_ref().zip(scratch.as_ref()),
         token_key: token_key()?,
     };
     let addresses = listeners.addresses.clone();
@@ -144,7 +150,7 @@ fn run(config: &Config, placement: &Placement) -> Result<(), Failure> {
         &images,
         keys,
         store,
-        arena,
+        (arena, scratch),
         facts,
         from_shards,
         command_queue,
@@ -278,7 +284,7 @@ fn start_control(
     images: &Images,
     mut keys: Keys,
     store: Store,
-    arena: Arc<Pool>,
+    (arena, scratch): (Arc<Pool>, Option<Arc<Scratch>>),
     facts: Facts,
     from_shards: Receiver<ToControl>,
     commands: Receiver<Command>,
@@ -314,6 +320,7 @@ fn start_control(
         commands,
         goldens: goldens.map_err(Failure::runtime)?,
         arena,
+        scratch,
         facts,
         config_toml: config.to_toml(),
         clock: monotonic_ns,

@@ -16,14 +16,16 @@ use stampede_control::images::Images;
 use stampede_control::journals::Journals;
 use stampede_control::keys::Keys;
 use stampede_control::plan::{DiskPlan, Plan};
+use stampede_control::scratch::ScratchFile;
 use stampede_control::status::HomeStatus;
 use stampede_control::thread::{Command, ShardLink};
 use stampede_engine::messages::{FromControl, GoldenId, ShardId, ToControl};
-use stampede_engine::setup::{DiskSetup, GoldenSetup, JournalSetup, ShardConfig, TokenKey};
+use stampede_engine::setup::{DiskSetup, GoldenSetup, JournalSetup, ScratchSetup, ShardConfig, TokenKey};
 use stampede_engine::{ControlLink, MeshEnd, Shard};
 use stampede_image::align::Alignment;
 use stampede_image::cache::Published;
 use stampede_image::cipher::Cipher;
+use stampede_image::scratch::Scratch;
 use stampede_ring::clock::monotonic_ns;
 use stampede_ring::file::{FileTraits, OpenedFile};
 use stampede_ring::uring::{PeerHandle, UringConfig, UringRing, Waker};
@@ -58,6 +60,7 @@ pub(crate) struct Blueprint<'a> {
     pub(crate) keys: &'a Keys,
     pub(crate) settings: Arc<Settings>,
     pub(crate) arena: &'a Arc<Pool>,
+    pub(crate) scratch: Option<(&'a ScratchFile, &'a Arc<Scratch>)>,
     pub(crate) token_key: TokenKey,
 }
 
@@ -72,6 +75,7 @@ struct Parts {
     listeners: Vec<TcpListener>,
     goldens: Vec<(GoldenId, OpenedFile, Option<Arc<Published>>)>,
     disks: Vec<DiskParts>,
+    scratch: Option<(OpenedFile, Arc<Scratch>)>,
 }
 
 /// A plain unit before its shard runs.
@@ -185,7 +189,8 @@ fn make_parts(
     listeners: Vec<TcpListener>,
     cached: &Cached,
 ) -> anyhow::Result<Parts> {
-    let Blueprint { placement, config, plan, images, journals, keys, settings, arena, token_key } = blueprint;
+    let Blueprint { placement, config, plan, images, journals, keys, settings, arena, scratch, token_key } =
+        blueprint;
     let connections = config.limits.connections;
     let file = |at: usize| images.files().get(at).map(OpenedFile::try_clone).transpose();
     let mut goldens = Vec::new();
@@ -200,7 +205,9 @@ fn make_parts(
         disks.extend(file(disk.file)?.map(|image| DiskParts { plan: disk.clone(), image, journal, cipher }));
     }
     let headers = PoolConfig { slot_len: HEADER_SLOT, slots: connections.saturating_mul(2).max(1024) };
-    let files = u32::try_from(goldens.len() + 2 * disks.len())?;
+    let scratch = scratch.map(|(file, scratch)| Ok((file.file().try_clone()?, Arc::clone(scratch))));
+    let scratch = scratch.transpose().map_err(|error: std::io::Error| error)?;
+    let files = u32::try_from(goldens.len() + 2 * disks.len() + 1)?;
     let shard_cores = placement.cores().into_iter().map(usize::from).collect();
     let shard = ShardConfig {
         shard: id,
@@ -233,6 +240,7 @@ fn make_parts(
         listeners,
         goldens,
         disks,
+        scratch,
     })
 }
 
@@ -262,8 +270,8 @@ fn set_up(
 ) -> anyhow::Result<Shard<UringRing>> {
     cpu::pin_current_thread(usize::from(parts.place.core))?;
     let mut home = home::take(&parts.place);
-    // The arena is not registered: nothing in it is read from or written to files, and registering would take all of
-    // its memory at once.
+    // The arena is not registered: hardly anything in it is read from or written to files, and registering would take all
+    // of its memory at once.
     let mut ring = UringRing::new(&parts.ring, parts.shard.memory.pools())?;
     let number = parts.shard.shard;
     report(&ring, number);
@@ -280,6 +288,10 @@ fn set_up(
     }
     let mut shard = Shard::new(ring, parts.shard, parts.mesh, parts.control)
         .map_err(|error| anyhow!("cannot set up: {error}; give larger --buffers"))?;
+    if let Some((file, scratch)) = parts.scratch {
+        let file = shard.ring_mut().add_file(file)?;
+        shard.add_scratch(ScratchSetup { scratch, file }).context("cannot reserve memory for spilling")?;
+    }
     for (golden, file, published) in parts.goldens {
         let (alignment, len_bytes) = (alignment(file.traits()), file.traits().len_bytes);
         let in_memory = file.traits().in_memory;

@@ -18,5 +18,6 @@ mod regressions;
 mod sanitize;
 mod saving;
 mod scaling;
+mod spilling;
 mod storm;
 mod variation;

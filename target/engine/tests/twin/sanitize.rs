@@ -26,12 +26,12 @@ fn sanitize(flags_and_action: u8, list: &[u8]) -> Command {
     Command::new(0, cdb, transfer)
 }
 
-fn overwrite(flags: u8, first: u8, pattern: &[u8]) -> Command {
+pub(crate) fn overwrite(flags: u8, first: u8, pattern: &[u8]) -> Command {
     let [high, low] = (pattern.len() as u16).to_be_bytes();
     sanitize(flags | 1, &[&[first, 0, high, low], pattern].concat())
 }
 
-fn block_erase(flags: u8) -> Command {
+pub(crate) fn block_erase(flags: u8) -> Command {
     sanitize(flags | 2, &[])
 }
 

@@ -131,6 +131,14 @@ impl OpenedFile {
         Ok(())
     }
 
+    /// Gives a regular file's first bytes their space, and the file that length at least. What was not there reads as zeros.
+    ///
+    /// # Errors
+    /// Whatever fallocate says: ENOSPC, EFBIG, EOPNOTSUPP where the file system cannot; ENODEV for a device.
+    pub fn allocate(&self, bytes: u64) -> std::io::Result<()> {
+        Ok(rustix::fs::fallocate(&self.fd, rustix::fs::FallocateFlags::empty(), 0, bytes)?)
+    }
+
     /// When the file was made, in nanoseconds since the epoch; `None` where the file system does not tell, and for a
     /// device.
     pub fn born_ns(&self) -> Option<i128> {
