@@ -151,6 +151,7 @@ impl World {
             read_bytes: 4096,
             written_bytes: 8192,
             overlay_bytes: 8192,
+            spilled_bytes: 0,
             failed: 0,
         };
         let report = ShardReport {
