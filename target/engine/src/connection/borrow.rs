@@ -13,11 +13,12 @@
 use super::side::write_start;
 use super::{Front, Side};
 use crate::few::Few;
+use crate::lun::kept_free;
 use crate::messages::LunAddress;
 use crate::payload::{Payload, Piece};
 use crate::request::{Answer, Request};
 use crate::stats::Counters;
-use stampede_ring::{Buffer, IoMemory};
+use stampede_ring::{Buffer, IoMemory, Pool};
 use stampede_scsi::{Reply, Status};
 use stampede_session::TaskKey;
 use stampede_wire::pdu::{CommandFlags, Pdu, ScsiCommand};
@@ -40,6 +41,14 @@ pub(super) fn stays(
         && (unit.in_memory || unit.is_clone)
         && unit.owner == front.shard
         && write_start(cdb).is_some()
+        && (!front.spills || has_room(&front.arena, wanted))
+}
+
+/// Whether a write of so many bytes surely finds its slots, whatever else came in this turn: else it takes them before it begins,
+/// or waits.
+fn has_room(arena: &Pool, wanted: u32) -> bool {
+    let free = arena.slots().saturating_sub(arena.in_use());
+    free > kept_free(arena) / 2 + wanted / arena.slot_len()
 }
 
 impl Side {

@@ -73,7 +73,9 @@ impl Lun {
                     Medium::Clone(clone) => {
                         let mut at = range.start;
                         if let Err(why) = clone.write(&mut at, data, io.arena) {
-                            if why == Unwritten::Spilled || io.spills {
+                            // What stays in a receive buffer may find no other, and then it must not have begun.
+                            let begun = at > range.start && request.borrowed;
+                            if why == Unwritten::Spilled || (io.spills && !begun) {
                                 clone.unwrite(range.start, at, data);
                                 return None;
                             }
