@@ -12,11 +12,11 @@
 //! What is read to be sent is not copied at all at first, if it is long: see [`super::late`].
 
 use super::late::LateReads;
+use super::mapping::Mapping;
 use crate::cold_copy::copy_to_cold_raw;
 use crate::file::OpenedFile;
 use crate::guard::Guarded;
 use crate::memory::Buffer;
-use memmap2::{Advice, MmapOptions, MmapRaw};
 use rustix::fs::{SeekFrom, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -29,7 +29,7 @@ const LEN_MAX: u64 = 256 << 30;
 /// Stretches of data that are looked for when a file is mapped. A file in more pieces is learned as it is used.
 const STRETCHES_MAX: usize = 4096;
 
-/// Bytes of a file that get their page table entries when it is mapped. The rest get them one by one, at its first use,
+/// Bytes of a file that get their page table entries, and huge pages, when it is mapped. The rest get them one by one, at its first use,
 /// by a page fault each, which takes longer than the command that it holds up.
 const POPULATED_MAX: u64 = 4 << 30;
 
@@ -43,7 +43,7 @@ const LEARN_MAX: u64 = 16;
 pub(super) struct MappedFile {
     /// Goes before the mapping does.
     guard: Guarded,
-    mapping: MmapRaw,
+    mapping: Mapping,
     /// For looking at what is mapped.
     fd: OwnedFd,
     /// Bytes that are mapped: whole pages.
@@ -65,12 +65,9 @@ impl MappedFile {
         if !possible {
             return None;
         }
-        let mut options = MmapOptions::new();
-        options.len(usize::try_from(len).ok()?);
         let fd = file.as_fd().try_clone_to_owned().ok()?;
-        let mapped = if traits.writable { options.map_raw(&fd) } else { options.map_raw_read_only(&fd) };
-        let mapping = mapped.ok()?;
-        let guard = Guarded::new(ring, mapping.as_mut_ptr() as usize, mapping.len())?;
+        let mapping = Mapping::new(&fd, usize::try_from(len).ok()?, traits.writable).ok()?;
+        let guard = Guarded::new(ring, mapping.as_ptr() as usize, mapping.len())?;
         let words = usize::try_from((len / PAGE).div_ceil(64)).ok()?;
         let present = vec![0; words];
         let (late, writable) = (LateReads::default(), traits.writable);
@@ -80,7 +77,7 @@ impl MappedFile {
     }
 
     /// Notes what is there at first, and makes it accessible. The kernel goes through a GiB of pages in a few
-    /// milliseconds, and fills in its page table in some hundred, before the shard runs.
+    /// milliseconds, and copies it into huge pages or fills in its page table in some hundred, before the shard runs.
     fn find_data(&mut self) {
         let (mut at, mut populate) = (0, POPULATED_MAX);
         for _ in 0..STRETCHES_MAX {
@@ -91,9 +88,8 @@ impl MappedFile {
             let bytes = (behind.saturating_sub(first) * PAGE).min(populate);
             if bytes > 0 {
                 populate -= bytes;
-                // Where the kernel cannot (before 5.14), the pages are found when they are used.
-                let _ =
-                    self.mapping.advise_range(Advice::PopulateRead, (first * PAGE) as usize, bytes as usize);
+                self.mapping.take_together((first * PAGE) as usize, bytes as usize);
+                self.mapping.populate((first * PAGE) as usize, bytes as usize);
             }
             at = hole;
             if at <= data || at >= self.len {
@@ -135,7 +131,7 @@ impl MappedFile {
         if len < LATE_MIN || !self.has(offset, len) || self.is_damaged() {
             return false;
         }
-        let source = self.mapping.as_mut_ptr().wrapping_add(offset as usize);
+        let source = self.mapping.as_ptr().wrapping_add(offset as usize);
         // SAFETY: `has` checked that the range is mapped. It stays mapped until `drop`, and its bytes stay what they are
         // until `changes`; both have all reads that are in `late` copied before.
         #[allow(unsafe_code, reason = "bytes of a shared mapping must not be referred to")]
@@ -148,7 +144,7 @@ impl MappedFile {
     #[inline]
     pub(super) fn changes(&mut self, offset: u64, len: u64) {
         if !self.late.is_empty() {
-            let start = (self.mapping.as_mut_ptr() as usize).saturating_add(offset as usize);
+            let start = (self.mapping.as_ptr() as usize).saturating_add(offset as usize);
             self.late.settle(start, start.saturating_add(len as usize));
         }
     }
@@ -164,7 +160,7 @@ impl MappedFile {
         // SAFETY: as in `read`; the mapping is writable.
         #[allow(unsafe_code, reason = "bytes of a shared mapping must not be referred to")]
         unsafe {
-            let target = self.mapping.as_mut_ptr().add(offset as usize);
+            let target = self.mapping.as_ptr().add(offset as usize);
             copy_to_cold_raw(source.as_ptr(), target, source.len());
         }
         self.modified = true;

@@ -25,6 +25,7 @@ mod files;
 mod inflight;
 mod late;
 mod mapped;
+mod mapping;
 mod push;
 mod receive_buffers;
 mod send_state;
