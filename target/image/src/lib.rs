@@ -1,7 +1,8 @@
 //! What lies between a guest's disk and the bytes behind it: which sector of an ephemeral clone is where
 //! ([`overlay`]), who may touch which range of a file right now ([`range_lock`], [`align`]), which files are goldens
-//! ([`golden`]), which of their blocks are in memory ([`cache`]), which of an overlay's are in scratch space ([`scratch`]), which
-//! overlay a login gets ([`epoch`]), what an atomic write is about to do ([`intent`]), and how an image is encrypted ([`cipher`]).
+//! ([`golden`]), which of their blocks are in memory ([`cache`]) and which a boot wants ([`recording`]), which of an overlay's
+//! are in scratch space ([`scratch`]), which overlay a login gets ([`epoch`]), what an atomic write is about to do ([`intent`]),
+//! and how an image is encrypted ([`cipher`]).
 //!
 //! Everything here is pure: no files, no memory pools, no clock. It maps; the engine moves the bytes. Time comes in
 //! as an argument, decisions and effects go out as values.
@@ -15,4 +16,5 @@ pub mod golden;
 pub mod intent;
 pub mod overlay;
 pub mod range_lock;
+pub mod recording;
 pub mod scratch;

@@ -69,6 +69,12 @@ impl Eviction {
         }
     }
 
+    /// The slots of a golden's blocks.
+    pub(super) fn slots_of(&self, golden: u32) -> impl Iterator<Item = u32> + '_ {
+        let all = self.small.iter().chain(&self.main);
+        all.filter(move |(_, key)| key.golden == golden).map(|(slot, _)| *slot)
+    }
+
     /// Takes out all blocks of a golden.
     pub(super) fn remove_golden(&mut self, golden: u32) -> Vec<(u32, BlockKey)> {
         let mut removed = Vec::new();

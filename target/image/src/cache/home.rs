@@ -22,11 +22,48 @@ pub enum Ask<W> {
     Full(W),
 }
 
+/// The answer to [`Home::prefetch`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prefetch {
+    /// Read it into this slot, then call [`Home::done`].
+    Read {
+        /// A slot that nobody uses.
+        slot: u32,
+    },
+    /// It is there, or on its way.
+    There,
+    /// All memory that is not for those who wait is in use.
+    Full,
+    /// There is no such golden, or no such block of it.
+    Unknown,
+}
+
+/// What was read ahead of a golden, in blocks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ahead {
+    /// Read ahead, in all.
+    pub read: u64,
+    /// Of these, not used yet, and in memory.
+    pub unused: u64,
+    /// Of these, gone without having been used.
+    pub wasted: u64,
+}
+
+/// A golden whose blocks have their home here.
+#[derive(Debug)]
+struct Golden {
+    published: Arc<Published>,
+    /// Of these figures [`Ahead::unused`] is counted when somebody asks.
+    ahead: Ahead,
+}
+
 /// A read under way.
 #[derive(Debug)]
 struct Fetch<W> {
     slot: u32,
     waiters: Vec<W>,
+    /// Nobody had asked for it.
+    ahead: bool,
     /// Its golden went away meanwhile.
     orphaned: bool,
 }
@@ -44,7 +81,7 @@ struct Retiring {
 pub struct Home<W> {
     grace: Arc<Grace>,
     heat: Arc<Heat>,
-    goldens: BTreeMap<u32, Arc<Published>>,
+    goldens: BTreeMap<u32, Golden>,
     free: Vec<u32>,
     fetching: BTreeMap<BlockKey, Fetch<W>>,
     eviction: Eviction,
@@ -73,12 +110,12 @@ impl<W> Home<W> {
 
     /// Makes a golden known.
     pub fn add_golden(&mut self, golden: u32, published: Arc<Published>) {
-        self.goldens.insert(golden, published);
+        self.goldens.insert(golden, Golden { published, ahead: Ahead::default() });
     }
 
     /// A golden is not used any more: all its blocks go.
     pub fn remove_golden(&mut self, golden: u32) {
-        let Some(published) = self.goldens.remove(&golden) else { return };
+        let Some(Golden { published, .. }) = self.goldens.remove(&golden) else { return };
         for (slot, key) in self.eviction.remove_golden(golden) {
             published.set(key.block, None);
             self.retire(slot);
@@ -99,38 +136,46 @@ impl<W> Home<W> {
         }
         match self.free.pop() {
             Some(slot) => {
-                self.fetching.insert(key, Fetch { slot, waiters: vec![waiter], orphaned: false });
+                self.fetching
+                    .insert(key, Fetch { slot, waiters: vec![waiter], ahead: false, orphaned: false });
                 Ask::Read { slot }
             }
             None => Ask::Full(waiter),
         }
     }
 
-    /// Nobody waits for a block, but somebody will: the slot to read it into. `None` when it is there or on its way, or
-    /// when free memory is scarce, which is for those who wait.
-    pub fn prefetch(&mut self, key: BlockKey) -> Option<u32> {
-        let published = self.known(key)?;
-        let wanted = published.get(key.block).is_none() && !self.fetching.contains_key(&key);
-        if !wanted || self.free.len() <= self.reserve / 2 {
-            return None;
+    /// Nobody waits for a block, but somebody will. It gets memory only as long as that lets no other block go: what is
+    /// kept free is for those who wait.
+    pub fn prefetch(&mut self, key: BlockKey) -> Prefetch {
+        let Some(published) = self.known(key) else { return Prefetch::Unknown };
+        if published.get(key.block).is_some() || self.fetching.contains_key(&key) {
+            return Prefetch::There;
         }
-        let slot = self.free.pop()?;
-        self.fetching.insert(key, Fetch { slot, waiters: Vec::new(), orphaned: false });
-        Some(slot)
+        if self.free.len() <= self.reserve {
+            return Prefetch::Full;
+        }
+        let Some(slot) = self.free.pop() else { return Prefetch::Full };
+        self.fetching.insert(key, Fetch { slot, waiters: Vec::new(), ahead: true, orphaned: false });
+        Prefetch::Read { slot }
     }
 
     fn known(&self, key: BlockKey) -> Option<&Arc<Published>> {
-        self.goldens.get(&key.golden).filter(|published| key.block < published.blocks())
+        let golden = self.goldens.get(&key.golden)?;
+        Some(&golden.published).filter(|published| key.block < published.blocks())
     }
 
     /// A block was read (`ok`), or could not be. Whoever waits for it: all of them look it up, or hear of the error.
     /// `None` for one that was not asked to be read.
     pub fn done(&mut self, key: BlockKey, ok: bool) -> Option<Vec<W>> {
-        let Fetch { slot, waiters, orphaned } = self.fetching.remove(&key)?;
-        match self.goldens.get(&key.golden).filter(|_| ok && !orphaned) {
-            Some(published) => {
-                self.heat.set(slot, 0);
-                published.set(key.block, Some(slot));
+        let Fetch { slot, waiters, ahead, orphaned } = self.fetching.remove(&key)?;
+        match self.goldens.get_mut(&key.golden).filter(|_| ok && !orphaned) {
+            Some(golden) => {
+                match ahead && waiters.is_empty() {
+                    true => self.heat.set_unused(slot),
+                    false => self.heat.set(slot, 0),
+                }
+                golden.ahead.read += u64::from(ahead);
+                golden.published.set(key.block, Some(slot));
                 self.eviction.insert(slot, key);
             }
             // It was never published: nobody can have it.
@@ -154,8 +199,9 @@ impl<W> Home<W> {
         }
         while self.free.len() + self.retiring.len() < self.reserve && self.eviction.len() > 0 {
             let Some((slot, key)) = self.eviction.choose(&self.heat) else { break };
-            if let Some(published) = self.goldens.get(&key.golden) {
-                published.set(key.block, None);
+            if let Some(golden) = self.goldens.get_mut(&key.golden) {
+                golden.ahead.wasted += u64::from(self.heat.is_unused(slot));
+                golden.published.set(key.block, None);
             }
             self.retire(slot);
         }
@@ -171,6 +217,28 @@ impl<W> Home<W> {
 
     fn retire(&mut self, slot: u32) {
         self.retiring.push_back(Retiring { slot, since: self.grace.snapshot(), quiet: false });
+    }
+
+    /// Whether a block was read ahead, or is being read, and nobody has used it.
+    #[must_use]
+    pub fn is_unused(&self, key: BlockKey) -> bool {
+        if self.fetching.get(&key).is_some_and(|fetch| fetch.ahead && fetch.waiters.is_empty()) {
+            return true;
+        }
+        let slot = self.known(key).and_then(|published| published.get(key.block));
+        slot.is_some_and(|slot| self.heat.is_unused(slot))
+    }
+
+    /// A golden's blocks in memory, and what was read ahead of it. Looks at all of them.
+    #[must_use]
+    pub fn figures(&self, golden: u32) -> (u64, Ahead) {
+        let ahead = self.goldens.get(&golden).map_or(Ahead::default(), |golden| golden.ahead);
+        let (mut resident, mut unused) = (0, 0);
+        for slot in self.eviction.slots_of(golden) {
+            resident += 1;
+            unused += u64::from(self.heat.is_unused(slot));
+        }
+        (resident, Ahead { unused, ..ahead })
     }
 
     /// Blocks that are published.

@@ -16,6 +16,9 @@
 //! shard that might have looked it up before has to leave its turn ([`Grace`]), so that whoever uses it has a pin, and
 //! then the pins have to go. Only then is its memory used again.
 //!
+//! What somebody will want is read ahead ([`Home::prefetch`]), into memory that nobody needs. Such a block counts as unused
+//! until its first use, so that the figures say what reading ahead was good for.
+//!
 //! Memory is known by slot numbers here; the engine has the bytes.
 
 mod eviction;
@@ -26,7 +29,7 @@ mod published;
 
 pub use grace::{Grace, Snapshot};
 pub use heat::Heat;
-pub use home::{Ask, Home};
+pub use home::{Ahead, Ask, Home, Prefetch};
 pub use published::Published;
 
 /// Bytes of a cache block. A boot reads 8% more than it needs in blocks of this size, and less than half as many

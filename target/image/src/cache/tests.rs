@@ -69,7 +69,7 @@ fn blocks_and_goldens_that_do_not_exist_are_not_cached() {
     let House { mut home, .. } = house(8, 100, 1);
     assert_eq!(home.ask(key(100), 1), Ask::Full(1));
     assert_eq!(home.ask(BlockKey { golden: 1, block: 0 }, 2), Ask::Full(2));
-    assert_eq!(home.prefetch(key(100)), None);
+    assert_eq!(home.prefetch(key(100)), Prefetch::Unknown);
 }
 
 #[test]
@@ -123,12 +123,47 @@ fn a_golden_that_goes_leaves_no_block() {
 fn prefetch_leaves_room_for_those_who_wait() {
     let House { mut home, .. } = house(256, 1000, 1);
     let mut prefetched = 0;
-    while home.prefetch(key(prefetched)).is_some() {
+    while let Prefetch::Read { .. } = home.prefetch(key(prefetched)) {
         prefetched += 1;
     }
-    assert_eq!(prefetched, 256 - 8);
+    assert_eq!((prefetched, home.prefetch(key(prefetched))), (256 - 16, Prefetch::Full));
+    (0..prefetched).for_each(|block| drop(home.done(key(block), true)));
+    assert!(!home.is_due(), "nothing has to go for it");
     assert!(matches!(home.ask(key(900), 0), Ask::Read { .. }));
+    assert_eq!(home.prefetch(key(3)), Prefetch::There);
+}
+
+#[test]
+fn what_was_read_ahead_is_unused_until_somebody_uses_it() {
+    let House { heat, published, mut home, .. } = house(32, 1000, 1);
+    let unused = |home: &Home<u32>| (0..8).filter(|block| home.is_unused(key(*block))).count();
+    for block in 0..4 {
+        assert!(matches!(home.prefetch(key(block)), Prefetch::Read { .. }));
+    }
     assert_eq!(home.ask(key(3), 0), Ask::Waits, "for what is read ahead");
+    (0..4).for_each(|block| drop(home.done(key(block), true)));
+    assert_eq!(unused(&home), 3, "one was waited for");
+    assert!(matches!(home.ask(key(4), 0), Ask::Read { .. }));
+    home.done(key(4), true).unwrap();
+    heat.touch(published.get(0).unwrap());
+    assert_eq!(home.figures(GOLDEN), (5, Ahead { read: 4, unused: 2, wasted: 0 }));
+    for block in 100..200 {
+        home.ask(key(block), 0);
+        home.done(key(block), true);
+        home.tend(|_| false);
+        home.tend(|_| false);
+    }
+    let (_, figures) = home.figures(GOLDEN);
+    assert_eq!(figures, Ahead { read: 4, unused: 0, wasted: 2 });
+}
+
+#[test]
+fn a_block_that_could_not_be_read_ahead_may_be_asked_for() {
+    let House { mut home, .. } = house(32, 1000, 1);
+    assert!(matches!(home.prefetch(key(3)), Prefetch::Read { .. }));
+    assert_eq!(home.done(key(3), false), Some(Vec::new()));
+    assert_eq!(home.figures(GOLDEN), (0, Ahead::default()));
+    assert!(matches!(home.ask(key(3), 0), Ask::Read { .. }));
 }
 
 #[test]
