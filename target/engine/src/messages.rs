@@ -3,7 +3,9 @@
 //! The control thread decides who may log in and which clone a login gets; shards own sessions and LUNs. Both
 //! directions are bounded queues that never block a shard: what does not fit stays with its sender.
 
+use stampede_image::cache::Ahead;
 use stampede_image::cipher::Cipher;
+use stampede_image::recording::Route;
 use stampede_scsi::{AccessState, DeviceConfig};
 use stampede_session::{Admission, Announcement, LoginRequest, SessionId};
 use std::net::SocketAddr;
@@ -134,6 +136,13 @@ pub enum ToControl {
         lun: LunId,
         /// Whether it is done.
         result: Result<(), ChangeRefusal>,
+    },
+    /// What a clone that is recorded has used since the last such message.
+    Recorded {
+        /// Which clone.
+        lun: LunId,
+        /// Blocks of its golden in the order of their first use, and when that was, in monotonic nanoseconds.
+        uses: Vec<(u32, u64)>,
     },
     /// The answer to [`FromControl::Report`].
     Report(Box<ShardReport>),
@@ -288,6 +297,32 @@ pub enum FromControl {
         /// Its identity and geometry.
         device: Box<DeviceConfig>,
     },
+    /// Note which blocks of its golden a clone uses first, and send them as [`ToControl::Recorded`]. Ignored for a clone
+    /// whose golden is not cached.
+    Record {
+        /// Which clone.
+        lun: LunId,
+    },
+    /// Note nothing more; what was noted is sent.
+    StopRecording {
+        /// Which clone.
+        lun: LunId,
+    },
+    /// Read those of these blocks into the cache that have their home on this shard. Ignored while that is being done, but
+    /// for a run that is to wait for nobody in place of one that does.
+    Warm {
+        /// Of which golden.
+        golden: GoldenId,
+        /// Which blocks, in which order.
+        route: Route,
+        /// Whether to stay near what clients use, and to end when they use something else.
+        paced: bool,
+    },
+    /// Read nothing more of it ahead.
+    StopWarming {
+        /// Which golden.
+        golden: GoldenId,
+    },
     /// Throw a clone away. Its sessions have ended.
     DropClone {
         /// Which.
@@ -356,6 +391,34 @@ pub struct ShardReport {
     pub buffers_bytes: (u64, u64),
     /// Blocks of goldens whose home is here: bytes in memory and room for them.
     pub cache_bytes: (u64, u64),
+    /// The goldens that are cached.
+    pub goldens: Vec<GoldenReport>,
+}
+
+/// What a shard has of one golden.
+#[derive(Clone, Debug)]
+pub struct GoldenReport {
+    /// Which.
+    pub golden: GoldenId,
+    /// Blocks that have their home here and are in memory.
+    pub resident: u64,
+    /// Those that were read ahead.
+    pub ahead: Ahead,
+    /// What is being read ahead, or was last.
+    pub warming: Option<WarmReport>,
+}
+
+/// How far reading ahead is.
+#[derive(Clone, Copy, Debug)]
+pub struct WarmReport {
+    /// How it goes, or ended.
+    pub state: WarmState,
+    /// Blocks to read or to find.
+    pub blocks: u64,
+    /// Those of them that were read, or were there.
+    pub done: u64,
+    /// Blocks that could not be read.
+    pub failed: u64,
 }
 
 /// One live session.
@@ -406,4 +469,33 @@ pub struct LunReport {
     pub spilled_bytes: u64,
     /// Commands that ended in CHECK CONDITION for a medium error or for lack of space.
     pub failed: u64,
+}
+
+/// How a run goes, or how it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WarmState {
+    /// It reads.
+    Reading,
+    /// Its clients are to use what was read first.
+    Waiting,
+    /// Everything is in memory.
+    Done,
+    /// The cache has no room for more.
+    Full,
+    /// Clients read other blocks than were recorded.
+    Diverged,
+    /// Nobody used what was read.
+    Unused,
+    /// Too many reads failed.
+    Failed,
+    /// It was told to end.
+    Stopped,
+}
+
+impl WarmState {
+    /// Whether the run goes on.
+    #[must_use]
+    pub fn is_active(self) -> bool {
+        matches!(self, Self::Reading | Self::Waiting)
+    }
 }

@@ -81,6 +81,10 @@ counters! {
     cache_misses,
     /// Blocks of goldens read into the cache.
     cache_reads,
+    /// Of these, read ahead of whoever wants them.
+    cache_reads_ahead,
+    /// Blocks of goldens that a recorded clone used for the first time.
+    blocks_recorded,
     /// Slots of overlays that went from memory to scratch space.
     slots_spilled,
     /// Slots copied to scratch space for nothing, since they were written or freed meanwhile.

@@ -186,6 +186,7 @@ impl Registrar {
             ToControl::Moved { session, to, luns, .. } => self.moved(session, to, &luns, out),
             ToControl::MoveFailed { session, why, .. } => self.move_failed(session, why, out),
             ToControl::Report(_)
+            | ToControl::Recorded { .. }
             | ToControl::Drained { .. }
             | ToControl::Save { .. }
             | ToControl::Rekey { .. }
@@ -238,6 +239,12 @@ impl Registrar {
                 ),
             });
         }
+    }
+
+    /// Whether a golden was changed behind our back.
+    #[must_use]
+    pub fn is_changed(&self, golden: GoldenId) -> bool {
+        self.changed.contains(&golden)
     }
 
     /// The goldens beneath a target; empty when it has none or does not exist.

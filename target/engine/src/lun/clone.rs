@@ -8,6 +8,7 @@ use super::Io;
 use super::job::Direction;
 use super::job::Job;
 use super::read_plan::{ReadPlan, Store};
+use super::recorder::Recorder;
 use super::step::Went;
 use crate::cache::Wanted;
 use crate::few::Few;
@@ -62,6 +63,8 @@ pub(crate) struct CloneMedium {
     /// Which of the golden's blocks are in the cache, if it is cached.
     pub(super) published: Option<Arc<Published>>,
     pub(super) overlay: Overlay<Buffer>,
+    /// What it uses of its golden is recorded.
+    pub(super) recorder: Option<Box<Recorder>>,
     /// Where it spills to.
     pub(super) scratch: Option<ScratchSetup>,
     /// Blocks of scratch space that a sanitize operation could not overwrite; the next one tries again.
@@ -176,6 +179,9 @@ impl CloneMedium {
         let (Some(published), Some(cache)) = (&self.published, &io.cache) else {
             return visit(Found::Missing { block: u32::MAX, start, end });
         };
+        if let Some(recorder) = &self.recorder {
+            recorder.note(start, end, io.now_ns);
+        }
         let mut at = start;
         while at < end {
             // A golden beyond 2^32 blocks is not cached.
@@ -518,6 +524,7 @@ mod tests {
             unwiped: Vec::new(),
             commands_before: 0,
             idle_passes: 0,
+            recorder: None,
         }
     }
 

@@ -24,6 +24,7 @@ mod job;
 mod journal;
 mod lba_status;
 mod read_plan;
+mod recorder;
 mod sanitize;
 mod save;
 mod scrub;
@@ -47,6 +48,7 @@ use clearing::{Killing, Waiting};
 use copy::Copy;
 use job::Job;
 use journal::Journal;
+use recorder::Recorder;
 pub(crate) use sanitize::SANITIZE;
 use sanitize::{Sanitizers, Sanitizing};
 use save::Saving;
@@ -178,6 +180,8 @@ pub(crate) struct Backend {
     token_key: TokenKey,
     sanitizers: Sanitizers,
     spiller: Option<Box<Spiller>>,
+    /// Clones here that are recorded.
+    recorded: Vec<LunId>,
 }
 
 impl Backend {
@@ -194,6 +198,7 @@ impl Backend {
             token_key,
             sanitizers: Sanitizers::default(),
             spiller: None,
+            recorded: Vec::new(),
             shard,
             shards,
             next_kill: 0,
@@ -236,6 +241,9 @@ impl Backend {
     }
 
     fn add(&mut self, name: LunId, lun: Lun) {
+        if matches!(&lun.medium, Medium::Clone(clone) if clone.recorder.is_some()) {
+            self.recorded.push(name);
+        }
         // The table has places for 2^24 units; their number is limited far below that.
         if let Ok(place) = self.luns.insert(lun) {
             self.places.insert(name, place);
@@ -244,6 +252,7 @@ impl Backend {
 
     fn remove(&mut self, name: LunId) -> Option<Lun> {
         self.found = None;
+        self.recorded.retain(|recorded| *recorded != name);
         self.luns.remove(self.places.remove(&name)?)
     }
 
@@ -283,9 +292,39 @@ impl Backend {
             unwiped: Vec::new(),
             commands_before: 0,
             idle_passes: 0,
+            recorder: None,
         });
         self.add(lun, Lun::new(lun, Device::new(device), medium));
         true
+    }
+
+    /// Begins or ends the recording of what a clone uses of its golden.
+    pub(crate) fn record(&mut self, name: LunId, on: bool) {
+        let Some(Lun { medium: Medium::Clone(clone), .. }) = self.lun_mut(name) else { return };
+        let on = on && clone.published.is_some();
+        clone.recorder = on.then(Box::default);
+        self.recorded.retain(|recorded| *recorded != name);
+        if on {
+            self.recorded.push(name);
+        }
+    }
+
+    /// Whether a clone that is recorded has used something since [`Backend::take_recorded`].
+    pub(crate) fn has_recorded(&self) -> bool {
+        self.recorded.iter().filter_map(|name| self.recorder(*name)).any(Recorder::has_fresh)
+    }
+
+    /// What recorded clones have used since the last time: blocks of their goldens, and when.
+    pub(crate) fn take_recorded(&mut self) -> Vec<(LunId, Vec<(u32, u64)>)> {
+        let uses = self.recorded.iter().filter_map(|name| Some((*name, self.recorder(*name)?.take())));
+        uses.filter(|(_, uses)| !uses.is_empty()).collect()
+    }
+
+    fn recorder(&self, name: LunId) -> Option<&Recorder> {
+        match &self.luns.get(*self.places.get(&name)?)?.medium {
+            Medium::Clone(clone) => clone.recorder.as_deref(),
+            Medium::Disk(_) => None,
+        }
     }
 
     /// Removes a clone and frees its memory. Jobs still running on it end as aborted. Whether another shard owned it

@@ -1,11 +1,16 @@
-//! What the shard does for the golden cache: blocks that have their home here, for jobs of all shards.
+//! What the shard does for the golden cache: blocks that have their home here, for jobs of all shards or ahead of them,
+//! and what recorded clones use.
 
 use super::{Shard, io};
 use crate::cache::{Waiter, Wanted};
+use crate::messages::ToControl;
 use crate::request::Message;
 use crate::token::Key;
 use stampede_image::cache::BlockKey;
 use stampede_ring::{Event, Ring};
+
+/// How often what recorded clones use is told.
+const RECORDED_NS: u64 = 100_000_000;
 
 impl<R: Ring> Shard<R> {
     /// A job of another shard wants a block.
@@ -36,5 +41,34 @@ impl<R: Ring> Shard<R> {
         } else {
             self.post(shard, Message::Fetched { job, found });
         }
+    }
+
+    /// Reads blocks ahead, after everything that somebody waits for; true when there is more to do now.
+    pub(super) fn read_ahead(&mut self) -> bool {
+        match &mut self.cache {
+            Some(cache) if cache.reads_on() => {
+                cache.read_ahead(self.now_ns, &mut self.pusher, &mut self.counters)
+            }
+            _ => false,
+        }
+    }
+
+    /// Tells what recorded clones have used, now and then.
+    pub(super) fn run_recordings(&mut self) {
+        if self.recording_deadline().is_some_and(|deadline| deadline <= self.now_ns) {
+            self.send_recorded();
+        }
+    }
+
+    pub(super) fn send_recorded(&mut self) {
+        self.recorded_ns = self.now_ns;
+        for (lun, uses) in self.backend.take_recorded() {
+            self.counters.blocks_recorded += uses.len() as u64;
+            self.control.send(ToControl::Recorded { lun, uses });
+        }
+    }
+
+    pub(super) fn recording_deadline(&self) -> Option<u64> {
+        self.backend.has_recorded().then(|| self.recorded_ns + RECORDED_NS)
     }
 }

@@ -1,6 +1,7 @@
 //! What the control thread asks for.
 
 use super::{Shard, io};
+use crate::cache::Cache;
 use crate::messages::{FromControl, MoveRefusal, SessionEnd, ToControl};
 use crate::request::Message;
 use crate::token::{Key, Kind, token};
@@ -73,7 +74,21 @@ impl<R: Ring> Shard<R> {
                     );
                 }
             }
+            FromControl::Record { lun } => self.backend.record(lun, true),
+            FromControl::StopRecording { lun } => {
+                self.send_recorded();
+                self.backend.record(lun, false);
+            }
+            FromControl::Warm { golden, route, paced } => {
+                if let Some(cache) = self.cache.as_mut().filter(|_| self.draining.is_none()) {
+                    cache.warm(golden, route, paced);
+                }
+            }
+            FromControl::StopWarming { golden } => {
+                self.cache.iter_mut().for_each(|cache| cache.stop_warming(Some(golden)));
+            }
             FromControl::DropClone { lun } => {
+                self.send_recorded();
                 if self.backend.drop_clone(lun) {
                     self.tell_all(|| Message::CloneOver(lun));
                 }
@@ -137,6 +152,7 @@ impl<R: Ring> Shard<R> {
     fn drain(&mut self, deadline_ns: u64) {
         self.backend.halt_sanitizers();
         self.backend.halt_spiller();
+        self.cache.iter_mut().for_each(|cache| cache.stop_warming(None));
         for index in 0..self.listeners.len() {
             let key = Key { index: index as u32, generation: 0 };
             let target = token(Kind::Accept, key, 0);
@@ -199,6 +215,7 @@ impl<R: Ring> Shard<R> {
         // Sessions of other shards may still write to units of this one: what is flushed is the last of all.
         let all_quiet = self.travel.quiet_len() + 1 >= self.mesh.shards().count();
         let busy = self.backend.sanitizers_are_busy() || self.backend.spiller_is_busy();
+        let busy = busy || self.cache.as_ref().is_some_and(Cache::is_reading);
         if !all_quiet || self.backend.jobs_len() > 0 || busy {
             return;
         }

@@ -98,6 +98,8 @@ pub struct Shard<R> {
     planted: Option<Planted>,
     next_session: u64,
     cache: Option<Cache>,
+    /// When what recorded clones used was told last.
+    recorded_ns: u64,
     zeros: Buffer,
     now_ns: u64,
     batch: Vec<Completion>,
@@ -157,6 +159,7 @@ impl<R: Ring> Shard<R> {
         let cache = config.cache.clone().map(|setup| Cache::new(setup, config.shard));
         Ok(Self {
             cache,
+            recorded_ns: 0,
             pusher: Pusher::new(ring),
             conns: Table::default(),
             by_session: BTreeMap::new(),
@@ -269,6 +272,7 @@ impl<R: Ring> Shard<R> {
         }
         self.send_all();
         self.run_moves();
+        let reads_on = self.read_ahead();
         self.flush_links();
         if let Some(cache) = &mut self.cache {
             cache.leave();
@@ -276,7 +280,7 @@ impl<R: Ring> Shard<R> {
         let unsettled =
             !self.front.happenings.is_empty() || !self.backend.results.is_empty() || !self.dirty.is_empty();
         let busy = full || more || unsettled || self.pusher.is_waiting() || self.backend.copy_is_due();
-        let busy = busy || self.backend.sanitizer_is_due();
+        let busy = busy || reads_on || self.backend.sanitizer_is_due();
         let busy = busy || self.backend.spill_is_due(&self.config.arena, now_ns);
         Turn { wait: if busy { Wait::No } else { self.next_deadline() }, stopped: self.is_stopped() }
     }
@@ -403,6 +407,7 @@ impl<R: Ring> Shard<R> {
         self.run_probes();
         self.run_draining();
         self.run_trim();
+        self.run_recordings();
         let now_ns = self.now_ns;
         let due: Vec<u16> =
             self.rearm_accept.iter().filter(|(_, at)| *at <= now_ns).map(|(i, _)| *i).collect();
@@ -427,6 +432,8 @@ impl<R: Ring> Shard<R> {
             self.move_deadline(),
             self.backend.sanitizer_deadline(),
             self.backend.spill_deadline(&self.config.arena),
+            self.recording_deadline(),
+            self.cache.as_ref().and_then(Cache::deadline),
         ];
         deadlines.into_iter().flatten().min().map_or(Wait::Forever, Wait::Until)
     }

@@ -197,7 +197,9 @@ impl<R: Ring> Shard<R> {
             | FromControl::Announce { session, .. }
             | FromControl::Move { session, .. }
             | FromControl::Probe { session, .. } => *session,
-            FromControl::DropClone { lun } => {
+            FromControl::DropClone { lun }
+            | FromControl::Record { lun }
+            | FromControl::StopRecording { lun } => {
                 let Some(owner) = self.travel.owner_of(*lun) else { return Some(message) };
                 self.post(owner, Message::Forwarded(Box::new(message)));
                 return None;

@@ -34,6 +34,7 @@ impl<R: Ring> Shard<R> {
             luns: self.backend.reports(),
             buffers_bytes: (used, all),
             cache_bytes: self.cache.as_ref().map_or((0, 0), Cache::bytes),
+            goldens: self.cache.as_ref().map_or_else(Vec::new, Cache::reports),
         }
     }
 }

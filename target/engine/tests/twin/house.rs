@@ -121,6 +121,8 @@ pub(crate) struct House<R> {
     pub(crate) ended: Vec<(SessionId, SessionEnd)>,
     pub(crate) drained: usize,
     pub(crate) reports: Vec<ShardReport>,
+    /// What recorded clones used.
+    pub(crate) recorded: Vec<(LunId, Vec<(u32, u64)>)>,
     pub(crate) probed: u64,
     /// Of these, sessions that gave a sign of life.
     pub(crate) alive: u64,
@@ -169,6 +171,8 @@ pub(crate) struct Plan {
     pub(crate) arena_slots: u32,
     /// Blocks of the golden are cached: about half of them fit.
     pub(crate) cached: bool,
+    /// Memory for them that is not shared with other houses.
+    pub(crate) cache: Option<Arc<Pool>>,
     /// Bytes of I/O buffers of each shard.
     pub(crate) memory: u64,
     /// Messages that a queue between shards holds.
@@ -207,6 +211,7 @@ impl Plan {
             alignment: 512,
             arena_slots: 4096,
             cached: false,
+            cache: None,
             memory: 8 << 20,
             queue: 64,
             window: 32,
@@ -242,7 +247,8 @@ impl<R: Ring> House<R> {
         device.encrypted = plan.key.is_some();
         device.max_atomic_blocks = if plan.clone || plan.journal.is_some() { 256 } else { 0 };
         let alignment = Alignment { memory: plan.alignment, offset: plan.alignment };
-        let cache = plan.cached.then(|| CacheSetup::with_pool(CACHE.with(Arc::clone), plan.shards));
+        let pool = || plan.cache.clone().unwrap_or_else(|| CACHE.with(Arc::clone));
+        let cache = plan.cached.then(|| CacheSetup::with_pool(pool(), plan.shards));
         let scratch_blocks = |disk| Arc::new(Scratch::new((world.disk_len(disk) / 4096) as u32));
         let scratch = plan.scratch.map(scratch_blocks);
         let published = cache.as_ref().and_then(|_| CacheSetup::publish(world.disk_len(plan.disk)));
@@ -327,6 +333,7 @@ impl<R: Ring> House<R> {
             ended: Vec::new(),
             drained: 0,
             reports: Vec::new(),
+            recorded: Vec::new(),
             probed: 0,
             alive: 0,
             resets: 0,
@@ -363,6 +370,7 @@ impl<R: Ring> House<R> {
                     }
                 }
                 ToControl::Drained { .. } => self.drained += 1,
+                ToControl::Recorded { lun, uses } => self.recorded.push((lun, uses)),
                 ToControl::Report(report) => self.reports.push(*report),
                 ToControl::Changed { request, result, .. } => self.changed.push((request, result)),
                 ToControl::Save { shard, lun, number, state } => {

@@ -5,6 +5,7 @@ use crate::house::{House, cipher};
 use crate::variation::{GOLDEN_BYTES, SECTORS, Variation, initial, portal};
 use stampede_engine::Planted;
 use stampede_engine::messages::{FromControl, ShardId};
+use stampede_image::recording::Route;
 use stampede_sim::initiator::Initiator;
 use stampede_sim::model::ModelDisk;
 use stampede_sim::workload::{Workload, WorkloadConfig, WorkloadCounts};
@@ -306,9 +307,26 @@ impl Life {
                 self.house.reset_clone(owner);
             }
             14 => self.drain()?,
+            15 if self.variation.plan.cached => self.read_ahead(),
             _ => {}
         }
         Ok(())
+    }
+
+    /// The clone is recorded or not any more, and its golden is read ahead or not any more.
+    fn read_ahead(&mut self) {
+        let (shard, golden) = (ShardId(self.rng.u16(..self.config.shards)), crate::house::GOLDEN);
+        let (lun, owner) = (self.house.luns.0[0].1.lun, self.house.luns.0[0].1.owner);
+        match self.rng.u8(..5) {
+            0 => self.house.tell(owner, FromControl::Record { lun }),
+            1 => self.house.tell(owner, FromControl::StopRecording { lun }),
+            2 => self.house.tell(shard, FromControl::StopWarming { golden }),
+            _ => {
+                let route = Route::whole(self.world.disk_len(self.variation.plan.disk));
+                let paced = self.rng.bool();
+                self.house.tell(shard, FromControl::Warm { golden, route, paced });
+            }
+        }
     }
 
     /// A session drawn at random is to live on another shard.
