@@ -142,6 +142,11 @@ pub(crate) fn golden_change(golden: &OpenedFile) -> Option<Change> {
     }
 }
 
+/// What a golden was when it was opened.
+pub(crate) fn golden_identity(golden: &OpenedFile) -> GoldenIdentity {
+    identity(&golden.traits().identity)
+}
+
 fn identity(file: &Identity) -> GoldenIdentity {
     GoldenIdentity {
         device: file.device,

@@ -6,6 +6,7 @@
 pub mod config;
 pub mod directory;
 pub mod entropy;
+pub mod goldens;
 pub mod identity;
 pub mod images;
 pub mod journals;

@@ -5,7 +5,8 @@
 use crossbeam::channel::{Receiver, Sender, bounded};
 use crossbeam::queue::ArrayQueue;
 use hdrhistogram::Histogram;
-use stampede_control::config::{Origin, Partial};
+use stampede_control::config::{Origin, Partial, WarmRule};
+use stampede_control::goldens::{Caching, RecordingFiles};
 use stampede_control::identity::LunIdentity;
 use stampede_control::images::Images;
 use stampede_control::plan::Plan;
@@ -15,9 +16,11 @@ use stampede_control::status::{Facts, render};
 use stampede_control::store::Store;
 use stampede_control::thread::{Command, ControlThread, Ended, Setup, ShardLink};
 use stampede_engine::messages::{
-    FromControl, LunId, LunReport, MoveRefusal, SessionEnd, SessionReport, ShardId, ShardReport, ToControl,
+    FromControl, GoldenId, GoldenReport, LunId, LunReport, MoveRefusal, SessionEnd, SessionReport, ShardId,
+    ShardReport, ToControl, WarmReport, WarmState,
 };
 use stampede_engine::stats::Counters;
+use stampede_image::cache::Ahead;
 use stampede_ring::clock::monotonic_ns;
 use stampede_ring::{Pool, PoolConfig};
 use stampede_scsi::{AccessState, SavedState};
@@ -34,6 +37,8 @@ const IQN: &str = "iqn.2026-11.io.stampede:os";
 /// The plain disk, and its target.
 const DISK: LunId = LunId(0);
 const DISK_IQN: &str = "iqn.2026-11.io.stampede:data";
+/// The image beneath its clones.
+const GOLDEN: GoldenId = GoldenId(0);
 /// Only the first of them has a queue, which the test reads.
 const SHARDS: u16 = 2;
 
@@ -48,7 +53,21 @@ struct World {
 
 impl World {
     fn new(folder: tempfile::TempDir) -> Self {
-        std::fs::write(folder.path().join("golden.img"), vec![0; 1 << 20]).unwrap();
+        Self::with(folder, Caching::default())
+    }
+
+    /// One whose golden is cached, in memory of so many bytes.
+    fn cached(folder: tempfile::TempDir, bytes: u64, warm: WarmRule) -> Self {
+        let recordings = RecordingFiles::new(Some(folder.path()));
+        let caching = Caching { goldens: [GOLDEN].into(), bytes, recordings, warm };
+        Self::with(folder, caching)
+    }
+
+    fn with(folder: tempfile::TempDir, caching: Caching) -> Self {
+        let golden = folder.path().join("golden.img");
+        if !golden.exists() {
+            std::fs::write(golden, vec![0; 1 << 20]).unwrap();
+        }
         std::fs::write(folder.path().join("disk.img"), vec![0; 1 << 20]).unwrap();
         let target = |name: &str, rest: &str| {
             let text = format!("{name}={}/{rest}", folder.path().display());
@@ -66,6 +85,7 @@ impl World {
         let goldens = plan.goldens.iter().map(|(id, file)| (*id, images.files()[*file].try_clone().unwrap()));
         let setup = Setup {
             goldens: goldens.collect(),
+            caching,
             keys: std::collections::BTreeMap::new(),
             files: plan
                 .disks
@@ -164,6 +184,12 @@ impl World {
             luns: vec![lun],
             buffers_bytes: (1, 2),
             cache_bytes: (3, 4),
+            goldens: vec![GoldenReport {
+                golden: GOLDEN,
+                resident: 5,
+                ahead: Ahead { read: 4, unused: 1, wasted: 1 },
+                warming: Some(WarmReport { state: WarmState::Reading, blocks: 8, done: 4, failed: 0 }),
+            }],
         };
         self.to_control.send(ToControl::Report(Box::new(report))).unwrap();
     }
@@ -402,4 +428,116 @@ fn a_units_state_is_stored_before_it_is_said_to_be() {
     let folder = world.kill();
     let store = Store::open(&folder.path().join("state")).unwrap();
     assert_eq!(store.unit_state(DISK_IQN, 0).unwrap(), SavedState::decode(&state).unwrap());
+}
+
+/// Ends the session and its clone, as the operator's reset does.
+fn drop_clone(world: &World, session: u64, lun: LunId) {
+    let ended = SessionId(session);
+    let end = SessionEnd::Dropped;
+    world.to_control.send(ToControl::SessionEnded { shard: ShardId(0), session: ended, end }).unwrap();
+    world.ask(Request::Ping).recv_timeout(Duration::from_secs(1)).unwrap();
+    let request = Request::CloneReset { initiator: "iqn.2026-11.test:i".to_owned(), target: None };
+    assert!(matches!(world.ask(request).recv_timeout(Duration::from_secs(1)).unwrap(), Response::Reset(_)));
+    assert!(matches!(world.next(), FromControl::DropClone { lun: dropped } if dropped == lun));
+    world.to_control.send(ToControl::CloneDropped { lun }).unwrap();
+    world.ask(Request::Ping).recv_timeout(Duration::from_secs(1)).unwrap();
+}
+
+#[test]
+fn the_first_clone_is_recorded_and_the_next_has_its_golden_read_ahead() {
+    let world = World::cached(tempfile::tempdir().unwrap(), 1 << 30, WarmRule::Off);
+    world.login(1, LoginStage::Os);
+    let FromControl::CreateClone { lun, .. } = world.next() else { panic!() };
+    assert!(matches!(world.next(), FromControl::Record { lun: recorded } if recorded == lun));
+    assert!(matches!(world.next(), FromControl::Admit { .. }));
+    let uses = vec![(9, monotonic_ns()), (3, monotonic_ns() + 2_000_000)];
+    world.to_control.send(ToControl::Recorded { lun, uses }).unwrap();
+    drop_clone(&world, 1, lun);
+
+    // The machine went away, so another is recorded, but what there is helps it.
+    world.login(2, LoginStage::Os);
+    let FromControl::CreateClone { lun, .. } = world.next() else { panic!() };
+    assert!(matches!(world.next(), FromControl::Record { .. }));
+    assert!(matches!(world.next(), FromControl::Admit { .. }));
+    let FromControl::Warm { golden: GOLDEN, route, paced: true } = world.next() else { panic!() };
+    assert_eq!(route.order(), [3, 9]);
+    drop_clone(&world, 2, lun);
+    // Soon after it is not read ahead again, and another process finds the recording.
+    world.login(3, LoginStage::Os);
+    for _ in 0..3 {
+        assert!(!matches!(world.next(), FromControl::Warm { .. }));
+    }
+    let world = World::cached(world.kill(), 1 << 30, WarmRule::Auto);
+    let FromControl::Warm { route, paced: false, .. } = world.next() else { panic!() };
+    assert_eq!(route.order(), [3, 9]);
+    world.kill();
+}
+
+#[test]
+fn goldens_are_warmed_recorded_and_forgotten_through_the_socket() {
+    let world = World::cached(tempfile::tempdir().unwrap(), 1 << 20, WarmRule::Off);
+    let ask = |request| world.ask(request).recv_timeout(Duration::from_secs(1)).unwrap();
+    let warm = |golden: &str| ask(Request::GoldenWarm { golden: golden.to_owned(), all: false });
+    assert_eq!(warm("os"), Response::Golden("whole image".to_owned()));
+    let FromControl::Warm { route, paced: false, .. } = world.next() else { panic!() };
+    assert_eq!(route.order().len(), 32);
+    assert_eq!(warm(IQN), Response::Golden("whole image".to_owned()));
+    assert!(matches!(world.next(), FromControl::Warm { .. }));
+    for (name, what) in [("nothing", "no golden `nothing`"), ("data", "a plain image")] {
+        let Response::Error(text) = warm(name) else { panic!() };
+        assert!(text.contains(what), "{text}");
+    }
+    assert!(matches!(ask(Request::GoldenRecord { golden: "os".to_owned() }), Response::Golden(_)));
+    assert!(matches!(ask(Request::GoldenForget { golden: "os".to_owned() }), Response::Golden(_)));
+    assert!(matches!(world.next(), FromControl::StopWarming { golden: GOLDEN }));
+
+    let answer = world.ask(Request::GoldenList);
+    let FromControl::Report { request } = world.next() else { panic!() };
+    world.report(request, LunId(9));
+    // The other shard of this world never reports.
+    let Response::Goldens(goldens) = answer.recv_timeout(Duration::from_secs(5)).unwrap() else { panic!() };
+    let golden = &goldens[0];
+    assert_eq!(
+        (golden.names.join(","), golden.cached, golden.cached_bytes),
+        ("os".to_owned(), true, 5 << 15)
+    );
+    let ahead = &golden.prefetch;
+    assert_eq!((ahead.read, ahead.used, ahead.unused, ahead.wasted), (4, 2, 1, 1));
+    assert_eq!((ahead.state.as_str(), ahead.blocks, ahead.done), ("reading", 8, 4));
+    world.kill();
+}
+
+#[test]
+fn a_golden_that_cannot_be_warmed_says_why() {
+    let refused = |world: &World| {
+        let request = Request::GoldenWarm { golden: "os".to_owned(), all: true };
+        let Response::Error(text) = world.ask(request).recv_timeout(Duration::from_secs(1)).unwrap() else {
+            panic!()
+        };
+        text
+    };
+    let world = World::cached(tempfile::tempdir().unwrap(), 1 << 19, WarmRule::All);
+    assert!(refused(&world).contains("give a larger --cache"));
+    world.kill();
+    let world = World::new(tempfile::tempdir().unwrap());
+    assert!(refused(&world).contains("--cache 0"));
+    world.kill();
+}
+
+#[test]
+fn a_golden_that_changes_is_noticed_without_a_login_and_not_read_any_more() {
+    let world = World::cached(tempfile::tempdir().unwrap(), 1 << 30, WarmRule::Off);
+    world.login(1, LoginStage::Os);
+    let FromControl::CreateClone { lun, .. } = world.next() else { panic!() };
+    assert!(matches!((world.next(), world.next()), (FromControl::Record { .. }, FromControl::Admit { .. })));
+    let golden: PathBuf = world.folder.path().join("golden.img");
+    std::fs::OpenOptions::new().append(true).open(golden).unwrap().write_all(&[1; 512]).unwrap();
+    assert!(matches!(world.next(), FromControl::StopWarming { golden: GOLDEN }));
+    assert!(matches!(world.next(), FromControl::StopRecording { lun: recorded } if recorded == lun));
+    let request = Request::GoldenWarm { golden: "os".to_owned(), all: false };
+    let Response::Error(text) = world.ask(request).recv_timeout(Duration::from_secs(1)).unwrap() else {
+        panic!()
+    };
+    assert!(text.contains("was changed behind our back"), "{text}");
+    world.kill();
 }

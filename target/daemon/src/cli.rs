@@ -5,7 +5,7 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use stampede_control::config::{
     ByteSize, ConfigError, Cores, IrqAffinity, LogFormat, Numa, Origin, Partial, PartialLimits, Period,
-    SteeringMode, TargetConfig, ValueError, default_control_socket, read,
+    SteeringMode, TargetConfig, ValueError, WarmRule, default_control_socket, read,
 };
 use stampede_control::socket::AccessName;
 use std::net::SocketAddr;
@@ -48,6 +48,9 @@ pub(crate) enum Command {
     /// Look at logical units, or change them while initiators use them.
     #[command(subcommand)]
     Lun(LunCommand),
+    /// Look at golden images, read them into the cache, or have their boots recorded.
+    #[command(subcommand)]
+    Golden(GoldenCommand),
     /// Print a completion script for a shell.
     Completions {
         /// Which shell.
@@ -95,6 +98,44 @@ pub(crate) enum LunCommand {
     Load(LunArgs),
     /// Set the asymmetric access state (ALUA), which tells initiators to use another path.
     Access(AccessArgs),
+}
+
+/// What to do with goldens.
+#[derive(Debug, Subcommand)]
+pub(crate) enum GoldenCommand {
+    /// List all goldens: what of them is in memory, what was recorded of their boots, what was read ahead and used.
+    List(StatusArgs),
+    /// Read what was recorded of a golden's boot into the cache, or all of it where nothing was, and wait for that.
+    Warm(WarmArgs),
+    /// Record the boot of its next fresh clone, in place of what was recorded before.
+    Record(GoldenArgs),
+    /// Delete what was recorded of its boot, and record the next one.
+    Forget(GoldenArgs),
+}
+
+/// Which golden is meant.
+#[derive(Debug, Args)]
+pub(crate) struct GoldenArgs {
+    /// The name that --target gave a LUN whose clones are of it, or its target's IQN.
+    #[arg(value_name = "NAME")]
+    pub(crate) golden: String,
+    /// Which running stampede is meant.
+    #[command(flatten)]
+    pub(crate) socket: SocketArgs,
+}
+
+/// Arguments of `golden warm`.
+#[derive(Debug, Args)]
+pub(crate) struct WarmArgs {
+    /// Which golden is meant.
+    #[command(flatten)]
+    pub(crate) golden: GoldenArgs,
+    /// The whole image, even if a boot was recorded.
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Do not wait for it.
+    #[arg(long)]
+    pub(crate) no_wait: bool,
 }
 
 /// Which LUN is meant.
@@ -360,6 +401,10 @@ pub(crate) struct ServeArgs {
     /// [default: 1G].
     #[arg(long, value_name = "SIZE")]
     cache: Option<ByteSize>,
+    /// Read goldens into that memory at the start: auto, which the flag alone means, is what was recorded of their boots, or
+    /// all of them where nothing was; all; off [default: off].
+    #[arg(long, value_name = "WHAT", num_args = 0..=1, require_equals = true, default_missing_value = "auto")]
+    warm: Option<WarmRule>,
     /// I/O buffers of each shard [default: 64M].
     #[arg(long, value_name = "SIZE")]
     buffers: Option<ByteSize>,
@@ -428,6 +473,7 @@ impl ServeArgs {
             scratch: self.scratch.clone(),
             scratch_size: self.scratch_size,
             cache: self.cache,
+            warm: self.warm,
             buffers: self.buffers,
             state_dir: self.state_dir.clone(),
             control: self.control.clone(),

@@ -12,7 +12,7 @@ mod serve;
 mod topology;
 
 use clap::{CommandFactory, Parser};
-use cli::{Cli, CloneCommand, Command, LunCommand, SessionCommand};
+use cli::{Cli, CloneCommand, Command, GoldenCommand, LunCommand, SessionCommand};
 use std::process::ExitCode;
 
 #[global_allocator]
@@ -55,6 +55,10 @@ fn main() -> ExitCode {
         Command::Lun(LunCommand::Eject(arguments)) => ask::lun_eject(&arguments),
         Command::Lun(LunCommand::Load(arguments)) => ask::lun_load(&arguments),
         Command::Lun(LunCommand::Access(arguments)) => ask::lun_access(&arguments),
+        Command::Golden(GoldenCommand::List(arguments)) => ask::golden::list(&arguments),
+        Command::Golden(GoldenCommand::Warm(arguments)) => ask::golden::warm(&arguments),
+        Command::Golden(GoldenCommand::Record(arguments)) => ask::golden::record(&arguments),
+        Command::Golden(GoldenCommand::Forget(arguments)) => ask::golden::forget(&arguments),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "stampede", &mut std::io::stdout());
             Ok(())

@@ -3,7 +3,7 @@
 use super::auth::{Algorithm, RawChap, RedirectConfig};
 use super::error::{ConfigError, Origin};
 use super::target::TargetConfig;
-use super::values::{AuthMethod, ByteSize, IrqAffinity, LogFormat, Period, SteeringMode};
+use super::values::{AuthMethod, ByteSize, IrqAffinity, LogFormat, Period, SteeringMode, WarmRule};
 use super::{Cores, Numa, Partial, PartialLimits};
 use serde::Deserialize;
 use std::fs::{File, Metadata};
@@ -32,6 +32,7 @@ struct Raw {
     scratch: Option<PathBuf>,
     scratch_size: Option<ByteSize>,
     cache: Option<ByteSize>,
+    warm: Option<WarmRule>,
     buffers: Option<ByteSize>,
     state_dir: Option<PathBuf>,
     control: Option<PathBuf>,
@@ -126,6 +127,7 @@ impl Raw {
             scratch: self.scratch.map(|path| base.join(path)),
             scratch_size: self.scratch_size,
             cache: self.cache,
+            warm: self.warm,
             buffers: self.buffers,
             state_dir: self.state_dir.map(|dir| base.join(dir)),
             control: self.control.map(|socket| base.join(socket)),
@@ -165,7 +167,7 @@ mod tests {
     #[test]
     fn a_whole_file() {
         let config = parse(
-            "listen = ['127.0.0.1:3260', '[::1]:3261']\ncores = '0,2-3,numa1'\ncontrol-core = 1\nnuma = 0\nbusy-poll = 50\nirq-affinity = 'report'\narena = '2G'\ncache = '512M'\n\
+            "listen = ['127.0.0.1:3260', '[::1]:3261']\ncores = '0,2-3,numa1'\ncontrol-core = 1\nnuma = 0\nbusy-poll = 50\nirq-affinity = 'report'\narena = '2G'\ncache = '512M'\nwarm = 'all'\n\
              scratch = 'spill'\nscratch-size = '8G'\n\
              buffers = 8388608\nlogin-timeout = 20\n[limits]\ncommands = 64\n\
              [[target]]\nname = 'debian'\npath = 'golden.img'\nclone = 'ephemeral'\nstage = 'os'\n\
@@ -181,6 +183,7 @@ mod tests {
         assert_eq!(config.cache, ByteSize(512 << 20));
         assert!(config.scratch.is_some_and(|path| path.is_absolute()), "relative to the file");
         assert_eq!(config.scratch_size, Some(ByteSize(8 << 30)));
+        assert_eq!(config.warm, WarmRule::All);
         assert_eq!(config.login_timeout, Period::seconds(20));
         assert_eq!((config.limits.commands, config.limits.clones), (64, 4096));
         assert_eq!(config.targets[0].clone, CloneKind::Ephemeral);

@@ -25,7 +25,7 @@ pub use name::{IscsiName, NAMING_AUTHORITY};
 pub use target::{GRACE_DEFAULT, HOLD_DEFAULT, LUN_MAX, TargetConfig};
 pub use values::{
     AluaRule, AuthMethod, ByteSize, CloneKind, Encryption, IrqAffinity, LogFormat, OnLost, Period, StageRule,
-    SteeringMode, ValueError,
+    SteeringMode, ValueError, WarmRule,
 };
 
 use serde::{Deserialize, Serialize};
@@ -64,6 +64,8 @@ pub struct Partial {
     pub scratch_size: Option<ByteSize>,
     /// Memory for blocks of goldens.
     pub cache: Option<ByteSize>,
+    /// What is read into it at the start.
+    pub warm: Option<WarmRule>,
     /// I/O buffers per shard.
     pub buffers: Option<ByteSize>,
     /// Where the state store lives.
@@ -160,6 +162,8 @@ pub struct Config {
     pub scratch_size: Option<ByteSize>,
     /// Memory for blocks of goldens that are not in memory anyway, in all; 0 for none.
     pub cache: ByteSize,
+    /// What is read into it at the start.
+    pub warm: WarmRule,
     /// I/O buffers of each shard.
     pub buffers: ByteSize,
     /// Where the state store lives; `None` keeps it in memory.
@@ -218,6 +222,7 @@ impl Partial {
             scratch: over.scratch.or(self.scratch),
             scratch_size: over.scratch_size.or(self.scratch_size),
             cache: over.cache.or(self.cache),
+            warm: over.warm.or(self.warm),
             buffers: over.buffers.or(self.buffers),
             state_dir: over.state_dir.or(self.state_dir),
             control: over.control.or(self.control),
@@ -280,6 +285,7 @@ impl Partial {
             scratch: self.scratch,
             scratch_size: self.scratch_size,
             cache: self.cache.unwrap_or(ByteSize(1 << 30)),
+            warm: self.warm.unwrap_or(WarmRule::Off),
             buffers: self.buffers.unwrap_or(ByteSize(64 << 20)),
             state_dir: self.state_dir,
             control,

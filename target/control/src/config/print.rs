@@ -49,6 +49,11 @@ const COMMENTS: &[(&str, &str)] = &[
          it has.",
     ),
     ("cache", "Memory for blocks of goldens, each read once for all clones; 0 for none. Default: \"1G\"."),
+    (
+        "warm",
+        "What is read into the cache at the start. \"auto\": what was recorded of each golden's boot, or all of it where nothing \
+         was. \"all\": all of each. Default: \"off\".",
+    ),
     ("buffers", "I/O buffers of each shard. Default: \"64M\"."),
     (
         "state-dir",
@@ -210,6 +215,7 @@ impl Config {
         p.optional("scratch", scratch, "\"/var/lib/stampede/scratch\"");
         p.optional("scratch-size", self.scratch_size.map(|size| size.to_string().into()), "\"64G\"");
         p.text("cache", self.cache);
+        p.text("warm", self.warm);
         p.text("buffers", self.buffers);
         let state_dir = self.state_dir.as_ref().map(|dir| dir.display().to_string().into());
         p.optional("state-dir", state_dir, "\"/var/lib/stampede\"");

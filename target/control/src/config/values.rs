@@ -78,6 +78,7 @@ text_value!(
     LogFormat,
     SteeringMode,
     IrqAffinity,
+    WarmRule,
     AuthMethod,
     super::Algorithm,
     super::PortalAddress,
@@ -264,6 +265,18 @@ choice! {
     Encryption, "a way of encryption" {
         /// XTS-AES-256, a logical block at a time (IEEE 1619).
         AesXts = "aes-xts",
+    }
+}
+
+choice! {
+    /// What is read into the golden cache at the start.
+    WarmRule, "a rule for warming" {
+        /// Nothing.
+        Off = "off",
+        /// What was recorded of each golden, or all of it where nothing was.
+        Auto = "auto",
+        /// All of each golden.
+        All = "all",
     }
 }
 

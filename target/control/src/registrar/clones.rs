@@ -58,6 +58,12 @@ impl Clones {
         self.entries.get(&clone)?.owner()
     }
 
+    /// The sessions that use an overlay.
+    pub(super) fn sessions_of(&self, lun: LunId) -> impl Iterator<Item = SessionId> + '_ {
+        let has = move |entry: &&CloneEntry| entry.luns.iter().any(|other| other.lun == lun);
+        self.entries.values().filter(has).flat_map(|entry| entry.sessions.iter().copied())
+    }
+
     /// Whether no other session uses the clone.
     pub(super) fn is_alone_on(&self, clone: CloneId, session: SessionId) -> bool {
         self.entries.get(&clone).is_some_and(|entry| entry.sessions.iter().eq([&session]))

@@ -3,7 +3,7 @@
 use super::{Registrar, SessionEntry};
 use stampede_engine::messages::{LunId, ShardId};
 use stampede_image::epoch::{CloneId, EpochState, EpochStatus};
-use stampede_session::SessionId;
+use stampede_session::{LoginStage, SessionId};
 
 /// One initiator's epoch, with where its overlays are.
 #[derive(Clone, Debug)]
@@ -48,6 +48,13 @@ impl Registrar {
     #[must_use]
     pub fn session(&self, session: SessionId) -> Option<&SessionEntry> {
         self.sessions.find(session)
+    }
+
+    /// Whether an operating system has a session with an overlay.
+    #[must_use]
+    pub fn runs_os(&self, lun: LunId) -> bool {
+        let mut sessions = self.clones.sessions_of(lun).filter_map(|session| self.sessions.find(session));
+        sessions.any(|entry| entry.stage == LoginStage::Os)
     }
 
     /// Logins whose response is held.

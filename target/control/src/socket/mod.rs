@@ -15,6 +15,10 @@
 //!   {"op":"lun-eject","target":"cd","force":false}   {"changed":{...}}
 //!   {"op":"lun-load","target":"cd"}                  {"changed":{...}}
 //!   {"op":"lun-access","target":"data","state":"standby"}  {"changed":{...}}
+//!   {"op":"golden-list"}                             {"goldens":[{"names":["os"],"recording":{...},...}]}
+//!   {"op":"golden-warm","golden":"os","all":false}   {"golden":"recorded boot"}
+//!   {"op":"golden-record","golden":"os"}             {"golden":"..."}
+//!   {"op":"golden-forget","golden":"os"}             {"golden":"..."}
 //!   {"op":"config"}                                  {"config":"listen = ..."}
 //!   {"op":"ping"}                                    {"pong":{"version":"0.1.0","pid":1234}}
 //!   anything else                                    {"error":"..."}
@@ -27,8 +31,8 @@ pub use client::{CallError, call};
 pub use server::{ControlSocket, SocketError};
 
 use crate::status::{
-    CloneStatus, LunChangeStatus, MoveStatus, RebalanceStatus, ResetStatus, SessionStatus, Status,
-    TargetStatus, ToldStatus,
+    CloneStatus, GoldenStatus, LunChangeStatus, MoveStatus, RebalanceStatus, ResetStatus, SessionStatus,
+    Status, TargetStatus, ToldStatus,
 };
 use serde::{Deserialize, Serialize};
 
@@ -159,6 +163,26 @@ pub enum Request {
         /// The state.
         state: AccessName,
     },
+    /// Goldens only: what is cached of them, recorded, and read ahead.
+    GoldenList,
+    /// Read a golden into the cache; answered as soon as it begins.
+    GoldenWarm {
+        /// The name of one of its LUNs, or its target's IQN.
+        golden: String,
+        /// The whole image, even if a boot was recorded.
+        #[serde(default)]
+        all: bool,
+    },
+    /// Record the boot of the next fresh clone of a golden, in place of what was recorded.
+    GoldenRecord {
+        /// As for warming.
+        golden: String,
+    },
+    /// Delete what was recorded of a golden.
+    GoldenForget {
+        /// As for warming.
+        golden: String,
+    },
     /// The effective configuration as TOML.
     Config,
     /// Is anybody there?
@@ -187,6 +211,10 @@ pub enum Response {
     Luns(Vec<TargetStatus>),
     /// To the requests that change a LUN: it is done.
     Changed(LunChangeStatus),
+    /// To [`Request::GoldenList`].
+    Goldens(Vec<GoldenStatus>),
+    /// To the other requests about a golden: what is being done.
+    Golden(String),
     /// To [`Request::Config`].
     Config(String),
     /// To [`Request::Ping`].

@@ -69,7 +69,7 @@ pub struct ImageFacts {
 }
 
 /// Puts a status together; shards that did not report are marked so. The caller fills in what only it knows: `pid`,
-/// `draining`, `arena`, `scratch` and `alerts`.
+/// `draining`, `arena`, `scratch`, `goldens` and `alerts`.
 #[must_use]
 pub fn collect(facts: &Facts, registrar: &Registrar, reports: &[ShardReport], now: u64) -> Status {
     let luns: BTreeMap<LunId, (ShardId, &LunReport)> =
@@ -101,6 +101,7 @@ pub fn collect(facts: &Facts, registrar: &Registrar, reports: &[ShardReport], no
         },
         shards: shard_statuses(facts, reports),
         targets: target_statuses(facts, registrar, &luns, &clones, &sessions),
+        goldens: Vec::new(),
         sessions,
         clones: clones.into_iter().map(|(status, _)| status).collect(),
         kernel: facts.kernel.clone(),

@@ -2,10 +2,12 @@
 
 mod admission;
 mod collect;
+mod golden;
 mod table;
 
 pub use admission::{AdmissionStatus, LimitsStatus};
 pub use collect::{Facts, ImageFacts, collect, initiator_of};
+pub use golden::{GoldenStatus, PrefetchStatus, RecordingStatus, golden_table};
 pub use table::{clone_table, lun_table, render, session_table};
 
 use serde::{Deserialize, Serialize};
@@ -52,6 +54,9 @@ pub struct Status {
     pub shards: Vec<ShardStatus>,
     /// In the order of the configuration.
     pub targets: Vec<TargetStatus>,
+    /// Images beneath clones.
+    #[serde(default)]
+    pub goldens: Vec<GoldenStatus>,
     /// Live sessions, discovery and logins under way included.
     pub sessions: Vec<SessionStatus>,
     /// One for each initiator that is known on a target with ephemeral clones.

@@ -2,25 +2,26 @@
 
 use super::{
     CloneStatus, Latency, PortalStatus, SessionStatus, ShardStatus, Status, SteeringStatus, TargetStatus,
+    golden_table,
 };
 use std::fmt::Write;
 
 /// A table: columns as wide as their widest cell, numbers to the right.
-struct Table {
+pub(super) struct Table {
     headings: Vec<&'static str>,
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    fn new(headings: &[&'static str]) -> Self {
+    pub(super) fn new(headings: &[&'static str]) -> Self {
         Self { headings: headings.to_vec(), rows: Vec::new() }
     }
 
-    fn row(&mut self, cells: Vec<String>) {
+    pub(super) fn row(&mut self, cells: Vec<String>) {
         self.rows.push(cells);
     }
 
-    fn print(&self, text: &mut String) {
+    pub(super) fn print(&self, text: &mut String) {
         let widths: Vec<usize> = (0..self.headings.len())
             .map(|at| {
                 let cells = self.rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count());
@@ -45,7 +46,7 @@ impl Table {
 }
 
 /// Bytes with a unit, three digits or so.
-fn bytes(count: u64) -> String {
+pub(super) fn bytes(count: u64) -> String {
     let units = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
     match units.into_iter().find(|(_, shift)| count >> shift > 0) {
         Some((unit, shift)) => {
@@ -58,7 +59,7 @@ fn bytes(count: u64) -> String {
 }
 
 /// Seconds as `3d 4h`, `4h 5m`, `5m 6s` or `6s`.
-fn period(seconds: u64) -> String {
+pub(super) fn period(seconds: u64) -> String {
     match seconds {
         0..60 => format!("{seconds}s"),
         60..3600 => format!("{}m {}s", seconds / 60, seconds % 60),
@@ -82,6 +83,10 @@ pub fn render(status: &Status) -> String {
     heading(status, &mut text);
     shards(status, &mut text);
     targets(status, &mut text);
+    if !status.goldens.is_empty() {
+        text.push('\n');
+        text.push_str(&golden_table(&status.goldens));
+    }
     if !status.sessions.is_empty() {
         text.push('\n');
         text.push_str(&session_table(&status.sessions));

@@ -10,6 +10,7 @@
 //! one disk flush for many logins. It sleeps until something arrives or a deadline comes.
 
 mod drain;
+mod goldens;
 mod links;
 mod moves;
 mod notices;
@@ -19,6 +20,7 @@ mod units;
 
 pub use links::{ShardLink, Wake};
 
+use crate::goldens::Caching;
 use crate::images::golden_change;
 use crate::keys::UnitKey;
 use crate::registrar::{Outbox, Registrar};
@@ -28,6 +30,7 @@ use crate::store::{Change, Store};
 use crossbeam::channel::{Receiver, Sender};
 use crossbeam::select;
 use drain::Drain;
+use goldens::Goldens;
 use moves::Askers;
 use notices::Notices;
 use reports::Reports;
@@ -96,6 +99,8 @@ pub struct Setup {
     pub commands: Receiver<Command>,
     /// The goldens, to notice changes.
     pub goldens: Vec<(GoldenId, OpenedFile)>,
+    /// The golden cache.
+    pub caching: Caching,
     /// The images of plain units, to look at their lengths.
     pub files: BTreeMap<LunId, OpenedFile>,
     /// The keys of encrypted units.
@@ -122,6 +127,7 @@ pub struct ControlThread {
     askers: Askers,
     saves: Saves,
     units: Units,
+    goldens: Goldens,
     drain: Option<Drain>,
     /// Goldens whose path leads to another file now, which was said already.
     replaced: BTreeSet<GoldenId>,
@@ -133,7 +139,7 @@ impl ControlThread {
     /// A control thread that has done nothing yet.
     #[must_use]
     pub fn new(setup: Setup) -> Self {
-        Self {
+        let mut thread = Self {
             setup,
             unsaved: BTreeMap::new(),
             notices: Notices::default(),
@@ -141,15 +147,19 @@ impl ControlThread {
             askers: Askers::default(),
             saves: Saves::default(),
             units: Units::default(),
+            goldens: Goldens::default(),
             drain: None,
             replaced: BTreeSet::new(),
             arena_checked_ns: 0,
             ended: None,
-        }
+        };
+        thread.find_recordings();
+        thread
     }
 
     /// Runs until drained, or until something broke. Shards have been told to stop then.
     pub fn run(mut self) -> Ended {
+        self.warm_at_start();
         loop {
             self.batch();
             if let Some(ended) = self.ended.take() {
@@ -186,6 +196,7 @@ impl ControlThread {
         }
         self.setup.registrar.tick(now, &mut out);
         self.check_arena(now, &mut out);
+        self.look_at_goldens(now, &mut out);
         self.deliver(out, now);
         self.finish_reports(now);
         self.give_up_moves(now);
@@ -200,6 +211,7 @@ impl ControlThread {
             self.reports.deadline(),
             self.askers.deadline(),
             self.drain.as_ref().map(Drain::deadline),
+            self.golden_deadline(),
             Some(self.arena_checked_ns.saturating_add(self.arena_interval())),
             retry,
         ]
@@ -215,14 +227,20 @@ impl ControlThread {
             ToControl::Save { shard, lun, number, state } => self.saves.push(shard, lun, number, state),
             ToControl::Rekey { shard, lun } => self.rekey(shard, lun),
             ToControl::Changed { request, lun, result } => self.unit_changed(request, lun, result),
+            ToControl::Recorded { lun, uses } => self.take_recorded(lun, &uses),
             ToControl::Drained { shard } => {
                 if let Some(drain) = &mut self.drain {
                     drain.shard_done(shard);
                 }
             }
             message => {
-                if let ToControl::Login { request, .. } = &message {
-                    self.check_goldens(&request.target.clone(), out);
+                match &message {
+                    ToControl::Login { request, .. } => {
+                        let goldens: Vec<_> = self.setup.registrar.goldens_of(&request.target).collect();
+                        self.check_goldens(&goldens, out);
+                    }
+                    ToControl::CloneDropped { lun } => self.recorded_is_gone(*lun),
+                    _ => {}
                 }
                 self.setup.registrar.receive(message, now, out);
             }
@@ -241,7 +259,11 @@ impl ControlThread {
 
     fn ask(&mut self, request: Request, answer: Sender<Response>, now: u64, out: &mut Outbox) {
         let response = match request {
-            Request::Status | Request::CloneList | Request::SessionList | Request::LunList => {
+            Request::Status
+            | Request::CloneList
+            | Request::SessionList
+            | Request::LunList
+            | Request::GoldenList => {
                 return self.start_report(request, answer, now);
             }
             Request::SessionMove { session, shard } => {
@@ -270,6 +292,9 @@ impl ControlThread {
             Request::CloneReset { initiator, target } => {
                 self.reset_clone(&initiator.to_ascii_lowercase(), target.as_deref(), now, out)
             }
+            Request::GoldenWarm { golden, all } => self.warm_golden(&golden, all),
+            Request::GoldenRecord { golden } => self.record_golden(&golden),
+            Request::GoldenForget { golden } => self.forget_golden(&golden),
             Request::Config => Response::Config(self.setup.config_toml.clone()),
             Request::Ping => {
                 Response::Pong { version: self.setup.facts.version.clone(), pid: std::process::id() }
@@ -308,12 +333,16 @@ impl ControlThread {
         Response::Reset(outcomes.collect())
     }
 
-    /// Looks whether a target's goldens are still what they were.
-    fn check_goldens(&mut self, iqn: &str, out: &mut Outbox) {
-        let wanted: Vec<_> = self.setup.registrar.goldens_of(iqn).collect();
+    /// Looks whether goldens are still what they were.
+    fn check_goldens(&mut self, wanted: &[GoldenId], out: &mut Outbox) {
+        let mut changed = Vec::new();
         for (id, golden) in self.setup.goldens.iter().filter(|(id, _)| wanted.contains(id)) {
+            if self.setup.registrar.is_changed(*id) {
+                continue;
+            }
             if let Some(change) = golden_change(golden) {
                 self.setup.registrar.golden_changed(*id, &change.to_string(), out);
+                changed.push(*id);
             } else if golden.replaced() && self.replaced.insert(*id) {
                 tracing::warn!(
                     path = %golden.path().display(),
@@ -321,6 +350,9 @@ impl ControlThread {
                      stampede to publish the new one"
                 );
             }
+        }
+        for golden in changed {
+            self.golden_is_changed(golden);
         }
     }
 
@@ -348,7 +380,8 @@ impl ControlThread {
     }
 
     /// Makes the changes durable, then sends, then logs.
-    fn deliver(&mut self, out: Outbox, now: u64) {
+    fn deliver(&mut self, mut out: Outbox, now: u64) {
+        self.meet_clones(&mut out, now);
         let durable = self.save(out.changes);
         self.save_units();
         for (shard, mut message) in out.messages {

@@ -64,6 +64,7 @@ impl ControlThread {
         for (request, answer) in round.askers {
             let response = match request {
                 Request::CloneList => Response::Clones(status.clones.clone()),
+                Request::GoldenList => Response::Goldens(status.goldens.clone()),
                 Request::LunList => Response::Luns(status.targets.clone()),
                 Request::SessionList => Response::Sessions(status.sessions.clone()),
                 _ => Response::Status(Box::new(status.clone())),
@@ -81,6 +82,7 @@ impl ControlThread {
             draining: self.drain.is_some(),
             arena: Usage { used_bytes: bytes(arena.in_use()), limit_bytes: bytes(arena.slots()) },
             scratch: self.scratch_status(reports),
+            goldens: self.golden_statuses(reports),
             alerts: self.notices.alerts(now),
             ..collect(&self.setup.facts, &self.setup.registrar, reports, now)
         }

@@ -3,6 +3,8 @@
 use super::shards::Blueprint;
 use crate::Failure;
 use anyhow::Context;
+use stampede_control::config::Config;
+use stampede_control::goldens::{Caching, RecordingFiles};
 use stampede_engine::messages::GoldenId;
 use stampede_engine::setup::CacheSetup;
 use stampede_image::cache::Published;
@@ -34,5 +36,15 @@ impl Cached {
             .map_err(Failure::Runtime)?;
         cache.prefer_huge_pages();
         Ok(Self { cache: Some(cache), published })
+    }
+
+    /// What the control thread is to know of it.
+    pub(super) fn caching(&self, config: &Config) -> Caching {
+        Caching {
+            goldens: self.published.keys().copied().collect(),
+            bytes: config.cache.0,
+            recordings: RecordingFiles::new(config.state_dir.as_deref()),
+            warm: config.warm,
+        }
     }
 }

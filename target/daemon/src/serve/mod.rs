@@ -19,6 +19,7 @@ use crate::cli::ServeArgs;
 use crate::logging::{Log, abort_on_panic};
 use crate::place::place;
 use anyhow::{Context, anyhow};
+use cache::Cached;
 use crossbeam::channel::{Receiver, Sender, bounded};
 use listen::Listeners;
 use sd_notify::NotifyState;
@@ -26,6 +27,7 @@ use shards::{Blueprint, Running};
 use stampede_control::config::{CloneKind, Config, SteeringMode};
 use stampede_control::directory::TargetDirectory;
 use stampede_control::entropy::SystemEntropy;
+use stampede_control::goldens::Caching;
 use stampede_control::images::Images;
 use stampede_control::journals::Journals;
 use stampede_control::keys::Keys;
@@ -126,7 +128,9 @@ fn run(config: &Config, placement: &Placement) -> Result<(), Failure> {
         token_key: token_key()?,
     };
     let addresses = listeners.addresses.clone();
-    let shards = shards::start(&blueprint, listeners, &to_control, &commands)?;
+    let cached = Cached::new(&blueprint, shard_count)?;
+    let caching = cached.caching(config);
+    let shards = shards::start(&blueprint, listeners, &cached, &to_control, &commands)?;
     drop(to_control);
     let interrupts = interrupts::arrange(config, placement)?;
     let facts = Facts {
@@ -150,6 +154,7 @@ fn run(config: &Config, placement: &Placement) -> Result<(), Failure> {
         &images,
         keys,
         store,
+        caching,
         (arena, scratch),
         facts,
         from_shards,
@@ -284,6 +289,7 @@ fn start_control(
     images: &Images,
     mut keys: Keys,
     store: Store,
+    caching: Caching,
     (arena, scratch): (Arc<Pool>, Option<Arc<Scratch>>),
     facts: Facts,
     from_shards: Receiver<ToControl>,
@@ -319,6 +325,7 @@ fn start_control(
         shards: shards.links(),
         commands,
         goldens: goldens.map_err(Failure::runtime)?,
+        caching,
         arena,
         scratch,
         facts,

@@ -140,17 +140,17 @@ impl Running {
 pub(crate) fn start(
     blueprint: &Blueprint<'_>,
     listeners: Listeners,
+    cached: &Cached,
     to_control: &Sender<ToControl>,
     commands: &Sender<Command>,
 ) -> Result<Running, Failure> {
     let shards = u16::try_from(blueprint.placement.shards.len()).map_err(Failure::runtime)?;
     let (mut threads, mut queues, mut hellos, mut handles) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let cached = Cached::new(blueprint, shards)?;
     let parts = MeshEnd::mesh(shards, MESH_MAX).into_iter().zip(listeners.by_shard).zip(0..);
     for ((mesh, listeners), number) in parts {
         let queue = Arc::new(ArrayQueue::new(FROM_CONTROL_MAX));
         let control = ControlLink::new(to_control.clone(), Arc::clone(&queue));
-        let parts = make_parts(blueprint, ShardId(number), mesh, control, listeners, &cached)
+        let parts = make_parts(blueprint, ShardId(number), mesh, control, listeners, cached)
             .map_err(Failure::Runtime)?;
         let (hello, hello_receiver) = bounded(1);
         let (peers, peers_receiver) = bounded(1);

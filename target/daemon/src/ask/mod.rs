@@ -1,5 +1,7 @@
 //! Commands that ask a running stampede.
 
+pub(crate) mod golden;
+
 use crate::Failure;
 use crate::cli::{
     AccessArgs, EjectArgs, LunArgs, MoveArgs, ResetArgs, ResizeArgs, SessionArgs, StatusArgs, WithinArgs,
