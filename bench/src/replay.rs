@@ -1,8 +1,8 @@
 //! A ring on which every operation succeeds at once: what is left of a measurement is the shard's own work.
 
 use stampede_ring::{
-    Accepted, Buffer, Chunk, Completion, Errno, Event, LooseSocket, Operation, Pool, PoolConfig, Received,
-    Ring, SocketId, Token, Wait,
+    Accepted, Buffer, Chunk, Completion, Errno, Event, FileId, LooseFile, LooseSocket, Operation, Pool,
+    PoolConfig, Received, Ring, SocketId, Token, Wait,
 };
 use std::net::SocketAddr;
 
@@ -164,6 +164,13 @@ impl Ring for ReplayRing {
         const EOPNOTSUPP: Errno = Errno(95);
         Err((EOPNOTSUPP, socket))
     }
+
+    fn take_file(&mut self, _: LooseFile) -> Result<FileId, Errno> {
+        const EOPNOTSUPP: Errno = Errno(95);
+        Err(EOPNOTSUPP)
+    }
+
+    fn drop_file(&mut self, _: FileId) {}
 
     fn has_news(&mut self) -> bool {
         !self.completions.is_empty()

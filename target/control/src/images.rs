@@ -112,6 +112,36 @@ impl Images {
     }
 }
 
+/// Opens and locks the image of a plain target that comes to those that are served, whose images are `present` with
+/// their users' names.
+///
+/// # Errors
+/// See [`ImageError`].
+pub(crate) fn open_beside<'a>(
+    target: &TargetConfig,
+    present: impl Iterator<Item = (&'a OpenedFile, String)>,
+) -> Result<OpenedFile, ImageError> {
+    let mut uses = UseTable::new();
+    for (file, user) in present {
+        let traits = file.traits();
+        let how = if traits.writable { Use::Writable } else { Use::Shared };
+        let key = FileKey { device: traits.identity.device, inode: traits.identity.inode };
+        // They were checked against each other when they came.
+        let _ = uses.open(key, how, &user);
+    }
+    let (wanted, access) = match target.ro {
+        true => (Use::Shared, Access::ReadOnly),
+        false => (Use::Writable, Access::ReadWrite),
+    };
+    if let Some(key) = key_of(&target.path) {
+        uses.open(key, wanted, &format!("target `{}`", target.name))?;
+    }
+    let opened = file::open(&target.path, access)
+        .map_err(|source| ImageError::Open { target: target.name.clone(), source })?;
+    check_length(target, opened.traits().len_bytes)?;
+    Ok(opened)
+}
+
 /// The file that a path names now, if it names one.
 fn key_of(path: &Path) -> Option<FileKey> {
     let found = std::fs::metadata(path).ok()?;

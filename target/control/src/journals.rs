@@ -4,7 +4,7 @@
 //! A journal goes by its image and not by its target, so that it is found again whatever the configuration calls the
 //! image meanwhile, and never applied to another file that took its path.
 
-use crate::config::{CloneKind, Config};
+use crate::config::{CloneKind, Config, TargetConfig};
 use crate::images::Images;
 use stampede_image::intent;
 use stampede_ring::file::{self, Access, OpenFileError, OpenedFile};
@@ -77,9 +77,7 @@ impl Journals {
     /// See [`JournalError`].
     pub fn open(config: &Config, images: &Images) -> Result<Self, JournalError> {
         let mut journals = Self::default();
-        let Some(folder) = config.state_dir.as_ref().map(|directory| directory.join(FOLDER)) else {
-            return Ok(journals);
-        };
+        let Some(folder) = folder_of(config) else { return Ok(journals) };
         let (mut known, mut written) = (BTreeSet::new(), BTreeSet::new());
         for (index, target) in config.targets.iter().enumerate() {
             let Some((at, image)) = images.file_of(index).and_then(|at| Some((at, images.files().get(at)?)))
@@ -93,18 +91,9 @@ impl Journals {
             }
             let path = folder.join(&name);
             written.insert(name);
-            if let Err(error) = make(&folder, &path) {
-                tracing::warn!(
-                    target = target.name,
-                    journal = %path.display(),
-                    %error,
-                    "the unit has no atomic writes: its journal cannot be made"
-                );
-                continue;
+            if let Some(journal) = open_one(target, &folder, &path, image)? {
+                journals.by_file.insert(at, journal);
             }
-            let journal = file::open(&path, Access::ReadWrite)?;
-            replay(&target.name, &path, image)?;
-            journals.by_file.insert(at, journal);
         }
         if folder.is_dir() {
             sweep(&folder, &written, &known);
@@ -117,6 +106,46 @@ impl Journals {
     pub fn of(&self, file: usize) -> Option<&OpenedFile> {
         self.by_file.get(&file)
     }
+}
+
+/// Opens or makes the journal of one image that comes to be written to, as [`Journals::open`] does.
+///
+/// # Errors
+/// As [`Journals::open`].
+pub(crate) fn open_for(
+    config: &Config,
+    target: &TargetConfig,
+    image: &OpenedFile,
+) -> Result<Option<OpenedFile>, JournalError> {
+    let Some((folder, name)) = folder_of(config).zip(name_of(image, &target.path)) else { return Ok(None) };
+    match target.ro {
+        true => Ok(None),
+        false => open_one(target, &folder, &folder.join(name), image),
+    }
+}
+
+fn folder_of(config: &Config) -> Option<PathBuf> {
+    config.state_dir.as_ref().map(|directory| directory.join(FOLDER))
+}
+
+fn open_one(
+    target: &TargetConfig,
+    folder: &Path,
+    path: &Path,
+    image: &OpenedFile,
+) -> Result<Option<OpenedFile>, JournalError> {
+    if let Err(error) = make(folder, path) {
+        tracing::warn!(
+            target = target.name,
+            journal = %path.display(),
+            %error,
+            "the unit has no atomic writes: its journal cannot be made"
+        );
+        return Ok(None);
+    }
+    let journal = file::open(path, Access::ReadWrite)?;
+    replay(&target.name, path, image)?;
+    Ok(Some(journal))
 }
 
 /// What the journal of an image is called, and its key; `None` when there is no name that would surely find it again.

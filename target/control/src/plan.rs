@@ -8,6 +8,7 @@ use crate::registrar::{Backing, Target, TargetLun};
 use crate::status::ImageFacts;
 use crate::store::{Store, StoreError};
 use stampede_engine::messages::{GoldenId, LunAddress, LunId, ShardId};
+use stampede_image::align::Alignment;
 use stampede_image::epoch::{OnLost, TargetPolicy};
 use stampede_image::intent;
 use stampede_ring::file::FileTraits;
@@ -100,9 +101,8 @@ impl Plan {
     /// Offers atomic writes where there is a journal for them.
     pub fn offer_atomic_writes(&mut self, journals: &Journals) {
         for disk in &mut self.disks {
-            if journals.of(disk.file).is_some() && !disk.device.read_only {
-                disk.device.max_atomic_blocks =
-                    ATOMIC_BLOCKS_MAX.min(intent::DATA_MAX / disk.device.block_size.max(1));
+            if journals.of(disk.file).is_some() {
+                offer_atomic_writes(&mut disk.device);
             }
         }
     }
@@ -118,13 +118,40 @@ impl Plan {
     ) -> Backing {
         let lun = self.first_clone;
         self.first_clone = LunId(lun.0.saturating_add(1));
-        let owner = ShardId(u16::try_from(lun.0 % u32::from(shards.max(1))).unwrap_or(0));
-        let mut device = device(entry, traits, identity.to_scsi(&name.0, false));
-        device.durable = true;
+        let owner = owner_of(lun, shards);
+        let device = disk_device(entry, traits, identity.to_scsi(&name.0, false));
         let (block_size, in_memory) = (device.block_size, traits.in_memory && entry.encryption.is_none());
         let address = LunAddress { lun, owner, block_size, is_clone: false, in_memory };
         self.disks.push(DiskPlan { lun, owner, file, device, name, saved });
         Backing::Plain(address)
+    }
+}
+
+/// The shard that owns a plain logical unit: they are dealt out in turn.
+pub(crate) fn owner_of(lun: LunId, shards: u16) -> ShardId {
+    ShardId(u16::try_from(lun.0 % u32::from(shards.max(1))).unwrap_or(0))
+}
+
+/// What direct I/O on a file needs.
+#[must_use]
+pub fn alignment(traits: &FileTraits) -> Alignment {
+    match traits.direct {
+        Some(direct) => Alignment { memory: direct.memory, offset: direct.offset },
+        None => Alignment::NONE,
+    }
+}
+
+/// The device server of a plain logical unit.
+pub(crate) fn disk_device(entry: &TargetConfig, traits: &FileTraits, identity: Identity) -> DeviceConfig {
+    let mut device = device(entry, traits, identity);
+    device.durable = true;
+    device
+}
+
+/// Offers atomic writes on a unit that has a journal for them.
+pub(crate) fn offer_atomic_writes(device: &mut DeviceConfig) {
+    if !device.read_only {
+        device.max_atomic_blocks = ATOMIC_BLOCKS_MAX.min(intent::DATA_MAX / device.block_size.max(1));
     }
 }
 
@@ -167,7 +194,7 @@ fn policy(target: &crate::config::IscsiTarget, max_clones: u32) -> TargetPolicy 
     }
 }
 
-fn image_facts(entry: &TargetConfig, traits: &FileTraits) -> ImageFacts {
+pub(crate) fn image_facts(entry: &TargetConfig, traits: &FileTraits) -> ImageFacts {
     let in_memory = traits.in_memory.then(|| "the file is in memory".to_owned());
     ImageFacts {
         path: entry.path.clone(),

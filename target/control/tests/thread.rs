@@ -104,7 +104,7 @@ impl World {
             arena: Pool::new(PoolConfig { slot_len: 4096, slots: 256 }).unwrap(),
             scratch: None,
             facts: Facts { version: "7".to_owned(), cores: vec![3], images: plan.images, ..Facts::default() },
-            config_toml: config.to_toml(),
+            config: config.clone(),
             clock: monotonic_ns,
         };
         let thread = std::thread::spawn(move || ControlThread::new(setup).run());

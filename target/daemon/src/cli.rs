@@ -96,6 +96,12 @@ pub(crate) enum LunCommand {
     Eject(EjectArgs),
     /// Put it in: initiators hear that the medium may have changed.
     Load(LunArgs),
+    /// Make another image a LUN of a running target: its initiators hear REPORTED LUNS DATA HAS CHANGED. It is there until
+    /// stampede stops; what is to stay belongs into the configuration.
+    Add(AddArgs),
+    /// Take a LUN away, its running commands ending first: initiators hear REPORTED LUNS DATA HAS CHANGED. Refused while one
+    /// has it reserved or prevents the removal of its medium, unless --force is given.
+    Remove(EjectArgs),
     /// Set the asymmetric access state (ALUA), which tells initiators to use another path.
     Access(AccessArgs),
 }
@@ -169,13 +175,30 @@ pub(crate) struct ResizeArgs {
     pub(crate) force: bool,
 }
 
-/// Arguments of `lun eject`.
+/// Arguments of `lun add`.
+#[derive(Debug, Args)]
+pub(crate) struct AddArgs {
+    /// The target: its IQN, or the name of one of its LUNs.
+    #[arg(value_name = "TARGET")]
+    pub(crate) target: String,
+    /// The image and its options, as `serve --target` takes them; no clones.
+    #[arg(value_name = "NAME=PATH[,OPTION]...")]
+    pub(crate) lun: String,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Which running stampede is meant.
+    #[command(flatten)]
+    pub(crate) socket: SocketArgs,
+}
+
+/// Arguments of `lun eject` and `lun remove`.
 #[derive(Debug, Args)]
 pub(crate) struct EjectArgs {
     /// Which LUN is meant.
     #[command(flatten)]
     pub(crate) lun: LunArgs,
-    /// Even if an initiator prevents the removal of the medium.
+    /// Even if an initiator prevents the removal of the medium, or, to remove the LUN, has it reserved.
     #[arg(long)]
     pub(crate) force: bool,
 }

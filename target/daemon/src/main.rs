@@ -53,6 +53,8 @@ fn main() -> ExitCode {
         Command::Lun(LunCommand::List(arguments)) => ask::lun_list(&arguments),
         Command::Lun(LunCommand::Resize(arguments)) => ask::lun_resize(&arguments),
         Command::Lun(LunCommand::Eject(arguments)) => ask::lun_eject(&arguments),
+        Command::Lun(LunCommand::Add(arguments)) => ask::lun_add(&arguments),
+        Command::Lun(LunCommand::Remove(arguments)) => ask::lun_remove(&arguments),
         Command::Lun(LunCommand::Load(arguments)) => ask::lun_load(&arguments),
         Command::Lun(LunCommand::Access(arguments)) => ask::lun_access(&arguments),
         Command::Golden(GoldenCommand::List(arguments)) => ask::golden::list(&arguments),

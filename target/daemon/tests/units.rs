@@ -187,3 +187,92 @@ fn a_silent_initiator_is_pinged() {
     assert_ne!(host.field(20), u32::MAX, "it wants an answer");
     target.stop();
 }
+
+/// The LUNs that REPORT LUNS names.
+fn reported(host: &mut Raw) -> Vec<u8> {
+    let mut cdb = [0; 16];
+    (cdb[0], cdb[9]) = (0xa0, 128);
+    let (status, data) = host.run(cdb, &[], 128);
+    assert_eq!(status, 0);
+    let len = u32::from_be_bytes(data[..4].try_into().unwrap()) as usize;
+    data[8..8 + len].chunks(8).map(|lun| lun[1]).collect()
+}
+
+/// The designators of a LUN (VPD 83h).
+fn identity(host: &mut Raw) -> Vec<u8> {
+    let (status, data) = host.run([0x12, 1, 0x83, 0, 255, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], &[], 255);
+    assert_eq!(status, 0);
+    data
+}
+
+#[test]
+fn a_lun_comes_to_a_running_target_and_goes_again() {
+    let mut target =
+        Target::start_with(&["data=disk.img", "os=golden.img,clone=ephemeral"], &["--cores", "0,1"]);
+    let (mut one, mut two, mut os) =
+        (host(&target, "data", 1), host(&target, "data", 2), host(&target, "os", 3));
+    let image = target.folder().join("logs.img");
+    File::create(&image).unwrap().set_len(32 << 20).unwrap();
+    let logs = format!("logs={},lun=5", image.display());
+    let said = ask(&target, &["lun", "add", "data", &logs]).unwrap();
+    assert!(said.contains("LUN 5 of iqn.2026-11.io.stampede:data: added, 33554432 bytes"), "{said}");
+    assert!(said.contains("configuration"), "{said}");
+    assert_eq!(reported(&mut two), [0, 5], "which is how this one hears of it");
+    assert_eq!(sense(&mut two, TEST_UNIT_READY, &[]), GOOD);
+    assert_eq!(sense(&mut one, TEST_UNIT_READY, &[]), (6, 0x3f, 0x0e));
+    assert_eq!(reported(&mut one), [0, 5]);
+    assert_eq!(sense(&mut os, TEST_UNIT_READY, &[]), GOOD, "another target");
+    (one.lun, two.lun) = (5, 5);
+    assert_eq!(sense(&mut one, TEST_UNIT_READY, &[]), (6, 0x29, 0), "the unit is new to it");
+    one.verify(8, 8, 3);
+    let known = identity(&mut one);
+    assert!(ask(&target, &["lun", "list"]).unwrap().contains("logs"));
+
+    // Its mistakes are those of --target.
+    let golden = format!("g={},lun=6,clone=ephemeral", target.folder().join("golden.img").display());
+    for (arguments, what) in [
+        (&["lun", "add", "data", &logs][..], "has a LUN 5 already: add lun=1"),
+        (&["lun", "add", "none", &logs], "no target `none`"),
+        (&["lun", "add", "data", &logs.replace("lun=5", "lun=6")], "two targets of one name"),
+        (
+            &["lun", "add", "data", &logs.replace("logs=", "more=").replace("lun=5", "lun=6")],
+            "close LUN 5 of",
+        ),
+        (&["lun", "add", "data", "x=/nonexistent/x,lun=6"], "no such file"),
+        (&["lun", "add", "data", "x=/nonexistent/x,lun=6,auth=chap"], "leave it out"),
+        (&["lun", "add", "data", "x=/nonexistent/x,lun=6,encryption=aes-xts"], "takes a restart"),
+        (&["lun", "add", "data", &golden], "boots that have begun"),
+        (&["lun", "remove", "os"], "clone of its own"),
+    ] {
+        let refused = ask(&target, arguments).unwrap_err();
+        assert!(refused.contains(what), "{arguments:?}: {refused}");
+    }
+
+    // Reserved, it stays unless by force.
+    let mut reserve = [0; 16];
+    reserve[0] = 0x16;
+    assert_eq!(sense(&mut one, reserve, &[]), GOOD);
+    let refused = ask(&target, &["lun", "remove", "logs"]).unwrap_err();
+    assert!(refused.contains("reserved") && refused.contains("--force"), "{refused}");
+    one.verify(8, 8, 4);
+    assert!(ask(&target, &["lun", "remove", "logs", "--force"]).unwrap().contains("LUN 5 of"));
+    assert_eq!(sense(&mut one, TEST_UNIT_READY, &[]), (5, 0x25, 0));
+    assert_eq!(sense(&mut two, transfer_10(0x28, 0, 1), &[]), (5, 0x25, 0));
+    (one.lun, two.lun) = (0, 0);
+    assert_eq!(sense(&mut two, TEST_UNIT_READY, &[]), (6, 0x3f, 0x0e));
+    assert_eq!(reported(&mut one), [0]);
+    assert_eq!(sense(&mut one, TEST_UNIT_READY, &[]), GOOD);
+
+    // The image is free, and comes back as who it was.
+    let lent = format!("logs={},lun=5,ro", image.display());
+    ask(&target, &["lun", "add", "iqn.2026-11.io.stampede:data", &lent]).unwrap();
+    assert_eq!(sense(&mut one, TEST_UNIT_READY, &[]), (6, 0x3f, 0x0e));
+    one.lun = 5;
+    assert_eq!(sense(&mut one, TEST_UNIT_READY, &[]), (6, 0x29, 0));
+    assert_eq!(identity(&mut one), known);
+    assert_eq!(sense(&mut one, transfer_10(0x2a, 0, 1), &[0; 512]), (7, 0x27, 0));
+    target.kill_and_restart(&[]);
+    let mut one = host(&target, "data", 1);
+    assert_eq!(reported(&mut one), [0], "the configuration says what there is");
+    target.stop();
+}

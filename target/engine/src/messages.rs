@@ -3,10 +3,12 @@
 //! The control thread decides who may log in and which clone a login gets; shards own sessions and LUNs. Both
 //! directions are bounded queues that never block a shard: what does not fit stays with its sender.
 
+use stampede_image::align::Alignment;
 use stampede_image::cache::Ahead;
 use stampede_image::cipher::Cipher;
 use stampede_image::recording::Route;
-use stampede_scsi::{AccessState, DeviceConfig};
+use stampede_ring::LooseFile;
+use stampede_scsi::{AccessState, DeviceConfig, SavedState};
 use stampede_session::{Admission, Announcement, LoginRequest, SessionId};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -144,6 +146,11 @@ pub enum ToControl {
         /// Blocks of its golden in the order of their first use, and when that was, in monotonic nanoseconds.
         uses: Vec<(u32, u64)>,
     },
+    /// What [`UnitChange::Remove`] took away has no command running any more, and its files are closed.
+    Closed {
+        /// Which unit.
+        lun: LunId,
+    },
     /// The answer to [`FromControl::Report`].
     Report(Box<ShardReport>),
     /// The answer to [`FromControl::Drain`]: all sessions have ended and all files are flushed.
@@ -181,6 +188,12 @@ pub enum UnitChange {
     Load,
     /// Its asymmetric access state; every nexus gets 2Ah/06h of a change.
     Access(AccessState),
+    /// It is taken away: who addresses it is told that there is no such unit. Commands that had come to it before run to
+    /// their end; [`ToControl::Closed`] follows then.
+    Remove {
+        /// Even if it is reserved, or an initiator prevents the removal of its medium.
+        force: bool,
+    },
 }
 
 /// Why a logical unit was not changed.
@@ -194,6 +207,14 @@ pub enum ChangeRefusal {
     Prevented,
     /// The unit reports no asymmetric access.
     NoAlua,
+    /// An initiator has reserved it, or prevents the removal of its medium.
+    Reserved,
+    /// A sanitize operation is under way on it.
+    Sanitizing,
+    /// Its task set is being cleared.
+    Clearing,
+    /// The shard's table of files is full.
+    NoRoom,
     /// Another change of it is on its way to the store.
     Saving,
     /// It could not be made durable, and is not in effect.
@@ -209,6 +230,12 @@ impl std::fmt::Display for ChangeRefusal {
                 "an initiator prevents the removal of the medium; unmount it there, or use --force"
             }
             Self::NoAlua => "it reports no asymmetric access: give its --target alua=implicit or explicit",
+            Self::Reserved => {
+                "an initiator has it reserved, or prevents the removal of its medium; let it go there, or use --force"
+            }
+            Self::Sanitizing => "it is being sanitized; wait for the end",
+            Self::Clearing => "its task set is being cleared; try again",
+            Self::NoRoom => "its shard has as many files open as it may; restart with the LUN in the configuration",
             Self::Saving => "another change of its state is being saved; try again",
             Self::NotSaved => {
                 "its state cannot be saved, so it is what it was; look at the disk of --state-dir"
@@ -355,6 +382,20 @@ pub enum FromControl {
         /// How.
         what: UnitChange,
     },
+    /// Own another plain logical unit, and answer with [`ToControl::Changed`].
+    AddDisk {
+        /// Comes back in the answer.
+        request: u64,
+        /// The unit.
+        disk: Box<NewDisk>,
+    },
+    /// A session sees other logical units from now on. Its initiator hears of it by 3Fh/0Eh of those that it keeps.
+    SetLuns {
+        /// Which session, admitted before.
+        session: SessionId,
+        /// What it sees.
+        luns: Arc<LunMap>,
+    },
     /// Send a [`ToControl::Report`].
     Report {
         /// Comes back in the report.
@@ -368,6 +409,23 @@ pub enum FromControl {
     },
     /// Leave the loop. Sent after [`ToControl::Drained`].
     Stop,
+}
+
+/// A plain logical unit on its way to its owner; as [`DiskSetup`](crate::setup::DiskSetup), with files that no ring has.
+#[derive(Debug)]
+pub struct NewDisk {
+    /// Its name.
+    pub lun: LunId,
+    /// Its image, and what direct I/O on it needs.
+    pub file: (LooseFile, Alignment),
+    /// The image is in memory.
+    pub in_memory: bool,
+    /// Where its atomic writes are announced, if anywhere.
+    pub journal: Option<(LooseFile, Alignment)>,
+    /// Identity and geometry.
+    pub device: DeviceConfig,
+    /// What it had saved when there was such a unit before.
+    pub saved: SavedState,
 }
 
 /// A shard's counters, at one moment.

@@ -213,6 +213,22 @@ pub(crate) enum Message {
         /// Which nexus.
         nexus: NexusId,
     },
+    /// What a nexus of a logical unit sees beside it has changed.
+    LunsChanged {
+        /// Which unit.
+        lun: LunId,
+        /// Which nexus.
+        nexus: NexusId,
+        /// What it sees now.
+        luns: Arc<LunMap>,
+    },
+    /// A nexus was sent the list of its logical units.
+    LunsReported {
+        /// Which unit of them this is about.
+        lun: LunId,
+        /// Which nexus.
+        nexus: NexusId,
+    },
     /// Execute this.
     Command(Request),
     /// Execute this for a third-party copy.

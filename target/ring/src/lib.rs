@@ -33,7 +33,7 @@ mod send_list;
 pub mod uring;
 
 pub use cold_copy::copy_to_cold;
-pub use loose::LooseSocket;
+pub use loose::{LooseFile, LooseSocket};
 pub use memory::{Buffer, IoMemory, Pool, PoolConfig};
 pub use seam::{
     Accepted, Chunk, Completion, Errno, Event, FileId, Operation, PeerId, Received, Ring, SocketId, Stretch,

@@ -1,6 +1,6 @@
 //! The seam: operations in, completions out.
 
-use crate::loose::LooseSocket;
+use crate::loose::{LooseFile, LooseSocket};
 use crate::memory::Buffer;
 use crate::send_list::SendList;
 use std::net::SocketAddr;
@@ -350,4 +350,14 @@ pub trait Ring {
     /// # Errors
     /// The socket comes back, with ENFILE when the table is full, or EINVAL when it comes from another kind of ring.
     fn adopt(&mut self, socket: LooseSocket) -> Result<SocketId, (Errno, LooseSocket)>;
+
+    /// Puts an open file into this ring's table.
+    ///
+    /// # Errors
+    /// ENFILE when the table is full, or EINVAL when the file is meant for another kind of ring; it is closed then.
+    fn take_file(&mut self, file: LooseFile) -> Result<FileId, Errno>;
+
+    /// Takes a file out of the table and closes it; its id is invalid afterwards. The caller has reaped the last completion
+    /// of every operation on it.
+    fn drop_file(&mut self, file: FileId);
 }

@@ -363,9 +363,14 @@ impl Device {
         }
     }
 
-    /// The target's LUN list changed: every nexus gets 3Fh/0Eh.
-    pub fn luns_changed(&mut self) {
-        self.raise_all(UnitAttention::LunsChanged);
+    /// What `nexus` sees of the target beside this unit has changed: it gets 3Fh/0Eh (SPC-4 6.33).
+    pub fn luns_changed(&mut self, nexus: NexusId) {
+        self.raise(nexus, UnitAttention::LunsChanged);
+    }
+
+    /// Whether a reservation stands, or a nexus prevents the removal of the medium: somebody counts on the unit.
+    pub fn is_counted_on(&self) -> bool {
+        !self.reservations.are_none() || self.removal_is_prevented()
     }
 
     /// `nexus` was sent the LUN list: a pending 3Fh/0Eh is dropped (SPC-4 6.33).

@@ -92,7 +92,7 @@ impl Device {
         }
     }
 
-    fn removal_is_prevented(&self) -> bool {
+    pub(crate) fn removal_is_prevented(&self) -> bool {
         self.nexuses.values().any(|nexus| nexus.prevents_removal)
     }
 

@@ -87,7 +87,8 @@ fn each_event_reaches_the_right_nexus() {
     assert_eq!((hears(&mut device, A), hears(&mut device, B)), (None, Some((0x2F, 0x00))));
     device.nexus_lost(A);
     assert_eq!((hears(&mut device, A), hears(&mut device, B)), (Some((0x29, 0x07)), None));
-    device.luns_changed();
+    device.luns_changed(A);
+    device.luns_changed(B);
     device.luns_reported(B);
     assert_eq!((hears(&mut device, A), hears(&mut device, B)), (Some((0x3F, 0x0E)), None));
     device.resize(BLOCKS);

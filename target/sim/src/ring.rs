@@ -5,7 +5,8 @@ use crate::fault::FaultKind;
 use crate::state::{Occurrence, RingKey};
 use crate::world::SimWorld;
 use stampede_ring::{
-    Buffer, Chunk, Completion, Errno, Event, FileId, LooseSocket, Operation, Ring, SocketId, Token, Wait,
+    Buffer, Chunk, Completion, Errno, Event, FileId, LooseFile, LooseSocket, Operation, Ring, SocketId,
+    Token, Wait,
 };
 use std::net::SocketAddr;
 
@@ -54,7 +55,7 @@ impl SimRing {
     pub fn open(&mut self, disk: DiskId) -> FileId {
         let mut state = self.world.state();
         let files = &mut state.ring(self.key).expect("a living ring").files;
-        files.push(disk);
+        files.push(Some(disk));
         FileId(files.len() as u32 - 1)
     }
 
@@ -165,5 +166,15 @@ impl Ring for SimRing {
 
     fn adopt(&mut self, socket: LooseSocket) -> Result<SocketId, (Errno, LooseSocket)> {
         self.world.state().adopt(self.key, socket)
+    }
+
+    fn take_file(&mut self, file: LooseFile) -> Result<FileId, Errno> {
+        let disk: DiskId = file.into_holder().map_err(|_| Errno(libc::EINVAL))?;
+        self.world.state().ring(self.key).ok_or(Errno(libc::ENXIO))?;
+        Ok(self.open(disk))
+    }
+
+    fn drop_file(&mut self, file: FileId) {
+        self.world.state().drop_file(self.key, file);
     }
 }

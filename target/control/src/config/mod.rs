@@ -317,6 +317,21 @@ impl Partial {
     }
 }
 
+impl Config {
+    /// The same with another target, which is checked against all others.
+    ///
+    /// # Errors
+    /// It contradicts them.
+    pub fn with_target(&self, target: TargetConfig) -> Result<Self, ConfigError> {
+        let mut config = self.clone();
+        config.targets.push(target);
+        let targets: Vec<_> =
+            config.targets.iter().map(|target| (Origin::Flag("--target"), target.clone())).collect();
+        check::targets(&targets)?;
+        Ok(config)
+    }
+}
+
 /// Where the control socket is when nobody says: in the state directory; without one in `/run/stampede` for root
 /// and in the user's runtime directory for everybody else.
 #[must_use]

@@ -112,6 +112,20 @@ impl UnitKey {
     }
 }
 
+/// Sees to it that an image that comes to be served as it is has no key.
+///
+/// # Errors
+/// It has one.
+pub(crate) fn check_is_plain(
+    config: &Config,
+    target: &TargetConfig,
+    image: &OpenedFile,
+) -> Result<(), KeyError> {
+    let Some(directory) = &config.state_dir else { return Ok(()) };
+    let found = find(target, image, &directory.join(FOLDER));
+    found.map(drop).map_err(|why| KeyError { target: target.name.clone(), why })
+}
+
 fn random() -> io::Result<DataKey> {
     let mut bytes = Zeroizing::new([0; KEY]);
     SystemEntropy.fill(&mut *bytes).map_err(io::Error::other)?;

@@ -110,9 +110,7 @@ impl Clones {
         let mut luns = Vec::new();
         for lun in &target.luns {
             let Backing::Clone { golden, device, identity } = &lun.backing else { continue };
-            let id = LunId(self.next_lun);
-            // 2^32 clones take years at any login rate; a number used twice would mix up disks, so stop before.
-            self.next_lun = self.next_lun.saturating_add(1);
+            let id = self.new_lun();
             let mut device = device.clone();
             device.identity = identity.of_clone(initiator).to_scsi(&target.iqn, true);
             out.messages.push((owner, FromControl::CreateClone { lun: id, golden: *golden, device }));
@@ -120,6 +118,14 @@ impl Clones {
         }
         loads.add(owner);
         self.entries.insert(clone, CloneEntry { luns, sessions: BTreeSet::new(), doomed: false });
+    }
+
+    /// A number that no unit has had.
+    pub(super) fn new_lun(&mut self) -> LunId {
+        let lun = LunId(self.next_lun);
+        // 2^32 clones take years at any login rate; a number used twice would mix up disks, so stop before.
+        self.next_lun = self.next_lun.saturating_add(1);
+        lun
     }
 
     pub(super) fn attach(&mut self, clone: CloneId, session: SessionId) {

@@ -24,6 +24,7 @@ mod queue;
 mod sessions;
 #[cfg(test)]
 mod tests;
+mod units;
 mod view;
 
 pub use admission::{AdmissionCounts, AdmissionLimits};
@@ -190,7 +191,8 @@ impl Registrar {
             | ToControl::Drained { .. }
             | ToControl::Save { .. }
             | ToControl::Rekey { .. }
-            | ToControl::Changed { .. } => {}
+            | ToControl::Changed { .. }
+            | ToControl::Closed { .. } => {}
         }
         self.run_queue(now, out);
     }

@@ -19,6 +19,8 @@
 //!   {"op":"golden-warm","golden":"os","all":false}   {"golden":"recorded boot"}
 //!   {"op":"golden-record","golden":"os"}             {"golden":"..."}
 //!   {"op":"golden-forget","golden":"os"}             {"golden":"..."}
+//!   {"op":"lun-add","target":"data","lun":"logs=/srv/logs.img,lun=1"}  {"changed":{...}}
+//!   {"op":"lun-remove","target":"logs","force":false}  {"changed":{...}}
 //!   {"op":"config"}                                  {"config":"listen = ..."}
 //!   {"op":"ping"}                                    {"pong":{"version":"0.1.0","pid":1234}}
 //!   anything else                                    {"error":"..."}
@@ -182,6 +184,24 @@ pub enum Request {
     GoldenForget {
         /// As for warming.
         golden: String,
+    },
+    /// Make another image a LUN of a target; answered when its initiators were told.
+    LunAdd {
+        /// The target: its IQN, or the operator's name for one of its LUNs.
+        target: String,
+        /// NAME=PATH[,OPTION]... as for `--target`.
+        lun: String,
+    },
+    /// Take a LUN away; answered when its last command has ended and its image is closed.
+    LunRemove {
+        /// As for the resize.
+        target: String,
+        /// As for the resize.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lun: Option<u16>,
+        /// Even if an initiator has it reserved, or prevents the removal of its medium.
+        #[serde(default)]
+        force: bool,
     },
     /// The effective configuration as TOML.
     Config,

@@ -390,7 +390,7 @@ pub struct ToldStatus {
     pub initiator: String,
 }
 
-/// What `lun resize`, `lun eject`, `lun load` and `lun access` did.
+/// What the commands that change a LUN did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LunChangeStatus {
     /// The target's IQN.
@@ -399,7 +399,7 @@ pub struct LunChangeStatus {
     pub lun: u16,
     /// What the operator calls it.
     pub name: String,
-    /// `resized`, `ejected`, `loaded` or `access STATE`.
+    /// `added`, `removed`, `resized`, `ejected`, `loaded` or `access STATE`.
     pub done: String,
     /// Its capacity before.
     pub before_bytes: u64,

@@ -9,6 +9,7 @@
 //! Whatever arrived meanwhile is handled in one batch and made durable in one commit, so a storm of first boots costs
 //! one disk flush for many logins. It sleeps until something arrives or a deadline comes.
 
+mod add;
 mod drain;
 mod goldens;
 mod links;
@@ -20,6 +21,7 @@ mod units;
 
 pub use links::{ShardLink, Wake};
 
+use crate::config::Config;
 use crate::goldens::Caching;
 use crate::images::golden_change;
 use crate::keys::UnitKey;
@@ -111,8 +113,8 @@ pub struct Setup {
     pub scratch: Option<Arc<Scratch>>,
     /// What status shows besides.
     pub facts: Facts,
-    /// The effective configuration, for the control socket.
-    pub config_toml: String,
+    /// The effective configuration; it follows what the operator adds and removes.
+    pub config: Config,
     /// Monotonic nanoseconds.
     pub clock: fn() -> u64,
 }
@@ -226,7 +228,8 @@ impl ControlThread {
             ToControl::Report(report) => self.reports.take(*report),
             ToControl::Save { shard, lun, number, state } => self.saves.push(shard, lun, number, state),
             ToControl::Rekey { shard, lun } => self.rekey(shard, lun),
-            ToControl::Changed { request, lun, result } => self.unit_changed(request, lun, result),
+            ToControl::Changed { request, lun, result } => self.unit_changed(request, lun, result, out),
+            ToControl::Closed { lun } => self.unit_closed(lun),
             ToControl::Recorded { lun, uses } => self.take_recorded(lun, &uses),
             ToControl::Drained { shard } => {
                 if let Some(drain) = &mut self.drain {
@@ -275,6 +278,10 @@ impl ControlThread {
             Request::LunEject { target, lun, force } => {
                 return self.alter_unit((&target, lun), UnitChange::Eject { force }, answer, now);
             }
+            Request::LunAdd { target, lun } => return self.add_unit(&target, &lun, answer, now),
+            Request::LunRemove { target, lun, force } => {
+                return self.alter_unit((&target, lun), UnitChange::Remove { force }, answer, now);
+            }
             Request::LunLoad { target, lun } => {
                 return self.alter_unit((&target, lun), UnitChange::Load, answer, now);
             }
@@ -295,7 +302,7 @@ impl ControlThread {
             Request::GoldenWarm { golden, all } => self.warm_golden(&golden, all),
             Request::GoldenRecord { golden } => self.record_golden(&golden),
             Request::GoldenForget { golden } => self.forget_golden(&golden),
-            Request::Config => Response::Config(self.setup.config_toml.clone()),
+            Request::Config => Response::Config(self.setup.config.to_toml()),
             Request::Ping => {
                 Response::Pong { version: self.setup.facts.version.clone(), pid: std::process::id() }
             }

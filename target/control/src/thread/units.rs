@@ -1,10 +1,11 @@
-//! What the operator does to logical units while they are in use: capacity, medium, asymmetric access.
+//! What the operator does to logical units while they are in use: capacity, medium, asymmetric access; that they go.
 //!
 //! A unit's owner does it, behind the commands that came before, and says what came of it; whoever asked is answered then.
 
 use super::ControlThread;
+use super::add::Adding;
 use crate::keys::UnitKey;
-use crate::registrar::{Backing, Registrar, TargetLun};
+use crate::registrar::{Backing, Outbox, Registrar, TargetLun};
 use crate::socket::{AccessName, Response};
 use crate::status::LunChangeStatus;
 use crossbeam::channel::Sender;
@@ -18,11 +19,20 @@ const WAIT_NS: u64 = 10_000_000_000;
 
 /// A request on its way.
 #[derive(Debug)]
-struct Asker {
-    answer: Sender<Response>,
-    asked_ns: u64,
-    what: UnitChange,
-    status: LunChangeStatus,
+pub(super) struct Asker {
+    pub(super) answer: Sender<Response>,
+    pub(super) asked_ns: u64,
+    pub(super) what: Doing,
+    pub(super) status: LunChangeStatus,
+}
+
+/// What a unit's owner does.
+#[derive(Debug)]
+pub(super) enum Doing {
+    /// It changes a unit.
+    Change(UnitChange, LunAddress),
+    /// It makes one.
+    Add(Option<Box<Adding>>),
 }
 
 /// Requests on their way, and what is known of units.
@@ -30,8 +40,30 @@ struct Asker {
 pub(super) struct Units {
     next: u64,
     askers: BTreeMap<u64, Asker>,
+    /// Who waits until a unit that was taken away is closed.
+    closing: BTreeMap<LunId, Asker>,
     /// Capacities that were changed, in blocks.
     resized: BTreeMap<LunId, u64>,
+}
+
+impl Units {
+    /// Remembers who asked; the number is the request's.
+    pub(super) fn ask(&mut self, asker: Asker) -> u64 {
+        let now = asker.asked_ns;
+        // A unit that is being made is not forgotten: its owner would have it, and nobody see it.
+        let waits = |asker: &Asker| {
+            now.saturating_sub(asker.asked_ns) < WAIT_NS || matches!(asker.what, Doing::Add(_))
+        };
+        self.askers.retain(|_, asker| waits(asker));
+        let request = self.next;
+        self.next = request.wrapping_add(1);
+        self.askers.insert(request, asker);
+        request
+    }
+
+    pub(super) fn forget(&mut self, lun: LunId) {
+        self.resized.remove(&lun);
+    }
 }
 
 /// A plain unit that a request is about.
@@ -114,43 +146,71 @@ impl ControlThread {
         answer: Sender<Response>,
         now: u64,
     ) {
-        self.units.askers.retain(|_, asker| now.saturating_sub(asker.asked_ns) < WAIT_NS);
-        let request = self.units.next;
-        self.units.next = request.wrapping_add(1);
         let LunAddress { lun, owner, .. } = found.address;
+        let doing = Doing::Change(what, found.address);
         let status = LunChangeStatus {
             target: found.iqn,
             lun: found.number,
             name: found.name,
-            done: done(what),
+            done: done(&doing),
             before_bytes,
             bytes,
         };
-        self.units.askers.insert(request, Asker { answer, asked_ns: now, what, status });
+        let request = self.units.ask(Asker { answer, asked_ns: now, what: doing, status });
         if let Some(link) = self.setup.shards.get_mut(usize::from(owner.0)) {
             link.send(FromControl::Change { request, lun, what });
         }
     }
 
     /// A unit's owner says what came of a change.
-    pub(super) fn unit_changed(&mut self, request: u64, lun: LunId, result: Result<(), ChangeRefusal>) {
-        let Some(Asker { answer, what, status, .. }) = self.units.askers.remove(&request) else { return };
-        let response = match result {
-            Ok(()) => {
-                tracing::info!(target = %status.target, lun = status.lun, name = %status.name, bytes = status.bytes, "the operator changed a LUN: {}", status.done);
-                if let UnitChange::Resize { blocks } = what {
-                    self.units.resized.insert(lun, blocks);
-                    if let Some(image) = self.setup.facts.images.get_mut(&status.name) {
-                        image.bytes = status.bytes;
-                    }
+    pub(super) fn unit_changed(
+        &mut self,
+        request: u64,
+        lun: LunId,
+        result: Result<(), ChangeRefusal>,
+        out: &mut Outbox,
+    ) {
+        let Some(mut asker) = self.units.askers.remove(&request) else { return };
+        let status = &asker.status;
+        if let Err(why) = result {
+            let text = format!("LUN {} of {} was not changed: {why}", status.lun, status.target);
+            if let Doing::Add(Some(adding)) = &asker.what {
+                self.unit_not_added(adding);
+            }
+            return drop(asker.answer.try_send(Response::Error(text)));
+        }
+        tracing::info!(target = %status.target, lun = status.lun, name = %status.name, bytes = status.bytes, "the operator changed a LUN: {}", status.done);
+        match &mut asker.what {
+            Doing::Change(UnitChange::Resize { blocks }, _) => {
+                self.units.resized.insert(lun, *blocks);
+                if let Some(image) = self.setup.facts.images.get_mut(&status.name) {
+                    image.bytes = status.bytes;
                 }
-                Response::Changed(status)
             }
-            Err(why) => {
-                Response::Error(format!("LUN {} of {} was not changed: {why}", status.lun, status.target))
+            Doing::Change(UnitChange::Remove { .. }, address) => {
+                self.forget_unit(&status.name, *address);
+                self.setup.registrar.remove_unit(lun, out);
+                self.units.closing.insert(lun, asker);
+                return;
             }
-        };
-        let _ = answer.try_send(response);
+            Doing::Change(..) => {}
+            Doing::Add(adding) => {
+                if let Some(adding) = adding.take() {
+                    self.unit_added(*adding, out);
+                }
+            }
+        }
+        let _ = asker.answer.try_send(Response::Changed(asker.status));
+    }
+
+    /// The last command of a unit that was taken away has ended, and its image is closed.
+    pub(super) fn unit_closed(&mut self, lun: LunId) {
+        self.setup.units.remove(&lun);
+        self.setup.keys.remove(&lun);
+        if let Some(Asker { answer, status, .. }) = self.units.closing.remove(&lun) {
+            // Whoever asked may have given up.
+            let _ = answer.try_send(Response::Changed(status));
+        }
     }
 
     /// A unit's owner wants its key destroyed.
@@ -214,12 +274,17 @@ fn lengthen(name: &str, file: &OpenedFile, bytes: u64) -> Result<(), String> {
         .map_err(|error| format!("cannot make {path} of `{name}` {bytes} bytes long: {error}"))
 }
 
-fn done(what: UnitChange) -> String {
+pub(super) fn done(what: &Doing) -> String {
+    let what = match what {
+        Doing::Add(_) => return "added".to_owned(),
+        Doing::Change(what, _) => *what,
+    };
     match what {
         UnitChange::Resize { .. } => "resized".to_owned(),
         UnitChange::Eject { .. } => "ejected".to_owned(),
         UnitChange::Load => "loaded".to_owned(),
         UnitChange::Access(state) => format!("access {}", AccessName::from(state)),
+        UnitChange::Remove { .. } => "removed".to_owned(),
     }
 }
 

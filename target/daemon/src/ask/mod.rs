@@ -4,12 +4,13 @@ pub(crate) mod golden;
 
 use crate::Failure;
 use crate::cli::{
-    AccessArgs, EjectArgs, LunArgs, MoveArgs, ResetArgs, ResizeArgs, SessionArgs, StatusArgs, WithinArgs,
+    AccessArgs, AddArgs, EjectArgs, LunArgs, MoveArgs, ResetArgs, ResizeArgs, SessionArgs, SocketArgs,
+    StatusArgs, WithinArgs,
 };
 use anyhow::anyhow;
 use stampede_control::socket::{Request, Response, call};
 use stampede_control::status::{
-    PlacementStatus, RebalanceStatus, clone_table, lun_table, render, session_table,
+    LunChangeStatus, PlacementStatus, RebalanceStatus, clone_table, lun_table, render, session_table,
 };
 use std::io::Write;
 use std::path::Path;
@@ -156,6 +157,36 @@ pub(crate) fn lun_eject(arguments: &EjectArgs) -> Result<(), Failure> {
     change(&arguments.lun, &Request::LunEject { target, lun, force: arguments.force })
 }
 
+pub(crate) fn lun_add(arguments: &AddArgs) -> Result<(), Failure> {
+    let lun = absolute(&arguments.lun).map_err(Failure::runtime)?;
+    let request = Request::LunAdd { target: arguments.target.clone(), lun };
+    let changed = ask_change(&arguments.socket, &request)?;
+    if arguments.json {
+        return print_json(serde_json::to_string_pretty(&changed));
+    }
+    let (number, target, bytes) = (changed.lun, &changed.target, changed.bytes);
+    print(&format!(
+        "LUN {number} of {target}: added, {bytes} bytes\nIt is there until stampede stops: put it into the configuration \
+         to keep it\n"
+    ))
+}
+
+/// The image's path from the root on: the running stampede may be in another directory.
+fn absolute(lun: &str) -> std::io::Result<String> {
+    match lun.split_once('=') {
+        Some((name, path)) if !path.starts_with('/') => {
+            let here = std::env::current_dir()?.display().to_string().replace(',', ",,");
+            Ok(format!("{name}={here}/{path}"))
+        }
+        _ => Ok(lun.to_owned()),
+    }
+}
+
+pub(crate) fn lun_remove(arguments: &EjectArgs) -> Result<(), Failure> {
+    let (target, lun) = (arguments.lun.target.clone(), arguments.lun.lun);
+    change(&arguments.lun, &Request::LunRemove { target, lun, force: arguments.force })
+}
+
 pub(crate) fn lun_load(arguments: &LunArgs) -> Result<(), Failure> {
     change(arguments, &Request::LunLoad { target: arguments.target.clone(), lun: arguments.lun })
 }
@@ -165,14 +196,18 @@ pub(crate) fn lun_access(arguments: &AccessArgs) -> Result<(), Failure> {
     change(&arguments.lun, &Request::LunAccess { target, lun, state: arguments.state() })
 }
 
+fn ask_change(socket: &SocketArgs, request: &Request) -> Result<LunChangeStatus, Failure> {
+    match ask(&socket.path(), request)? {
+        Response::Changed(changed) => Ok(changed),
+        _ => Err(unexpected()),
+    }
+}
+
 fn change(arguments: &LunArgs, request: &Request) -> Result<(), Failure> {
-    let changed = match ask(&arguments.socket.path(), request)? {
-        Response::Changed(changed) if arguments.json => {
-            return print_json(serde_json::to_string_pretty(&changed));
-        }
-        Response::Changed(changed) => changed,
-        _ => return Err(unexpected()),
-    };
+    let changed = ask_change(&arguments.socket, request)?;
+    if arguments.json {
+        return print_json(serde_json::to_string_pretty(&changed));
+    }
     let (target, lun, done, before, now) =
         (&changed.target, changed.lun, &changed.done, changed.before_bytes, changed.bytes);
     print(&match before == now {

@@ -329,7 +329,7 @@ fn start_control(
         arena,
         scratch,
         facts,
-        config_toml: config.to_toml(),
+        config: config.clone(),
         clock: monotonic_ns,
     };
     let core = placement.control.core;

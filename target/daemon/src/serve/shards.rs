@@ -15,19 +15,18 @@ use stampede_control::config::Config;
 use stampede_control::images::Images;
 use stampede_control::journals::Journals;
 use stampede_control::keys::Keys;
-use stampede_control::plan::{DiskPlan, Plan};
+use stampede_control::plan::{DiskPlan, Plan, alignment};
 use stampede_control::scratch::ScratchFile;
 use stampede_control::status::HomeStatus;
 use stampede_control::thread::{Command, ShardLink};
 use stampede_engine::messages::{FromControl, GoldenId, ShardId, ToControl};
 use stampede_engine::setup::{DiskSetup, GoldenSetup, JournalSetup, ScratchSetup, ShardConfig, TokenKey};
 use stampede_engine::{ControlLink, MeshEnd, Shard};
-use stampede_image::align::Alignment;
 use stampede_image::cache::Published;
 use stampede_image::cipher::Cipher;
 use stampede_image::scratch::Scratch;
 use stampede_ring::clock::monotonic_ns;
-use stampede_ring::file::{FileTraits, OpenedFile};
+use stampede_ring::file::OpenedFile;
 use stampede_ring::uring::{PeerHandle, UringConfig, UringRing, Waker};
 use stampede_ring::{IoMemory, PeerId, Pool, PoolConfig, cpu};
 use stampede_session::Settings;
@@ -45,6 +44,8 @@ const MESH_MAX: usize = 1024;
 const HEADER_SLOT: u32 = 4096;
 /// Runs of zeroed ranges that one overlay remembers.
 const TOMBSTONE_RUNS_MAX: u32 = 16_384;
+/// Plain LUNs that a shard may be given while it runs.
+const LUNS_ADDED_MAX: usize = 256;
 /// How long a shard may take to set itself up.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a shard may take to leave its loop.
@@ -207,7 +208,7 @@ fn make_parts(
     let headers = PoolConfig { slot_len: HEADER_SLOT, slots: connections.saturating_mul(2).max(1024) };
     let scratch = scratch.map(|(file, scratch)| Ok((file.file().try_clone()?, Arc::clone(scratch))));
     let scratch = scratch.transpose().map_err(|error: std::io::Error| error)?;
-    let files = u32::try_from(goldens.len() + 2 * disks.len() + 1)?;
+    let files = u32::try_from(goldens.len() + 2 * (disks.len() + LUNS_ADDED_MAX) + 1)?;
     let shard_cores = placement.cores().into_iter().map(usize::from).collect();
     let shard = ShardConfig {
         shard: id,
@@ -230,7 +231,7 @@ fn make_parts(
         shard,
         ring: UringConfig {
             sockets_max: sockets.saturating_add(u32::try_from(listeners.len())?).saturating_add(8),
-            files_max: files.max(1),
+            files_max: files,
             operations_max: sockets.saturating_mul(4).clamp(16_384, UringConfig::OPERATIONS_LIMIT),
             shard_cores,
             ..UringConfig::default()
@@ -327,13 +328,6 @@ fn set_up(
     home::look(&mut home, number, shard.ring_mut());
     hello.send(Ok(reach(shard.ring_mut(), &home)?)).context("nobody waits for this shard")?;
     Ok(shard)
-}
-
-fn alignment(traits: &FileTraits) -> Alignment {
-    match traits.direct {
-        Some(direct) => Alignment { memory: direct.memory, offset: direct.offset },
-        None => Alignment::NONE,
-    }
 }
 
 fn report(ring: &UringRing, shard: ShardId) {

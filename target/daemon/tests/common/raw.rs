@@ -38,6 +38,8 @@ pub(crate) enum Heard {
 pub(crate) struct Raw {
     pub(crate) stream: TcpStream,
     pub(crate) cmd_sn: u32,
+    /// The LUN that commands are for.
+    pub(crate) lun: u8,
     tag: u32,
     /// The PDU heard last.
     pub(crate) header: [u8; 48],
@@ -81,7 +83,7 @@ impl Raw {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        Self { stream, cmd_sn: 1, tag: 0, header: [0; 48], data: Vec::new() }
+        Self { stream, cmd_sn: 1, lun: 0, tag: 0, header: [0; 48], data: Vec::new() }
     }
 
     /// Logs in; the status class and detail when it is refused.
@@ -104,12 +106,13 @@ impl Raw {
         let _ = self.stream.write_all(bytes);
     }
 
-    /// The header of a SCSI command for LUN 0 with the next CmdSN; its tag is in bytes 16 to 19.
+    /// The header of a SCSI command with the next CmdSN; its tag is in bytes 16 to 19.
     pub(crate) fn command(&mut self, cdb: [u8; 16], flags: u8, expected: u32) -> [u8; 48] {
         self.tag += 1;
         let mut header = [0; 48];
         header[0] = 0x01;
         header[1] = flags;
+        header[9] = self.lun;
         header[16..20].copy_from_slice(&self.tag.to_be_bytes());
         header[20..24].copy_from_slice(&expected.to_be_bytes());
         header[24..28].copy_from_slice(&self.cmd_sn.to_be_bytes());

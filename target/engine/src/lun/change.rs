@@ -19,6 +19,9 @@ impl Backend {
             Ok(_) => Ok(()),
             Err(refusal) => Err(refusal),
         };
+        if result.is_ok() && matches!(what, UnitChange::Remove { .. }) {
+            self.retire(lun);
+        }
         self.results.push_back(Result::Changed { request, lun, result });
     }
 }
@@ -35,6 +38,7 @@ impl Lun {
             UnitChange::Eject { force } => device.eject(force).map_err(|_| ChangeRefusal::Prevented)?,
             UnitChange::Load => device.load(),
             UnitChange::Access(_) if device.config().alua == Alua::Off => return Err(ChangeRefusal::NoAlua),
+            UnitChange::Remove { force } => self.may_be_removed(force)?,
             UnitChange::Access(state) => return Ok(device.set_access_state(state)),
         }
         Ok(Step::Done(stampede_scsi::Reply::good()))

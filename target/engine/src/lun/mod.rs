@@ -25,6 +25,7 @@ mod journal;
 mod lba_status;
 mod read_plan;
 mod recorder;
+mod retire;
 mod sanitize;
 mod save;
 mod scrub;
@@ -147,6 +148,8 @@ pub(crate) enum Result {
         /// Whether it is done.
         result: std::result::Result<(), ChangeRefusal>,
     },
+    /// A unit that was taken away is gone.
+    Closed(LunId),
 }
 
 /// The logical units of one shard.
@@ -158,6 +161,8 @@ pub(crate) struct Backend {
     found: Option<(LunId, Key)>,
     goldens: BTreeMap<GoldenId, GoldenSetup>,
     jobs: Table<Job>,
+    /// Units that were taken away, whose last commands run.
+    retiring: Vec<(LunId, Key)>,
     /// Jobs that wait for buffers: the most urgent first, and of those the oldest.
     starved: VecDeque<Key>,
     /// Jobs that were granted their range.
@@ -206,6 +211,7 @@ impl Backend {
             luns: Table::default(),
             places: BTreeMap::new(),
             found: None,
+            retiring: Vec::new(),
             goldens: BTreeMap::new(),
             jobs: Table::default(),
             starved: VecDeque::new(),

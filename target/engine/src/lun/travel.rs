@@ -61,7 +61,7 @@ impl Backend {
 
 impl Lun {
     /// Whether no command runs or waits, and nobody waits for what ran.
-    fn is_quiet(&self) -> bool {
+    pub(super) fn is_quiet(&self) -> bool {
         let waits = !self.clearings.is_empty() || !self.killing.is_empty() || !self.is_saved();
         self.tasks.is_empty() && self.locks.is_empty() && !waits && self.sanitizing.is_none()
     }

@@ -3,7 +3,7 @@
 use super::{Shard, io};
 use crate::connection::Happening;
 use crate::lun::Result as BackResult;
-use crate::messages::{LunAddress, LunId, ShardId, ToControl};
+use crate::messages::{LunAddress, LunId, LunMap, ShardId, ToControl};
 use crate::request::{Answer, Clearing, Manager, Message, Origin, Outcome, Request};
 use crate::token::Key;
 use stampede_ring::Ring;
@@ -12,6 +12,7 @@ use stampede_session::{
     Admission, Close, LoginRequest, LoginStatus, ManagementRequest, ManagementResponse, Task, TaskKey,
 };
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// REPORT LUNS (SPC-4 6.33): a question to the target, not to one unit.
 const REPORT_LUNS: u8 = 0xa0;
@@ -73,22 +74,27 @@ impl<R: Ring> Shard<R> {
         self.counters.logins += 1;
         let Some(conn) = self.conns.get_mut(key) else { return };
         let Some(info) = conn.session.info() else { return };
-        let transport = TransportId { initiator_name: info.initiator.clone(), isid: info.isid.0 };
-        let queries = info.parameters.has_rfc_7144();
         tracing::debug!(
             peer = %conn.peer, session = info.session.0, initiator = %info.initiator,
             target = info.target.as_deref().unwrap_or(""), stage = ?info.stage, "logged in"
         );
         conn.attached = true;
-        let nexus = conn.nexus();
         let luns = conn.luns().clone();
         conn.attaching = luns.0.len() as u32;
-        let (shard, connection) = (self.config.shard, key);
         for (_, address) in &luns.0 {
-            let (lun, transport, luns) = (address.lun, transport.clone(), luns.clone());
-            let message = Message::Attach { lun, nexus, transport, shard, connection, luns, queries };
-            self.post(address.owner, message);
+            self.greet(key, *address, luns.clone());
         }
+    }
+
+    /// Says to a unit that a session begins to use it; [`Shard::attached`] follows.
+    pub(super) fn greet(&mut self, key: Key, unit: LunAddress, luns: Arc<LunMap>) {
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        let Some(info) = conn.session.info() else { return };
+        let transport = TransportId { initiator_name: info.initiator.clone(), isid: info.isid.0 };
+        let queries = info.parameters.has_rfc_7144();
+        let (lun, nexus, shard, connection) = (unit.lun, conn.nexus(), self.config.shard, key);
+        let message = Message::Attach { lun, nexus, transport, shard, connection, luns, queries };
+        self.post(unit.owner, message);
     }
 
     /// A unit knows the session, wherever the unit is by now. Only then do commands go there: so none can come to a
@@ -141,7 +147,11 @@ impl<R: Ring> Shard<R> {
             Reply::check(stampede_scsi::sense::INVALID_OPERATION_CODE)
         } else if cdb[0] == REPORT_LUNS {
             let numbers: Vec<u16> = conn.luns().0.iter().map(|(number, _)| *number).collect();
-            stampede_scsi::report_luns(&cdb, &numbers)
+            let reply = stampede_scsi::report_luns(&cdb, &numbers);
+            if reply.status == Status::Good {
+                self.tell_of_report(key);
+            }
+            reply
         } else if slot.unit.is_none() {
             stampede_scsi::no_such_lun(&cdb)
         } else {
@@ -265,6 +275,7 @@ impl<R: Ring> Shard<R> {
             BackResult::Changed { request, lun, result } => {
                 self.control.send(ToControl::Changed { request, lun, result });
             }
+            BackResult::Closed(lun) => self.control.send(ToControl::Closed { lun }),
         }
     }
 

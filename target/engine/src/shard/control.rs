@@ -98,6 +98,8 @@ impl<R: Ring> Shard<R> {
                 self.backend.saved(lun, number, durable, &mut io!(self));
             }
             FromControl::Rekeyed { lun, cipher, destroyed } => self.backend.rekeyed(lun, cipher, destroyed),
+            FromControl::AddDisk { request, disk } => self.take_disk(request, *disk),
+            FromControl::SetLuns { session, luns } => self.set_luns(session, luns),
             FromControl::Change { request, lun, what } => self.backend.change(request, lun, what),
             FromControl::Report { request } => {
                 let report = self.report(request);

@@ -16,6 +16,7 @@ mod closing;
 mod commands;
 mod completions;
 mod control;
+mod luns;
 mod moving;
 mod planted;
 mod polling;
@@ -270,6 +271,10 @@ impl<R: Ring> Shard<R> {
             self.backend.spill(&mut io!(self));
             self.settle();
         }
+        if self.backend.retires() {
+            self.backend.run_retiring(&mut io!(self));
+            self.settle();
+        }
         self.send_all();
         self.run_moves();
         let reads_on = self.read_ahead();
@@ -476,6 +481,18 @@ impl<R: Ring> Shard<R> {
                     self.post(owner, Message::Detach { lun, nexus });
                 }
                 None => self.backend.detach(lun, nexus),
+            },
+            Message::LunsChanged { lun, nexus, luns } => match self.travel.owner_of(lun) {
+                Some(owner) => {
+                    self.post(owner, Message::LunsChanged { lun, nexus, luns });
+                }
+                None => self.backend.luns_changed(lun, nexus, luns),
+            },
+            Message::LunsReported { lun, nexus } => match self.travel.owner_of(lun) {
+                Some(owner) => {
+                    self.post(owner, Message::LunsReported { lun, nexus });
+                }
+                None => self.backend.luns_reported(lun, nexus),
             },
             Message::Command(request) => {
                 if request.origin.shard != self.config.shard {

@@ -195,6 +195,7 @@ impl<R: Ring> Shard<R> {
             FromControl::Admit { session, .. }
             | FromControl::CloseSession { session }
             | FromControl::Announce { session, .. }
+            | FromControl::SetLuns { session, .. }
             | FromControl::Move { session, .. }
             | FromControl::Probe { session, .. } => *session,
             FromControl::DropClone { lun }
@@ -214,7 +215,10 @@ impl<R: Ring> Shard<R> {
         // Only its end can be handled while its socket is on its way.
         let waits = matches!(
             message,
-            FromControl::Admit { .. } | FromControl::Probe { .. } | FromControl::Announce { .. }
+            FromControl::Admit { .. }
+                | FromControl::Probe { .. }
+                | FromControl::Announce { .. }
+                | FromControl::SetLuns { .. }
         );
         match self.conns.get_mut(key).filter(|conn| waits && conn.is_leaving()) {
             Some(Conn { moving: Some(moving), .. }) => {

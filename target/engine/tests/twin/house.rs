@@ -139,6 +139,8 @@ pub(crate) struct House<R> {
     pub(crate) stayed: Vec<(SessionId, MoveRefusal)>,
     /// What came of changes of units.
     pub(crate) changed: Vec<(u64, Result<(), ChangeRefusal>)>,
+    /// Units that were taken away and are gone.
+    pub(crate) closed: Vec<LunId>,
     /// What the store has of the unit.
     pub(crate) stored: Vec<u8>,
     /// States on their way there: from which shard, whose, their numbers, their bytes.
@@ -343,6 +345,7 @@ impl<R: Ring> House<R> {
             moved: Vec::new(),
             stayed: Vec::new(),
             changed: Vec::new(),
+            closed: Vec::new(),
             hasty: false,
             rng: world.fork_rng(7),
         }
@@ -371,6 +374,7 @@ impl<R: Ring> House<R> {
                 }
                 ToControl::Drained { .. } => self.drained += 1,
                 ToControl::Recorded { lun, uses } => self.recorded.push((lun, uses)),
+                ToControl::Closed { lun } => self.closed.push(lun),
                 ToControl::Report(report) => self.reports.push(*report),
                 ToControl::Changed { request, result, .. } => self.changed.push((request, result)),
                 ToControl::Save { shard, lun, number, state } => {

@@ -21,4 +21,5 @@ mod saving;
 mod scaling;
 mod spilling;
 mod storm;
+mod units;
 mod variation;

@@ -41,10 +41,10 @@ mod wake;
 pub use config::{AddError, SetupError, SetupReport, UringConfig};
 pub use wake::{PeerHandle, Waker};
 
-use crate::loose::LooseSocket;
+use crate::loose::{LooseFile, LooseSocket};
 use crate::memory::{Buffer, Pool};
 use crate::numa::Pages;
-use crate::seam::{Chunk, Completion, Errno, Event, Operation, PeerId, Ring, SocketId, Token, Wait};
+use crate::seam::{Chunk, Completion, Errno, Event, FileId, Operation, PeerId, Ring, SocketId, Token, Wait};
 use files::OpenFile;
 use inflight::InFlight;
 use io_uring::{IoUring, squeue};
@@ -210,6 +210,15 @@ impl Ring for UringRing {
 
     fn adopt(&mut self, socket: LooseSocket) -> Result<SocketId, (Errno, LooseSocket)> {
         self.adopt_socket(socket)
+    }
+
+    fn take_file(&mut self, file: LooseFile) -> Result<FileId, Errno> {
+        let file = file.into_holder().map_err(|_| Errno(libc::EINVAL))?;
+        self.add_file(file).map_err(|_| Errno(libc::ENFILE))
+    }
+
+    fn drop_file(&mut self, file: FileId) {
+        drop(self.remove_file(file));
     }
 }
 

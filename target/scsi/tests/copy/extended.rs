@@ -42,7 +42,7 @@ fn another_unit_is_found_by_its_designator_and_by_nothing_else() {
 #[test]
 fn a_unit_attention_stays_for_the_initiator() {
     let mut desk = Desk::new(&[4096, 4096]);
-    desk.units[1].0.luns_changed();
+    desk.units[1].0.luns_changed(A);
     let list = list(1, 0, &[target(1)], &[segment(0xFFFF, 0, 8, 0, 8)]);
     assert_eq!(copy(&mut desk, &list).status, Status::Good);
     assert_eq!(codes(&send(&mut desk.units[1].0, A, &[0])), (0x06, 0x3F, 0x0E));

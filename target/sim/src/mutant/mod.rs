@@ -11,8 +11,8 @@ mod reuse;
 use history::History;
 use reuse::{Held, Slots};
 use stampede_ring::{
-    Buffer, Chunk, Completion, Errno, Event, FileId, LooseSocket, Operation, Received, Ring, SocketId, Token,
-    Wait,
+    Buffer, Chunk, Completion, Errno, Event, FileId, LooseFile, LooseSocket, Operation, Received, Ring,
+    SocketId, Token, Wait,
 };
 use std::collections::{BTreeMap, VecDeque};
 
@@ -250,6 +250,14 @@ impl<R: Ring> Ring for Mutant<R> {
 
     fn adopt(&mut self, socket: LooseSocket) -> Result<SocketId, (Errno, LooseSocket)> {
         self.ring.adopt(socket)
+    }
+
+    fn take_file(&mut self, file: LooseFile) -> Result<FileId, Errno> {
+        self.ring.take_file(file)
+    }
+
+    fn drop_file(&mut self, file: FileId) {
+        self.ring.drop_file(file);
     }
 }
 

@@ -35,7 +35,8 @@ pub(crate) struct RingState {
     /// Completions that wait to be reaped.
     pub(crate) posted: VecDeque<Completion>,
     pub(crate) free_buffers: Vec<Buffer>,
-    pub(crate) files: Vec<crate::disk::DiskId>,
+    /// `None` for one that was dropped.
+    pub(crate) files: Vec<Option<crate::disk::DiskId>>,
     /// By the low half of a socket id; the high half is a generation, so that a stale id is seen.
     pub(crate) sockets: Slab<(SocketId, Socket)>,
     sockets_made: u32,
@@ -257,7 +258,23 @@ impl State {
     }
 
     pub(crate) fn file(&mut self, key: RingKey, file: FileId) -> Option<crate::disk::DiskId> {
-        self.ring(key)?.files.get(file.0 as usize).copied()
+        self.ring(key)?.files.get(file.0 as usize).copied().flatten()
+    }
+
+    /// A shard lets go of a file; a later operation on it is a misuse, as is one that is under way.
+    pub(crate) fn drop_file(&mut self, key: RingKey, file: FileId) {
+        let Some(disk) = self.file(key, file) else {
+            return self.misuse(format_args!("drop of {file:?}, which is not open"));
+        };
+        let on_it = |pending: &Pending| {
+            pending.ring == key && matches!(&pending.work, Work::Disk(request) if request.disk == disk)
+        };
+        if self.operations.values().any(on_it) {
+            self.misuse(format_args!("drop of {file:?}, on which an operation is in flight"));
+        }
+        if let Some(place) = self.ring(key).and_then(|ring| ring.files.get_mut(file.0 as usize)) {
+            *place = None;
+        }
     }
 
     pub(crate) fn socket(&mut self, key: RingKey, socket: SocketId) -> Option<Socket> {
