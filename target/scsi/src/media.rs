@@ -231,10 +231,13 @@ pub fn media_done(media: &Media) -> Reply {
 /// The reply of medium work that failed. Sense data is in fixed format:
 /// [`Device::media_failed`](crate::Device::media_failed) obeys D_SENSE.
 pub fn media_failed(error: &MediaError, media: &Media) -> Reply {
-    let start = media.range().map(|range| range.lba);
-    let with_lba = |sense: Sense, lba: &Option<u64>| match lba.or(start) {
-        Some(lba) => sense.with_information(lba),
-        None => sense,
+    let with_lba = |sense: Sense, lba: &Option<u64>| {
+        // Whole blocks of a device may begin before the command's range: INFORMATION is a block of the command (SBC-3 4.18).
+        let inside = |range: Blocks| {
+            lba.unwrap_or(range.lba)
+                .clamp(range.lba, range.lba.saturating_add(u64::from(range.count.max(1) - 1)))
+        };
+        media.range().map(inside).or(*lba).map_or(sense, |lba| sense.with_information(lba))
     };
     let sense = match error {
         MediaError::Unrecovered { lba } => with_lba(sense::UNRECOVERED_READ_ERROR, lba),

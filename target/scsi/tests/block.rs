@@ -4,8 +4,8 @@ mod common;
 
 use common::*;
 use stampede_scsi::{
-    Blocks, LbaState, LbaStatusDescriptor, Media, MediaError, Pattern, Status, VerifyMode, lba_status_reply,
-    media_failed,
+    Blocks, DeviceConfig, Identity, LbaState, LbaStatusDescriptor, Media, MediaError, Pattern, Status,
+    VerifyMode, lba_status_reply, media_failed,
 };
 
 fn ten(opcode: u8, flags: u8, lba: u32, count: u16) -> Vec<u8> {
@@ -328,6 +328,41 @@ fn failures_become_sense_data() {
     let reply = media_failed(&MediaError::Miscompare { offset: 77 }, &write);
     assert_eq!((codes(&reply), sense(&reply).information), ((0x0E, 0x1D, 0x00), Some(77)));
     assert_eq!(media_failed(&MediaError::Busy, &write).status, Status::Busy);
+}
+
+/// SBC-3 4.18, SPC-4 4.5.2.2 and 4.5.3: fixed format has room for 32 bits, and says by VALID whether they are the address.
+#[test]
+fn information_is_the_first_bad_block_of_the_command() {
+    use stampede_scsi::SenseFormat::{Descriptor, Fixed};
+    for block_size in [512, 4096] {
+        let device = unit_of(DeviceConfig::with_block_size(Identity::default(), block_size, 4096, 1 << 40));
+        for lba in [1003, u64::from(u32::MAX), 1 << 32, 5 << 32 | 7] {
+            let range = Blocks { lba: lba - 3, count: 8 };
+            for (media, bad) in [
+                (Media::Read { range }, MediaError::Unrecovered { lba: Some(lba) }),
+                (Media::Write { range, fua: false }, MediaError::WriteFault { lba: Some(lba) }),
+            ] {
+                let sense = sense(&device.media_failed(&bad, &media));
+                let fixed = sense.with_format(Fixed).encode();
+                match u32::try_from(lba) {
+                    Ok(lba) => assert_eq!((fixed[0], &fixed[3..7]), (0xF0, &lba.to_be_bytes()[..])),
+                    Err(_) => assert_eq!((fixed[0], &fixed[3..7]), (0x70, &[0; 4][..])),
+                }
+                let descriptor = sense.with_format(Descriptor).encode();
+                assert_eq!(descriptor[8..12], [0x00, 0x0A, 0x80, 0]);
+                assert_eq!(descriptor[12..20], lba.to_be_bytes());
+            }
+        }
+    }
+    // The device's block begins before the command's, or ends behind it.
+    let read = Media::Read { range: Blocks { lba: 1001, count: 2 } };
+    for (bad, told) in [(1000, 1001), (1002, 1002), (1003, 1002)] {
+        let reply = media_failed(&MediaError::Unrecovered { lba: Some(bad) }, &read);
+        assert_eq!(sense(&reply).information, Some(told));
+    }
+    // A miscompare tells a byte of data-out, not an address (SBC-3 5.3).
+    let compare = sense(&media_failed(&MediaError::Miscompare { offset: 4097 }, &read));
+    assert_eq!(compare.with_format(Fixed).encode()[..7], [0xF0, 0, 0x0E, 0, 0, 0x10, 0x01]);
 }
 
 #[test]

@@ -409,7 +409,7 @@ impl Job {
             _ => MediaError::WriteFault { lba },
         };
         tracing::warn!(lun = self.lun.0, ?direction, ?lba, %error, "disk operation failed");
-        self.error.get_or_insert(kind);
+        self.error = Some(first_error(self.error.take(), kind));
     }
 
     /// Keeps what it reads from scratch space from being used again until it has.
@@ -463,6 +463,21 @@ pub(super) fn data_needed(media: &Media, block_size: u32) -> u64 {
         Media::Verify { mode: VerifyMode::CompareOneBlock, .. }
         | Media::WriteSame { pattern: Pattern::DataOut, .. } => block,
         _ => 0,
+    }
+}
+
+/// The error that is told when one came before: that of the lower block, since what lies before the block that is told
+/// counts as good.
+fn first_error(before: Option<MediaError>, new: MediaError) -> MediaError {
+    let block = |error: &MediaError| match error {
+        MediaError::Unrecovered { lba } | MediaError::WriteFault { lba } => *lba,
+        _ => None,
+    };
+    match before {
+        Some(before) if block(&new).is_none_or(|new| block(&before).is_none_or(|first| first <= new)) => {
+            before
+        }
+        _ => new,
     }
 }
 
