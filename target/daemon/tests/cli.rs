@@ -117,8 +117,8 @@ fn no_permission_is_said_so() {
 #[test]
 fn a_port_in_use_is_said_so() {
     let folder = Folder::new();
-    let address = free_address();
-    let _other = std::net::TcpListener::bind(&address).unwrap();
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = other.local_addr().unwrap().to_string();
     let control = folder.path("c.sock");
     let text = fails(
         1,

@@ -119,7 +119,8 @@ fn a_block_that_cannot_be_read_is_an_error_of_who_reads_it() {
     let done = run(&mut house, &mut host, Command::new(0, cdb::read_16(2 * 64 + 9, 1), Transfer::In(512)));
     assert_eq!(done.sense_code(), Some((3, 0x11, 0)), "{done:?}");
     let sense = done.sense.clone();
-    let lba = 2 * 64 + 8_u64;
+    // All of the slot is read, and the command asked for this block of it only.
+    let lba = 2 * 64 + 9_u64;
     assert!(
         sense.windows(8).any(|bytes| bytes == lba.to_be_bytes())
             || sense.windows(4).any(|bytes| bytes == (lba as u32).to_be_bytes()),
