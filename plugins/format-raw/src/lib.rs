@@ -10,7 +10,7 @@ extern crate alloc;
 use alloc::{format, string::String, vec, vec::Vec};
 
 use stampede_plugin::{
-    Change, Confidence, Created, Description, Extent, Fail, FailKind, FileId, Format, Free, Job, JobStep,
+    Change, Confidence, Created, Description, Extent, Fail, FailKind, FileId, Format, Job, JobStep,
     OpenRequest, Opened, Outcome, Pages, Place, Plan, Range, Report, Step, Token, View,
 };
 
@@ -114,10 +114,8 @@ impl Format for Raw {
             plan.map.push(extent(range));
             match change {
                 Change::Data => plan.now.push(Step::Put { guest, length, file, offset }),
-                Change::Zero => plan.now.push(Step::Fill { file, offset, length }),
-                Change::Unmap => {
-                    plan.free.push(Free { file, offset, length, after: Vec::new(), punch: true })
-                }
+                // Unmapped space is not named in `free`: it stays the disk's, and may be written, in place, before it would be punched.
+                Change::Zero | Change::Unmap => plan.now.push(Step::Fill { file, offset, length }),
             }
         }
         Ok(plan)

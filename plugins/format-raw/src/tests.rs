@@ -36,6 +36,16 @@ fn what_is_written_is_read_and_a_hole_is_zeros() {
 }
 
 #[test]
+fn what_is_written_after_an_unmap_stays() {
+    let mut model = created(16 << 10);
+    model.write(4096, &[1; 4096]).unwrap();
+    model.change(Range { offset: 4096, length: 4096 }, Change::Unmap).unwrap();
+    model.write(4096, &[2; 4096]).unwrap();
+    model.flush_all().unwrap();
+    assert!(model.read(Range { offset: 4096, length: 4096 }).unwrap() == [2; 4096]);
+}
+
+#[test]
 fn sizes_that_no_disk_has_are_refused() {
     for bad in [0, 513] {
         let mut model = Model::new(Raw::default(), Disk::new(vec![vec![0; bad]]));

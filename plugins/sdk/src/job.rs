@@ -13,13 +13,39 @@ pub struct Identity {
     pub time: Option<u64>,
 }
 
+/// What two records of an identity say: a child's of its parent, and the parent's of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Likeness {
+    /// The UUID is the same, and so is the time where both have one.
+    Same,
+    /// The UUID is the same, the time is not: a copy was made, or the image was changed since. Worth a warning.
+    OtherTime,
+    /// The UUID is another: it is another image.
+    Other,
+}
+
+impl Identity {
+    /// Compares what a child recorded of its parent with what the parent says of itself. The UUID decides, since a copy of a file has another
+    /// time.
+    pub fn compare(self, recorded: Self) -> Likeness {
+        if self.id != recorded.id {
+            return Likeness::Other;
+        }
+        match (self.time, recorded.time) {
+            (Some(own), Some(recorded)) if own != recorded => Likeness::OtherTime,
+            _ => Likeness::Same,
+        }
+    }
+}
+
 /// What is to be done to an image. While a job runs nothing else is asked of the instance but `done` and `released`.
 /// After a job that changed the image the host makes everything durable, and opens it again with a fresh instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Job {
     /// Makes an image in an empty file. The instance was not opened.
     Create(Created),
-    /// Looks for contradictions, and mends them as far as it was asked to.
+    /// Looks for contradictions, and mends them as far as it was asked to. Also of an image that `open` refused as corrupt: then the instance
+    /// was not opened.
     Check(Repair),
     /// Gives the guest's disk another size, in bytes. What is new reads as zeros.
     Resize {

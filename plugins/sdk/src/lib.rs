@@ -41,7 +41,7 @@ pub mod model;
 pub use extent::{Absent, BitOrder, Bitmap, Codec, Extent, Place, Range, View};
 pub use format::{Confidence, CreateOption, Description, Format};
 pub use halt::{Fail, FailKind, Halt, Outcome};
-pub use job::{Created, Identity, Job, JobStep, Repair, Report, SnapshotInfo};
+pub use job::{Created, Identity, Job, JobStep, Likeness, Repair, Report, SnapshotInfo};
 pub use opened::{FileHint, MetadataRange, Mode, OpenRequest, Opened, ParentHint, ParentRef};
 pub use pages::{FileId, Pages, PagesExt, Span};
 pub use plan::{Change, Free, Patch, PatchId, Plan, Step, Token};

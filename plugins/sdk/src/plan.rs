@@ -74,7 +74,8 @@ pub enum Step {
         /// Where to, in bytes.
         offset: u64,
     },
-    /// Zeros.
+    /// Zeros: written, or made by a hole. Done before the acknowledgement, so it is also how space that stays in use is given back; [`Plan::free`]
+    /// is for space that nobody refers to any more.
     Fill {
         /// Where to.
         file: FileId,

@@ -297,6 +297,8 @@ impl<F: Format> Model<F> {
             if let Step::SetLength { file, length } = *step {
                 self.disk.set_length(file, length);
                 self.current[usize::from(file.0)].resize(usize_of(length), 0);
+                // Lengths become durable as data does.
+                self.pending.data_written();
             }
         }
         for (file, offset, bytes) in writes {

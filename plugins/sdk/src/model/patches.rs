@@ -15,7 +15,7 @@ const SECTOR: u64 = 512;
 pub(super) struct Pending {
     patches: Vec<Waiting>,
     frees: Vec<(Token, Vec<Free>)>,
-    /// Whether data was written since the last barrier.
+    /// Whether data was written, or a file got another length, since the last barrier.
     data: bool,
 }
 
