@@ -127,3 +127,60 @@ impl Range {
         self.offset.saturating_add(self.length)
     }
 }
+
+impl Extent {
+    /// The part of it that a range inside it has.
+    #[must_use]
+    pub fn cut(&self, range: Range) -> Self {
+        let before = range.offset.saturating_sub(self.range.offset);
+        let place = match self.place {
+            Place::Data { file, offset, in_place } => {
+                Place::Data { file, offset: offset.saturating_add(before), in_place }
+            }
+            Place::Packed { codec, file, offset, length, unpacked, skip } => {
+                let skip = skip.saturating_add(u32::try_from(before).unwrap_or(u32::MAX));
+                Place::Packed { codec, file, offset, length, unpacked, skip }
+            }
+            Place::Sparse { file, offset, bitmap, absent } => Place::Sparse {
+                file,
+                offset: offset.saturating_add(before),
+                bitmap: bitmap.skip(before),
+                absent,
+            },
+            place @ (Place::Zero | Place::Parent) => place,
+        };
+        Self { range, place }
+    }
+
+    /// The extent that this one and `next`, which begins where this one ends, are together, if their bytes go on the same way.
+    #[must_use]
+    pub fn join(&self, next: &Self) -> Option<Self> {
+        let range =
+            Range { offset: self.range.offset, length: self.range.length.checked_add(next.range.length)? };
+        let whole = Self { range, place: self.place };
+        // Compressed units stay apart: each is unpacked alone.
+        let apart = self.range.end() != next.range.offset || matches!(self.place, Place::Packed { .. });
+        (!apart && whole.cut(next.range) == *next).then_some(whole)
+    }
+}
+
+impl Bitmap {
+    /// The bitmap of what follows so many bytes later.
+    #[must_use]
+    pub fn skip(mut self, bytes: u64) -> Self {
+        let bits = u64::from(self.first_bit) + bytes.checked_div(u64::from(self.unit)).unwrap_or(0);
+        self.offset = self.offset.saturating_add(bits / 8);
+        self.first_bit = (bits % 8) as u8;
+        self
+    }
+
+    /// The byte and the mask in it of the bit that stands for the `number`th unit.
+    pub fn bit(&self, number: u64) -> (u64, u8) {
+        let index = u64::from(self.first_bit).saturating_add(number);
+        let mask = match self.order {
+            BitOrder::MsbFirst => 0x80 >> (index % 8),
+            BitOrder::LsbFirst => 1 << (index % 8),
+        };
+        (self.offset.saturating_add(index / 8), mask)
+    }
+}

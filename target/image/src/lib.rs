@@ -2,7 +2,7 @@
 //! ([`overlay`]), who may touch which range of a file right now ([`range_lock`], [`align`]), which files are goldens
 //! ([`golden`]), which of their blocks are in memory ([`cache`]) and which a boot wants ([`recording`]), which of an overlay's
 //! are in scratch space ([`scratch`]), which overlay a login gets ([`epoch`]), what an atomic write is about to do ([`intent`]),
-//! and how an image is encrypted ([`cipher`]).
+//! how an image is encrypted ([`cipher`]), and what the host keeps of an image whose format a plugin knows ([`mapped`]).
 //!
 //! Everything here is pure: no files, no memory pools, no clock. It maps; the engine moves the bytes. Time comes in
 //! as an argument, decisions and effects go out as values.
@@ -14,6 +14,7 @@ pub mod cipher;
 pub mod epoch;
 pub mod golden;
 pub mod intent;
+pub mod mapped;
 pub mod overlay;
 pub mod range_lock;
 pub mod recording;

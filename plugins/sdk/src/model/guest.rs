@@ -3,9 +3,7 @@
 use std::{format, vec, vec::Vec};
 
 use super::{Model, ModelError, overwrite, usize_of, violation};
-use crate::{
-    Absent, BitOrder, Bitmap, Change, Extent, Fail, FailKind, FileId, Format, Patch, Place, Range, View,
-};
+use crate::{Absent, Bitmap, Change, Extent, Fail, FailKind, FileId, Format, Patch, Place, Range, View};
 
 /// How many extents the model asks for at once: few, so that ranges are resolved in pieces.
 const EXTENTS_MAX: u32 = 3;
@@ -101,7 +99,7 @@ impl<F: Format> Model<F> {
     /// Marks sectors as there; the host does it, once their data is durable.
     fn set_bits(&mut self, bitmap: Bitmap, length: u64) -> Result<(), ModelError> {
         for number in 0..length.div_ceil(u64::from(bitmap.unit)) {
-            let (at, mask) = bit(bitmap, number);
+            let (at, mask) = bitmap.bit(number);
             let Some(&byte) = self.current[usize::from(bitmap.file.0)].get(usize_of(at)) else {
                 return violation("a bitmap goes beyond its file");
             };
@@ -136,7 +134,7 @@ impl<F: Format> Model<F> {
             let size = self.opened.as_ref().map_or(0, |opened| opened.virtual_size);
             let range = Range::between(extent.range.offset, extent.range.end().min(size));
             for found in self.resolve(View::Active, range)? {
-                let expected = cut(extent, found.range);
+                let expected = extent.cut(found.range);
                 if found != expected {
                     return violation(format!("a plan's map has {expected:?}, resolving gives {found:?}"));
                 }
@@ -162,7 +160,7 @@ impl<F: Format> Model<F> {
                 }
                 let part = Range::between(at, extent.range.end().min(range.end()));
                 if part.length > 0 {
-                    extents.push(cut(&extent, part));
+                    extents.push(extent.cut(part));
                 }
                 at = part.end();
                 if at >= range.end() {
@@ -222,7 +220,7 @@ impl<F: Format> Model<F> {
         let unit = bitmap.unit as usize;
         for (number, part) in into.chunks_mut(unit).enumerate() {
             let before = (number * unit) as u64;
-            let (at, mask) = bit(bitmap, number as u64);
+            let (at, mask) = bitmap.bit(number as u64);
             if self.file_bytes(bitmap.file, at, 1)?[0] & mask != 0 {
                 part.copy_from_slice(self.file_bytes(file, offset + before, part.len())?);
             } else if absent == Absent::Parent {
@@ -251,37 +249,6 @@ impl<F: Format> Model<F> {
             Ok,
         )
     }
-}
-
-/// A bit's byte and mask.
-fn bit(bitmap: Bitmap, number: u64) -> (u64, u8) {
-    let index = u64::from(bitmap.first_bit) + number;
-    let shift = index % 8;
-    let mask = match bitmap.order {
-        BitOrder::MsbFirst => 0x80 >> shift,
-        BitOrder::LsbFirst => 1 << shift,
-    };
-    (bitmap.offset + index / 8, mask)
-}
-
-/// The part of an extent that a range inside it has.
-fn cut(extent: &Extent, range: Range) -> Extent {
-    let before = range.offset - extent.range.offset;
-    let place = match extent.place {
-        Place::Data { file, offset, in_place } => Place::Data { file, offset: offset + before, in_place },
-        Place::Packed { codec, file, offset, length, unpacked, skip } => {
-            let skip = skip + u32::try_from(before).unwrap_or(u32::MAX);
-            Place::Packed { codec, file, offset, length, unpacked, skip }
-        }
-        Place::Sparse { file, offset, mut bitmap, absent } => {
-            let bits = u64::from(bitmap.first_bit) + before / u64::from(bitmap.unit);
-            bitmap.offset += bits / 8;
-            bitmap.first_bit = u8::try_from(bits % 8).unwrap_or(0);
-            Place::Sparse { file, offset: offset + before, bitmap, absent }
-        }
-        place => place,
-    };
-    Extent { range, place }
 }
 
 /// Ranges one after the other become one.
