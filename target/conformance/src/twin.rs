@@ -16,7 +16,7 @@ use stampede_engine::{ControlLink, MeshEnd, Shard};
 use stampede_image::align::Alignment;
 use stampede_image::epoch::TargetPolicy;
 use stampede_ring::{IoMemory, Pool, PoolConfig, Ring};
-use stampede_scsi::{DeviceConfig, SavedState};
+use stampede_scsi::{DeviceConfig, SavedState, Space};
 use stampede_session::{Entropy, NoEntropy, Settings};
 use stampede_sim::{ClientId, ClientStatus, DiskConfig, SimConfig, SimRing, SimWorld};
 use std::cell::RefCell;
@@ -143,6 +143,9 @@ struct House {
     from_shards: Receiver<ToControl>,
     registrar: Registrar,
     drain_ns: u64,
+    arena: Arc<Pool>,
+    /// Slots of the arena in use when the shards were last told of space.
+    told_slots: Option<u32>,
 }
 
 impl House {
@@ -216,7 +219,7 @@ impl House {
         }
         let registrar = Registrar::new(targets(site), Vec::new(), LunId(2), site.shards);
         let drain_ns = u64::from(site.drain_timeout_s) * SECOND_NS;
-        Ok(Self { world, shards, to_shards, from_shards, registrar, drain_ns })
+        Ok(Self { world, shards, to_shards, from_shards, registrar, drain_ns, arena, told_slots: None })
     }
 
     /// Turns every shard that has something to do, the control thread, and the clock. `false` when nothing is going to
@@ -262,8 +265,23 @@ impl House {
             }
         }
         self.registrar.tick(now, &mut out);
+        self.tell_space();
         for (shard, message) in out.messages {
             self.tell(shard, message);
+        }
+    }
+
+    /// What the real control thread finds out about the space of thin units.
+    fn tell_space(&mut self) {
+        let slots = self.arena.in_use();
+        if self.told_slots.replace(slots) == Some(slots) {
+            return;
+        }
+        let space = Space { used_bytes: BLOCKS * BLOCK as u64, available_bytes: 1 << 30 };
+        for shard in 0..self.shards.len() as u16 {
+            let own = units(self.shards.len() as u16).into_iter().filter(|unit| unit.owner.0 == shard);
+            let units = own.map(|unit| (unit.lun, space)).collect();
+            self.tell(ShardId(shard), FromControl::Space { units });
         }
     }
 

@@ -164,6 +164,7 @@ fn device(entry: &TargetConfig, traits: &FileTraits, identity: Identity) -> Devi
     device.removable = entry.removable;
     device.alua = alua(entry);
     device.thin = entry.thin;
+    device.space_is_known = entry.clone == CloneKind::Ephemeral || !traits.device;
     device.encrypted = entry.encryption.is_some();
     device.sanitize_bytes_s = entry.sanitize_rate.map_or(0, |rate| rate.0);
     if entry.clone == CloneKind::Ephemeral {

@@ -8,7 +8,7 @@ use stampede_image::cache::Ahead;
 use stampede_image::cipher::Cipher;
 use stampede_image::recording::Route;
 use stampede_ring::LooseFile;
-use stampede_scsi::{AccessState, DeviceConfig, SavedState};
+use stampede_scsi::{AccessState, DeviceConfig, SavedState, Space};
 use stampede_session::{Admission, Announcement, LoginRequest, SessionId};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -395,6 +395,12 @@ pub enum FromControl {
         session: SessionId,
         /// What it sees.
         luns: Arc<LunMap>,
+    },
+    /// The storage behind thin units has changed: their initiators hear of thresholds that this crosses. What clones have
+    /// the shard knows itself, and looks at then.
+    Space {
+        /// Plain units of the shard.
+        units: Vec<(LunId, Space)>,
     },
     /// Send a [`ToControl::Report`].
     Report {

@@ -141,3 +141,17 @@ fn links_are_followed() {
     std::os::unix::fs::symlink(&path, &link).unwrap();
     assert_eq!(open(&link, Access::ReadOnly).unwrap().traits().len_bytes, 4096);
 }
+
+#[test]
+fn a_file_tells_what_it_takes_and_what_is_left() {
+    let folder = disk_folder();
+    let path = write(folder.path(), "thin.img", 4096);
+    let file = open(&path, Access::ReadWrite).unwrap();
+    file.lengthen(1 << 30).unwrap();
+    let (before, left) = file.space().unwrap().unwrap();
+    assert!(before < 1 << 20, "a hole takes nothing: {before}");
+    assert!(left > 0);
+    file.allocate(8 << 20).unwrap();
+    let (after, _) = file.space().unwrap().unwrap();
+    assert!(after >= 8 << 20, "{after}");
+}

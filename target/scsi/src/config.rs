@@ -55,6 +55,9 @@ pub struct DeviceConfig {
     pub read_only: bool,
     /// Thin provisioned: LBPME and LBPRZ are one and UNMAP is offered.
     pub thin: bool,
+    /// What space a thin unit takes, and what is left, is known: it has threshold sets, and the engine says what there is
+    /// by [`Device::space_is`](crate::Device::space_is). Means nothing where `thin` is false.
+    pub space_is_known: bool,
     /// MAXIMUM TRANSFER LENGTH in logical blocks; a longer READ, WRITE, VERIFY with data or ORWRITE is refused. 0: no limit.
     pub max_transfer_blocks: u32,
     /// OPTIMAL TRANSFER LENGTH in logical blocks (0: not reported).
@@ -109,6 +112,7 @@ impl DeviceConfig {
             removable: false,
             read_only: false,
             thin: true,
+            space_is_known: true,
             max_transfer_blocks: in_blocks(4 << 20).max(2048),
             optimal_transfer_blocks: in_blocks(1 << 20),
             optimal_granularity_blocks: in_blocks(physical_size) as u16,

@@ -10,6 +10,7 @@ use crate::reservations::{Reservations, TransportId};
 use crate::sanitize::Sanitization;
 use crate::saved::SavedState;
 use crate::sense::{self, Sense, SenseFormat};
+use crate::thresholds::Told;
 use crate::unit_attention::{Attentions, UnitAttention};
 use crate::{DeviceConfig, Media, MediaError, NexusId, Reply, Status, Step};
 use std::collections::BTreeMap;
@@ -67,6 +68,8 @@ pub struct Device {
     pub(crate) copies: Copies,
     /// Tokens that stand for blocks of the unit.
     pub(crate) rods: Rods,
+    /// What was told of thresholds on its space.
+    pub(crate) told: Told,
 }
 
 impl Device {
@@ -95,6 +98,7 @@ impl Device {
             sanitization: saved.sanitization,
             copies: Copies::default(),
             rods: Rods::default(),
+            told: Told::default(),
         }
     }
 
@@ -113,6 +117,7 @@ impl Device {
             nexus,
             Nexus { transport: transport_id, attentions, prevents_removal: false, queries: false },
         );
+        self.tell_thresholds_to(nexus);
     }
 
     /// The transport of `nexus` carries QUERY TASK, QUERY TASK SET, I_T NEXUS RESET and QUERY ASYNCHRONOUS EVENT, so
@@ -243,7 +248,9 @@ impl Device {
     /// Takes the most urgent unit attention of `nexus`, if there is one, as an error.
     fn report_attention(&mut self, nexus: NexusId) -> Result<(), Sense> {
         let attention = self.nexuses.get_mut(&nexus).and_then(|nexus| nexus.attentions.take());
-        attention.map_or(Ok(()), |attention| Err(attention.sense()))
+        let Some(attention) = attention else { return Ok(()) };
+        self.threshold_heard(attention);
+        Err(attention.sense())
     }
 
     /// An operation code or a service action that is not ours.
@@ -335,6 +342,7 @@ impl Device {
             nexus.prevents_removal = false;
             nexus.attentions.raise(attention);
         }
+        self.tell_thresholds_anew();
     }
 
     /// I_T nexus loss (SAM-5 6.3.4): the nexus stays attached, its RESERVE is released, it no longer prevents the

@@ -138,7 +138,10 @@ impl Device {
 
     fn apply(&mut self, draft: Draft, by: NexusId, then: Step) -> Step {
         let before = std::mem::replace(&mut self.reservations.persistent, draft.persistent);
-        self.mode = draft.mode;
+        let mode = std::mem::replace(&mut self.mode, draft.mode);
+        if mode != self.mode {
+            self.thresholds_set(&mode);
+        }
         self.saved_mode = draft.saved_mode;
         self.access = draft.access;
         self.set_sanitization(draft.sanitization);

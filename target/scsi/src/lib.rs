@@ -39,6 +39,7 @@ mod saved;
 pub mod sense;
 mod status;
 mod step;
+mod thresholds;
 mod unit_attention;
 
 pub use alua::{AccessState, Alua};
@@ -56,6 +57,7 @@ pub use saved::{SavedState, SavedStateError};
 pub use sense::{Sense, SenseFormat, SenseKey};
 pub use status::Status;
 pub use step::{Fence, Reply, Step};
+pub use thresholds::Space;
 pub use unit_attention::UnitAttention;
 
 /// An I_T nexus: one initiator port's session with this target port, as the engine numbers them (SAM-5 4.7).

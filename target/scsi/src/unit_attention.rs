@@ -33,6 +33,10 @@ pub enum UnitAttention {
     CommandsCleared,
     /// 3Fh/0Eh REPORTED LUNS DATA HAS CHANGED.
     LunsChanged,
+    /// 38h/07h THIN PROVISIONING SOFT THRESHOLD REACHED, of the threshold on available space.
+    SpaceRunsLow,
+    /// 38h/07h THIN PROVISIONING SOFT THRESHOLD REACHED, of the threshold on used space.
+    MuchSpaceUsed,
 }
 
 impl UnitAttention {
@@ -53,14 +57,21 @@ impl UnitAttention {
             Self::CapacityChanged => (0x2A, 0x09),
             Self::CommandsCleared => (0x2F, 0x00),
             Self::LunsChanged => (0x3F, 0x0E),
+            Self::SpaceRunsLow | Self::MuchSpaceUsed => (0x38, 0x07),
         };
-        Sense::new(SenseKey::UnitAttention, asc, ascq)
+        let sense = Sense::new(SenseKey::UnitAttention, asc, ascq);
+        // Where the threshold's descriptor is in its mode page (SBC-4 4.7.3.7.6).
+        match self {
+            Self::SpaceRunsLow => sense.with_information(16),
+            Self::MuchSpaceUsed => sense.with_information(24),
+            _ => sense,
+        }
     }
 }
 
 impl UnitAttention {
     /// All of them, the most urgent first.
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 16] = [
         Self::PowerOnOrReset,
         Self::PowerOn,
         Self::BusReset,
@@ -75,6 +86,8 @@ impl UnitAttention {
         Self::ReservationsPreempted,
         Self::ReservationsReleased,
         Self::RegistrationsPreempted,
+        Self::SpaceRunsLow,
+        Self::MuchSpaceUsed,
     ];
 
     /// The reset family: after one of them the initiator takes nothing it knew for granted.
@@ -143,7 +156,7 @@ mod tests {
             assert_eq!(seen & attention.bit(), 0);
             seen |= attention.bit();
         }
-        assert_eq!(seen, 0x3FFF);
+        assert_eq!(seen, 0xFFFF);
     }
 
     #[test]

@@ -87,7 +87,7 @@ fn block_pages_tell_the_limits() {
     assert_eq!(limits[20..28], [0, 0x10, 0, 0, 0, 0, 1, 0]);
     assert_eq!(limits[36..44], [0, 0, 0, 0, 0, 0, 0x80, 0]);
     assert_eq!(page(&mut device, 0xB1)[4..6], [0, 1]);
-    assert_eq!(page(&mut device, 0xB2), [0, 0xB2, 0, 4, 0, 0xE4, 2, 0]);
+    assert_eq!(page(&mut device, 0xB2), [0, 0xB2, 0, 4, 11, 0xE4, 2, 0]);
     let mut thick = config();
     thick.thin = false;
     let mut device = unit_of(thick);

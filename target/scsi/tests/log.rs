@@ -16,11 +16,11 @@ fn log(device: &mut Device, code: u8, subpage: u8) -> Vec<u8> {
 fn every_supported_log_page_is_readable() {
     let mut device = unit();
     let list = log(&mut device, 0, 0);
-    assert_eq!(list, [0x80, 0, 0, 5, 0x00, 0x0D, 0x0E, 0x11, 0x2F]);
+    assert_eq!(list, [0x80, 0, 0, 6, 0x00, 0x0C, 0x0D, 0x0E, 0x11, 0x2F]);
     let with_subpages = log(&mut device, 0, 0xFF);
     assert_eq!(with_subpages[..2], [0xC0, 0xFF]);
-    assert_eq!(with_subpages[4..], [0, 0, 0, 0xFF, 0x0D, 0, 0x0E, 0, 0x11, 0, 0x2F, 0]);
-    for code in [0x0D, 0x0E, 0x11, 0x2F] {
+    assert_eq!(with_subpages[4..], [0, 0, 0, 0xFF, 0x0C, 0, 0x0D, 0, 0x0E, 0, 0x11, 0, 0x2F, 0]);
+    for code in [0x0C, 0x0D, 0x0E, 0x11, 0x2F] {
         let data = log(&mut device, code, 0);
         let (mut rest, mut codes) = (&data[4..], Vec::new());
         while !rest.is_empty() {

@@ -56,6 +56,7 @@ fn all_pages_ascend_and_fit_a_mode_sense_6() {
                 (0x10, 0),
                 (0x1A, 0),
                 (0x1C, 0),
+                (0x1C, 2),
             ],
         ),
     ] {

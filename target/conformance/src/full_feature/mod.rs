@@ -13,6 +13,7 @@ mod sanitize;
 mod sense;
 mod stat_sn;
 mod text;
+mod thresholds;
 mod writes;
 
 use crate::registry::Test;
@@ -27,6 +28,7 @@ pub(crate) const FILES: &[&[Test]] = &[
     sense::TESTS,
     management::TESTS,
     sanitize::TESTS,
+    thresholds::TESTS,
     resets::TESTS,
     rfc_7144::TESTS,
     nop::TESTS,

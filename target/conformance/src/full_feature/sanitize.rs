@@ -103,7 +103,7 @@ fn taken(middle: &mut Middle, mut pdu: Raw) {
     middle.pass(pdu);
 }
 
-fn good(pdu: &mut Raw) {
+pub(super) fn good(pdu: &mut Raw) {
     pdu.set_data(Vec::new());
     pdu.set_byte(3, 0);
 }

@@ -163,5 +163,6 @@ impl ControlThread {
         self.setup.facts.images.remove(name);
         self.setup.files.remove(&address.lun);
         self.units.forget(address.lun);
+        self.forget_space(address.lun);
     }
 }

@@ -17,6 +17,7 @@ mod moves;
 mod notices;
 mod reports;
 mod saves;
+mod space;
 mod units;
 
 pub use links::{ShardLink, Wake};
@@ -37,6 +38,7 @@ use moves::Askers;
 use notices::Notices;
 use reports::Reports;
 use saves::Saves;
+use space::Spaces;
 use stampede_engine::messages::{FromControl, GoldenId, LunId, LunMap, ShardId, ToControl, UnitChange};
 use stampede_image::epoch::{RecordKey, ResetOutcome};
 use stampede_image::scratch::Scratch;
@@ -130,6 +132,7 @@ pub struct ControlThread {
     saves: Saves,
     units: Units,
     goldens: Goldens,
+    spaces: Spaces,
     drain: Option<Drain>,
     /// Goldens whose path leads to another file now, which was said already.
     replaced: BTreeSet<GoldenId>,
@@ -150,6 +153,7 @@ impl ControlThread {
             saves: Saves::default(),
             units: Units::default(),
             goldens: Goldens::default(),
+            spaces: Spaces::default(),
             drain: None,
             replaced: BTreeSet::new(),
             arena_checked_ns: 0,
@@ -199,6 +203,7 @@ impl ControlThread {
         self.setup.registrar.tick(now, &mut out);
         self.check_arena(now, &mut out);
         self.look_at_goldens(now, &mut out);
+        self.look_at_space(now);
         self.deliver(out, now);
         self.finish_reports(now);
         self.give_up_moves(now);
@@ -214,6 +219,7 @@ impl ControlThread {
             self.askers.deadline(),
             self.drain.as_ref().map(Drain::deadline),
             self.golden_deadline(),
+            self.space_deadline(),
             Some(self.arena_checked_ns.saturating_add(self.arena_interval())),
             retry,
         ]

@@ -29,6 +29,7 @@ mod retire;
 mod sanitize;
 mod save;
 mod scrub;
+mod space;
 mod spill;
 mod step;
 mod task_set;

@@ -66,7 +66,9 @@ impl<R: Ring> Shard<R> {
             FromControl::Move { session, to } => self.begin_move(session, to),
             FromControl::Probe { session, deadline_ns } => self.probe(session, deadline_ns),
             FromControl::CreateClone { lun, golden, device } => {
-                if !self.backend.add_clone(lun, golden, *device) {
+                if self.backend.add_clone(lun, golden, *device) {
+                    self.backend.look_at_space_of(lun, &self.config.arena);
+                } else {
                     tracing::error!(
                         lun = lun.0,
                         golden = golden.0,
@@ -101,6 +103,7 @@ impl<R: Ring> Shard<R> {
             FromControl::AddDisk { request, disk } => self.take_disk(request, *disk),
             FromControl::SetLuns { session, luns } => self.set_luns(session, luns),
             FromControl::Change { request, lun, what } => self.backend.change(request, lun, what),
+            FromControl::Space { units } => self.backend.look_at_space(&units, &self.config.arena),
             FromControl::Report { request } => {
                 let report = self.report(request);
                 self.control.send(ToControl::Report(Box::new(report)));

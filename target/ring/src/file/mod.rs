@@ -119,6 +119,22 @@ impl OpenedFile {
         open::identify(self.fd.as_fd()).map(|(identity, _)| identity)
     }
 
+    /// Bytes that a regular file takes of its file system, and bytes that are left there; `None` for a device, which tells
+    /// neither. It may wait, as any look at a file may.
+    ///
+    /// # Errors
+    /// Whatever fstat and fstatvfs say.
+    pub fn space(&self) -> std::io::Result<Option<(u64, u64)>> {
+        /// st_blocks counts these.
+        const UNIT: u64 = 512;
+        if self.traits.device {
+            return Ok(None);
+        }
+        let (file, system) = (rustix::fs::fstat(&self.fd)?, rustix::fs::fstatvfs(&self.fd)?);
+        let used = u64::try_from(file.st_blocks).unwrap_or(0).saturating_mul(UNIT);
+        Ok(Some((used, system.f_bavail.saturating_mul(system.f_frsize))))
+    }
+
     /// Makes a regular file longer; what is added reads as zeros and takes no space yet. Never shorter: a file that has
     /// so many bytes already stays as it is.
     ///

@@ -40,10 +40,10 @@ pub(super) fn block_device_characteristics(config: &DeviceConfig) -> Vec<u8> {
     body
 }
 
-/// Logical block provisioning (B2h, SBC-3 6.5.4).
+/// Logical block provisioning (B2h, SBC-4 6.6.7).
 pub(super) fn logical_block_provisioning(config: &DeviceConfig) -> Vec<u8> {
-    // LBPU, LBPWS, LBPWS10, LBPRZ; thin provisioned. ANC_SUP is zero, there is no threshold.
-    if config.thin { vec![0, 0xE4, 0x02, 0] } else { vec![0; 4] }
+    // LBPU, LBPWS, LBPWS10, LBPRZ; thin provisioned. ANC_SUP is zero.
+    if config.thin { vec![config.threshold_exponent(), 0xE4, 0x02, 0] } else { vec![0; 4] }
 }
 
 fn put(body: &mut [u8], at: usize, value: u32) {

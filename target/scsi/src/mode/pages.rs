@@ -2,6 +2,8 @@
 
 use super::state::ModeState;
 use crate::DeviceConfig;
+use crate::cdb::be32;
+use crate::thresholds::{KINDS, Threshold};
 use smallvec::SmallVec;
 
 /// Bytes of one page, with its header.
@@ -15,6 +17,8 @@ pub(super) struct Page {
     pub(super) subpage: u8,
     /// Bytes of the page, with its header.
     length: u8,
+    /// Whether a unit has it.
+    offered: fn(&DeviceConfig) -> bool,
     /// Puts the values in; the offsets are the standard's.
     values: fn(&ModeState, &mut [u8]),
     /// Puts in a one for each bit that may change.
@@ -23,19 +27,37 @@ pub(super) struct Page {
     pub(super) apply: fn(&mut ModeState, &[u8]),
 }
 
-/// WCE of the Caching page, D_SENSE and SWP of the Control page.
+/// LBPERE of the Read-Write Error Recovery page, WCE of the Caching page, D_SENSE and SWP of the Control page.
+const LBPERE: (usize, u8) = (7, 0x80);
 const WCE: (usize, u8) = (2, 0x04);
 const D_SENSE: (usize, u8) = (2, 0x04);
 const SWP: (usize, u8) = (4, 0x08);
+/// SITUA of the Logical Block Provisioning page, its threshold descriptors, ENABLED in such a descriptor, and where that
+/// has its THRESHOLD COUNT.
+const SITUA: (usize, u8) = (4, 0x01);
+const DESCRIPTORS: [usize; KINDS.len()] = [16, 24];
+const ENABLED: u8 = 0x80;
+const COUNT: std::ops::Range<usize> = 4..8;
 
 const fn constant(code: u8, subpage: u8, length: u8, values: fn(&ModeState, &mut [u8])) -> Page {
-    Page { code, subpage, length, values, changeable: |_, _| {}, apply: |_, _| {} }
+    Page { code, subpage, length, offered: |_| true, values, changeable: |_, _| {}, apply: |_, _| {} }
 }
 
 /// The pages, ascending by page code and subpage code.
-pub(super) static PAGES: [Page; 9] = [
-    // Read-Write Error Recovery (SBC-3 6.4.8): AWRE and ARRE.
-    constant(0x01, 0, 12, |_, page| page[2] = 0xC0),
+static PAGES: [Page; 10] = [
+    // Read-Write Error Recovery (SBC-4 6.5.10): AWRE and ARRE.
+    Page {
+        code: 0x01,
+        subpage: 0,
+        length: 12,
+        offered: |_| true,
+        values: |state, page| {
+            page[2] = 0xC0;
+            set(page, LBPERE, state.lbpere);
+        },
+        changeable: |config, mask| set(mask, LBPERE, config.counts_space()),
+        apply: |state, page| state.lbpere = get(page, LBPERE),
+    },
     // Disconnect-Reconnect (SPC-4 7.5.10, iSCSI: RFC 7143 leaves all to the session).
     constant(0x02, 0, 16, |_, _| {}),
     // Verify Error Recovery (SBC-3 6.4.9).
@@ -45,6 +67,7 @@ pub(super) static PAGES: [Page; 9] = [
         code: 0x08,
         subpage: 0,
         length: 20,
+        offered: |_| true,
         values: |state, page| set(page, WCE, state.wce),
         changeable: |config, mask| set(mask, WCE, config.write_cache),
         apply: |state, page| state.wce = get(page, WCE),
@@ -54,6 +77,7 @@ pub(super) static PAGES: [Page; 9] = [
         code: 0x0A,
         subpage: 0,
         length: 12,
+        offered: |_| true,
         values: |state, page| {
             set(page, D_SENSE, state.d_sense);
             // QUEUE ALGORITHM MODIFIER: unrestricted reordering.
@@ -79,6 +103,38 @@ pub(super) static PAGES: [Page; 9] = [
     constant(0x1A, 0, 40, |_, _| {}),
     // Informational Exceptions Control (SBC-3 6.4.6): DEXCPT, none are reported.
     constant(0x1C, 0, 12, |_, page| page[2] = 0x08),
+    // Logical Block Provisioning (SBC-4 6.5.9).
+    Page {
+        code: 0x1C,
+        subpage: 0x02,
+        length: 32,
+        offered: DeviceConfig::counts_space,
+        values: |state, page| {
+            set(page, SITUA, state.situa);
+            // THRESHOLD ARMING and THRESHOLD RESOURCE (SBC-4 table 7): decreasing, of what is available; increasing, of
+            // what is used.
+            for ((at, kind), threshold) in DESCRIPTORS.into_iter().zip([[0, 1], [1, 2]]).zip(state.thresholds)
+            {
+                page[at..at + 2].copy_from_slice(&kind);
+                set(page, (at, ENABLED), threshold.enabled);
+                page[at..][COUNT].copy_from_slice(&threshold.count.to_be_bytes());
+            }
+        },
+        changeable: |_, mask| {
+            set(mask, SITUA, true);
+            for at in DESCRIPTORS {
+                set(mask, (at, ENABLED), true);
+                mask[at..][COUNT].fill(0xFF);
+            }
+        },
+        apply: |state, page| {
+            state.situa = get(page, SITUA);
+            state.thresholds = DESCRIPTORS.map(|at| Threshold {
+                enabled: get(page, (at, ENABLED)),
+                count: be32(page, at + COUNT.start),
+            });
+        },
+    },
 ];
 
 impl Page {
@@ -120,9 +176,14 @@ impl Page {
     }
 }
 
-/// The page of a page code and a subpage code.
-pub(super) fn find(code: u8, subpage: u8) -> Option<&'static Page> {
-    PAGES.iter().find(|page| page.code == code && page.subpage == subpage)
+/// The pages that a unit has, ascending.
+pub(super) fn of(config: &DeviceConfig) -> impl Iterator<Item = &'static Page> {
+    PAGES.iter().filter(|page| (page.offered)(config))
+}
+
+/// The page of a page code and a subpage code, if a unit has it.
+pub(super) fn find(config: &DeviceConfig, code: u8, subpage: u8) -> Option<&'static Page> {
+    of(config).find(|page| page.code == code && page.subpage == subpage)
 }
 
 fn set(page: &mut [u8], (byte, bit): (usize, u8), on: bool) {

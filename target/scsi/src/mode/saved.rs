@@ -1,7 +1,7 @@
 //! Saved mode pages as bytes: `page code | subpage code | length | the page's bytes behind its header`, each page that
 //! differs from its defaults.
 
-use super::pages::{self, PAGES, PageBytes};
+use super::pages::{self, PageBytes};
 use super::state::ModeState;
 use crate::DeviceConfig;
 
@@ -16,7 +16,7 @@ impl SavedPages {
     /// The pages of `state` that are not at their defaults.
     pub(crate) fn of(config: &DeviceConfig, state: &ModeState) -> Self {
         let defaults = ModeState::new(config);
-        let changed = PAGES.iter().filter(|page| page.current(state) != page.current(&defaults));
+        let changed = pages::of(config).filter(|page| page.current(state) != page.current(&defaults));
         let body = |page: &pages::Page| PageBytes::from_slice(&page.current(state)[page.header()..]);
         Self(changed.map(|page| (page.code, page.subpage, body(page))).collect())
     }
@@ -26,7 +26,7 @@ impl SavedPages {
     pub(crate) fn state(&self, config: &DeviceConfig) -> ModeState {
         let mut state = ModeState::new(config);
         for (code, subpage, body) in &self.0 {
-            let Some(page) = pages::find(*code, *subpage) else { continue };
+            let Some(page) = pages::find(config, *code, *subpage) else { continue };
             let (mut values, mask, header) = (page.current(&state), page.mask(config), page.header());
             for ((value, mask), saved) in values[header..].iter_mut().zip(&mask[header..]).zip(body) {
                 *value = *value & !mask | saved & mask;

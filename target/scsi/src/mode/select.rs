@@ -111,9 +111,9 @@ fn parse_page(device: &Device, state: &mut ModeState, rest: &[u8], at: usize) ->
     let subpage_format = rest[0] & 0x40 != 0;
     let header = rest.get(..if subpage_format { 4 } else { 2 }).ok_or(PARAMETER_LIST_LENGTH_ERROR)?;
     let subpage = if subpage_format { header[1] } else { 0 };
-    let page = pages::find(header[0] & 0x3F, subpage)
+    let page = pages::find(&device.config, header[0] & 0x3F, subpage)
         .filter(|page| (page.header() == 4) == subpage_format)
-        .ok_or_else(|| no_such_page(header[0] & 0x3F, subpage_format, at as u16))?;
+        .ok_or_else(|| no_such_page(device, header[0] & 0x3F, subpage_format, at as u16))?;
     let (body, length_field) =
         if subpage_format { (usize::from(be16(header, 2)), 2) } else { (usize::from(header[1]), 1) };
     if header.len() + body != page.length() {
@@ -126,9 +126,9 @@ fn parse_page(device: &Device, state: &mut ModeState, rest: &[u8], at: usize) ->
 }
 
 /// What is wrong with a page header that stands at `at`: the page code, the subpage code of a page that has some, or SPF.
-fn no_such_page(code: u8, subpage_format: bool, at: u16) -> Sense {
+fn no_such_page(device: &Device, code: u8, subpage_format: bool, at: u16) -> Sense {
     let mut formats =
-        pages::PAGES.iter().filter(|page| page.code == code).map(|page| page.header() == 4).peekable();
+        pages::of(&device.config).filter(|page| page.code == code).map(|page| page.header() == 4).peekable();
     if formats.peek().is_none() {
         Sense::invalid_parameter(at, Some(5))
     } else if subpage_format && formats.any(|long| long) {

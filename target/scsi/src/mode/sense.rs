@@ -1,12 +1,12 @@
 //! MODE SENSE (SPC-4 6.11 and 6.12).
 
 use super::Form;
-use super::pages::{PAGES, Page};
+use super::pages::{self, Page};
 use super::state::ModeState;
 use crate::cdb::be16;
 use crate::device::{Device, Request};
 use crate::sense::{SAVING_NOT_SUPPORTED, Sense};
-use crate::{Reply, Step};
+use crate::{DeviceConfig, Reply, Step};
 
 /// All pages; all subpages.
 const ALL_PAGES: u8 = 0x3F;
@@ -31,7 +31,7 @@ fn sense(
     allocation_length: usize,
 ) -> Result<Step, Sense> {
     let cdb = request.cdb;
-    let pages = selected(cdb[2] & 0x3F, cdb[3])?;
+    let pages = selected(&device.config, cdb[2] & 0x3F, cdb[3])?;
     let long_lba = form == Form::Ten && cdb[1] & 0x10 != 0;
     let mut data = vec![0; form.header()];
     if cdb[1] & 0x08 == 0 {
@@ -56,18 +56,23 @@ fn sense(
 }
 
 /// The pages a page code and a subpage code ask for (SPC-4 table 149).
-fn selected(code: u8, subpage: u8) -> Result<impl Iterator<Item = &'static Page>, Sense> {
+fn selected(
+    config: &DeviceConfig,
+    code: u8,
+    subpage: u8,
+) -> Result<impl Iterator<Item = &'static Page>, Sense> {
     let wanted = move |page: &&Page| {
         (code == ALL_PAGES || page.code == code) && (subpage == ALL_SUBPAGES || page.subpage == subpage)
     };
-    if !PAGES.iter().any(|page| code == ALL_PAGES || page.code == code) {
+    if !pages::of(config).any(|page| code == ALL_PAGES || page.code == code) {
         return Err(Sense::invalid_cdb(2, Some(5)));
     }
-    if (code == ALL_PAGES && !matches!(subpage, 0 | ALL_SUBPAGES)) || !PAGES.iter().any(|page| wanted(&page))
+    if (code == ALL_PAGES && !matches!(subpage, 0 | ALL_SUBPAGES))
+        || !pages::of(config).any(|page| wanted(&page))
     {
         return Err(Sense::invalid_cdb(3, Some(7)));
     }
-    Ok(PAGES.iter().filter(wanted))
+    Ok(pages::of(config).filter(wanted))
 }
 
 /// DEVICE-SPECIFIC PARAMETER: WP and DPOFUA (SBC-3 6.4.1).

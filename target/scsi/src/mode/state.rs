@@ -1,5 +1,6 @@
 //! The mode parameters that can change.
 
+use crate::thresholds::{KINDS, Threshold};
 use crate::{DeviceConfig, SenseFormat};
 
 /// The changeable mode parameters. All others are constants in the pages.
@@ -11,12 +12,25 @@ pub(crate) struct ModeState {
     pub(super) d_sense: bool,
     /// SWP, Control page.
     pub(super) swp: bool,
+    /// LBPERE, Read-Write Error Recovery page.
+    pub(super) lbpere: bool,
+    /// SITUA, Logical Block Provisioning page.
+    pub(super) situa: bool,
+    /// The threshold descriptors of that page.
+    pub(super) thresholds: [Threshold; KINDS.len()],
 }
 
 impl ModeState {
     /// The defaults of a unit: they hold after power on and reset, where nothing else is saved.
     pub(crate) fn new(config: &DeviceConfig) -> Self {
-        Self { wce: config.write_cache, d_sense: false, swp: false }
+        Self {
+            wce: config.write_cache,
+            d_sense: false,
+            swp: false,
+            lbpere: config.counts_space(),
+            situa: false,
+            thresholds: [Threshold::default(); KINDS.len()],
+        }
     }
 
     /// The sense data format that D_SENSE selects.
@@ -27,6 +41,21 @@ impl ModeState {
     /// Whether writes may stay volatile until a flush (WCE).
     pub(crate) fn write_cache(&self) -> bool {
         self.wce
+    }
+
+    /// Whether thresholds on the unit's space are told (LBPERE).
+    pub(crate) fn reports_provisioning(&self) -> bool {
+        self.lbpere
+    }
+
+    /// Whether a threshold that is crossed is told to one initiator, not to all (SITUA).
+    pub(crate) fn tells_one(&self) -> bool {
+        self.situa
+    }
+
+    /// The thresholds, in the order of their descriptors.
+    pub(crate) fn thresholds(&self) -> [Threshold; KINDS.len()] {
+        self.thresholds
     }
 
     /// Whether an initiator has write protected the unit (SWP).
