@@ -73,7 +73,7 @@ impl World {
             let text = format!("{name}={}/{rest}", folder.path().display());
             (Origin::Flag("--target"), text.parse().unwrap())
         };
-        let targets = vec![target("os", "golden.img,clone=ephemeral"), target("data", "disk.img")];
+        let targets = vec![target("os", "golden.img,clone=ephemeral"), target("data", "disk.img,thin")];
         let config = Partial { targets, ..Partial::default() }.finish().unwrap();
         let images = Images::open(&config).unwrap();
         let store = Store::open(&folder.path().join("state")).unwrap();
@@ -111,7 +111,17 @@ impl World {
         Self { to_control, commands, queue, woken, thread, folder }
     }
 
+    /// The next message that is not about space, which is told whenever the file system's changes.
     fn next(&self) -> FromControl {
+        loop {
+            match self.any() {
+                FromControl::Space { .. } => {}
+                message => return message,
+            }
+        }
+    }
+
+    fn any(&self) -> FromControl {
         let deadline = Instant::now() + Duration::from_secs(5);
         loop {
             if let Some(message) = self.queue.pop() {
@@ -539,5 +549,28 @@ fn a_golden_that_changes_is_noticed_without_a_login_and_not_read_any_more() {
         panic!()
     };
     assert!(text.contains("was changed behind our back"), "{text}");
+    world.kill();
+}
+
+#[test]
+fn the_space_of_a_thin_unit_is_told_when_it_changes() {
+    let world = World::new(tempfile::tempdir().unwrap());
+    let used = || loop {
+        match world.any() {
+            FromControl::Space { units } => match units.first() {
+                Some((DISK, space)) => break space.used_bytes,
+                Some(other) => panic!("{other:?}"),
+                None => {}
+            },
+            message => panic!("{message:?}"),
+        }
+    };
+    let before = used();
+    let mut image =
+        std::fs::OpenOptions::new().append(true).open(world.folder.path().join("disk.img")).unwrap();
+    image.write_all(&vec![1; 4 << 20]).unwrap();
+    image.sync_all().unwrap();
+    // What others write to the file system is told, too.
+    while used() < before + (4 << 20) {}
     world.kill();
 }
