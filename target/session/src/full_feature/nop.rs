@@ -8,11 +8,25 @@ use stampede_wire::{
 use super::{FullFeature, Life};
 use crate::{LoginStage, OutData, Output, Violation, ViolationKind};
 
+/// How often we look for the answer to a ping before its initiator is taken for dead, at equal distances. Time in which
+/// this target did not run counts as one look, however long it was: the answer may lie unread in the socket meanwhile,
+/// and thousands of answers are not read in one turn.
+const LOOKS: u8 = 4;
+
+/// A ping under way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Ping {
+    tag: u32,
+    sent_ns: u64,
+    looks: u8,
+    /// When it was sent, or looked for last.
+    looked_ns: u64,
+}
+
 /// The pings we send.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Pings {
-    /// Tag and time of the one under way.
-    outstanding: Option<(u32, u64)>,
+    outstanding: Option<Ping>,
     count: u32,
     /// When the last one was sent.
     last_ns: u64,
@@ -22,7 +36,7 @@ pub(super) struct Pings {
 impl FullFeature {
     pub(super) fn nop_out(&mut self, pdu: &NopOut, data: &[u8], out: &mut impl Output) {
         if !pdu.wants_reply() {
-            if self.pings.outstanding.is_some_and(|(tag, _)| tag == pdu.target_transfer_tag()) {
+            if self.pings.outstanding.is_some_and(|ping| ping.tag == pdu.target_transfer_tag()) {
                 self.pings.outstanding = None;
                 self.pings.answers = Some(true);
             }
@@ -43,7 +57,7 @@ impl FullFeature {
         }
         let tag = self.pings.count;
         self.pings.count = if tag.wrapping_add(1) == RESERVED_TAG { 0 } else { tag.wrapping_add(1) };
-        self.pings.outstanding = Some((tag, now_ns));
+        self.pings.outstanding = Some(Ping { tag, sent_ns: now_ns, looks: 0, looked_ns: now_ns });
         self.pings.last_ns = now_ns;
         let pdu = NopIn::ping(tag, Lun::ZERO, self.numbers.current());
         self.send(&pdu, OutData::None, out);
@@ -78,10 +92,11 @@ impl FullFeature {
         asked.into_iter().chain([self.ping_deadline_ns(last_heard_ns)]).flatten().min()
     }
 
-    /// When the ping under way is late, or the next one is due.
+    /// When the answer to the ping under way is looked for, or the next one is due.
     fn ping_deadline_ns(&self, last_heard_ns: u64) -> Option<u64> {
-        if let Some((_, sent_ns)) = self.pings.outstanding {
-            return Some(sent_ns.saturating_add(self.settings.ping_timeout_ns.max(1)));
+        if let Some(ping) = self.pings.outstanding {
+            let distance_ns = (self.settings.ping_timeout_ns / u64::from(LOOKS)).max(1);
+            return Some(ping.looked_ns.saturating_add(distance_ns));
         }
         let wanted = self.settings.ping_interval_ns != 0
             && self.info.stage != LoginStage::Firmware
@@ -107,9 +122,16 @@ impl FullFeature {
             return Err(Violation::new(ViolationKind::RenegotiationTimeout));
         }
         if self.ping_deadline_ns(last_heard_ns).is_some_and(|deadline| now_ns >= deadline) {
-            match self.pings.outstanding.take() {
+            match &mut self.pings.outstanding {
                 None => self.ping(now_ns, out),
-                Some((_, sent_ns)) => self.ping_unanswered(sent_ns, last_heard_ns)?,
+                Some(ping) if ping.looks + 1 < LOOKS => {
+                    (ping.looks, ping.looked_ns) = (ping.looks + 1, now_ns)
+                }
+                Some(Ping { sent_ns, .. }) => {
+                    let sent_ns = *sent_ns;
+                    self.pings.outstanding = None;
+                    self.ping_unanswered(sent_ns, last_heard_ns)?;
+                }
             }
         }
         Ok(())
