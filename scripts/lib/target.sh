@@ -81,7 +81,8 @@ tgt_start() {
 
 null_start() {
     TARGET_LUN=0
-    "$CARGO_TARGET_DIR/release/null-target" --listen "127.0.0.1:$TARGET_PORT" --cores "$TARGET_CORES" >>"$TARGET_LOG" 2>&1 &
+    # shellcheck disable=SC2086 # NULL_OPTIONS is a list of words
+    "$CARGO_TARGET_DIR/release/null-target" --listen "127.0.0.1:$TARGET_PORT" --cores "$TARGET_CORES" ${NULL_OPTIONS:-} >>"$TARGET_LOG" 2>&1 &
     TARGET_PID=$!
     clean_pid $TARGET_PID
     wait_port "$TARGET_PORT" "$TARGET_PID" 15

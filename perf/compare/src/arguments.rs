@@ -2,7 +2,7 @@
 
 use crate::client;
 use crate::target;
-use crate::workload::{self, Workload};
+use crate::workload::{self, Pattern, Workload};
 use std::path::PathBuf;
 
 /// The same workloads against several iSCSI targets, alternating in one run
@@ -36,13 +36,16 @@ pub(crate) struct Arguments {
     /// Seconds before each window
     #[arg(long, value_name = "S", default_value_t = 0.5, value_parser = seconds)]
     pub(crate) warmup: f64,
+    /// Machines of the boot storm, instead of 64
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) clients: Option<u32>,
     /// Cores of the targets, as taskset takes them
     #[arg(long, value_name = "LIST", default_value = "0")]
     pub(crate) target_cores: String,
     /// Cores of the client
     #[arg(long, value_name = "LIST", default_value = "1")]
     pub(crate) client_cores: String,
-    /// Size of the disk, which lies in /dev/shm, MiB
+    /// Size of the disk, which lies in /dev/shm, MiB; boot storms have one of 2,560 at least
     #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(16..=1_048_576))]
     pub(crate) size: u64,
     /// The candidate that ratios are to
@@ -107,6 +110,15 @@ fn seconds(text: &str) -> Result<f64, String> {
 impl Arguments {
     /// The workloads asked for.
     pub(crate) fn workloads(&self) -> Result<Vec<Workload>, String> {
+        let mut workloads = self.named_workloads()?;
+        if let Some(clients) = self.clients {
+            let boots = workloads.iter_mut().filter(|workload| workload.pattern == Pattern::Boot);
+            boots.for_each(|workload| workload.sessions = clients);
+        }
+        Ok(workloads)
+    }
+
+    fn named_workloads(&self) -> Result<Vec<Workload>, String> {
         if self.quick {
             return Ok(workload::ALL.iter().filter(|workload| workload.quick).copied().collect());
         }

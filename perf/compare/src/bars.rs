@@ -2,7 +2,7 @@
 
 use crate::figures::{Figures, Summary};
 use crate::outcome::Compared;
-use crate::workload::AGREEMENT;
+use crate::workload::{AGREEMENT, BOOTS};
 use serde::{Deserialize, Serialize};
 
 /// One bar, judged.
@@ -49,6 +49,7 @@ struct Bar {
 const CPU: Figure = |figures| figures.target_cpu_ms;
 const IOPS: Figure = |figures| figures.iops;
 const P50: Figure = |figures| figures.p50_us;
+const BOOT_CPU: Figure = |figures| figures.boot_cpu_ms;
 const PER_WAKEUP: Figure = |figures| figures.per_wakeup;
 
 /// CPU of Stampede against the null target.
@@ -115,6 +116,24 @@ const BARS: &[Bar] = &[
         rule: "an idle session takes at most 24 KiB of RSS",
         value: Value::Of(|figures| figures.idle_rss_kib, "stampede"),
         limit: Limit::AtMost(24.0),
+    },
+    Bar {
+        workload: BOOTS,
+        rule: "target CPU for each machine at most 1/2.5 of tgt-aio's with one shared LUN",
+        value: Value::Ratio(BOOT_CPU, "stampede-clone", "tgt-aio"),
+        limit: Limit::AtMost(1.0 / 2.5),
+    },
+    Bar {
+        workload: BOOTS,
+        rule: "all machines up sooner than from tgt-aio",
+        value: Value::Ratio(|figures| figures.boot_last_s, "stampede-clone", "tgt-aio"),
+        limit: Limit::AtMost(1.0),
+    },
+    Bar {
+        workload: BOOTS,
+        rule: "target CPU for each machine at most 1.6 times the null target's",
+        value: Value::Ratio(BOOT_CPU, "stampede-clone", "null"),
+        limit: Limit::AtMost(1.6),
     },
     Bar {
         workload: AGREEMENT,

@@ -49,6 +49,13 @@ pub(crate) struct Task<'a> {
     pub(crate) cores: &'a str,
     /// For the client's files.
     pub(crate) folder: &'a Path,
+    /// The target gives each machine a disk of its own.
+    pub(crate) own_disks: bool,
+}
+
+/// Where a client's report lies.
+pub(crate) fn report_in(folder: &Path) -> PathBuf {
+    folder.join("report.json")
 }
 
 /// Runs a client to its end.
@@ -61,7 +68,7 @@ pub(crate) fn run(
     task: &Task<'_>,
     interrupt: &Interrupt,
 ) -> anyhow::Result<StormReport> {
-    let json = task.folder.join("report.json");
+    let json = report_in(task.folder);
     match kind {
         Kind::Storm => {
             finish(storm(tools, task, &json), kind, task, interrupt)?;
@@ -103,6 +110,7 @@ fn storm(tools: &Tools, task: &Task<'_>, json: &Path) -> Command {
         Pattern::Random => "rand",
         Pattern::Sequential => "seq",
         Pattern::Idle => "idle",
+        Pattern::Boot => return boots(command, task, json),
     });
     if *pattern == Pattern::Idle {
         // Targets answer many logins at once as fast as they can.
@@ -118,6 +126,19 @@ fn storm(tools: &Tools, task: &Task<'_>, json: &Path) -> Command {
         command.arg("--destroy");
     }
     command.arg(task.url);
+    command
+}
+
+/// The machines of a boot storm write only where each has a disk of its own. What they read is not looked at: not all
+/// targets have a golden behind their units, and looking is the client's work alone.
+fn boots(mut command: Command, task: &Task<'_>, json: &Path) -> Command {
+    command.args(["boot", "--think", "0", "--no-check", "--login-timeout", "60"]);
+    command.args(["--clients", &task.workload.sessions.to_string()]);
+    if !task.own_disks {
+        command.arg("--no-writes");
+    }
+    command.args(["--cores", task.cores, "--watch-pid", &task.pid.to_string()]);
+    command.arg("--json").arg(json).arg("--quiet").arg(task.url);
     command
 }
 
@@ -187,13 +208,19 @@ fn iscsi_perf(task: &Task<'_>, interrupt: &Interrupt) -> anyhow::Result<StormRep
     })
 }
 
+/// How long a boot storm may take: it ends when its machines do.
+const BOOTS_MAX: Duration = Duration::from_secs(3600);
+
 fn log_of(task: &Task<'_>) -> PathBuf {
     task.folder.join("client.log")
 }
 
 fn finish(command: Command, kind: Kind, task: &Task<'_>, interrupt: &Interrupt) -> anyhow::Result<()> {
     let log = log_of(task);
-    let limit = Duration::from_secs_f64(task.seconds + task.warmup + 60.0);
+    let limit = match task.workload.pattern {
+        Pattern::Boot => BOOTS_MAX,
+        _ => Duration::from_secs_f64(task.seconds + task.warmup + 60.0),
+    };
     let child = Running::start(kind.name(), command, &log, Duration::from_millis(500))?;
     let status = child.finish(limit, interrupt)?;
     if !status.success() {

@@ -39,6 +39,19 @@ pub(crate) struct Run {
     /// Of idle sessions.
     #[serde(default)]
     pub(crate) idle: Option<Idle>,
+    /// Of a boot storm.
+    #[serde(default)]
+    pub(crate) boots: Option<Boots>,
+}
+
+/// What became of the machines of a boot storm.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Boots {
+    pub(crate) clients: u32,
+    /// From the begin to where the last machine was up, seconds.
+    pub(crate) last_marker_seconds: f64,
+    /// The slowest machine's time in those of the median one.
+    pub(crate) slowest_over_median: f64,
 }
 
 /// Declares the figures once: the struct, their names, and how to reach one.
@@ -96,6 +109,12 @@ figures! {
     idle_rss_kib,
     /// The kernel's memory for the target's end of each idle session, KiB.
     idle_kernel_kib,
+    /// The target's CPU time for each machine that boots, milliseconds.
+    boot_cpu_ms,
+    /// Until the last machine of a storm is up, seconds.
+    boot_last_s,
+    /// The slowest machine's time in those of the median one.
+    boot_slowest,
 }
 
 impl Figures {
@@ -135,6 +154,11 @@ impl Figures {
                 .filter(|_| report.seconds > 0.0)
                 .map(|watched| watched.cpu_seconds / report.seconds * 100.0),
             idle_rss_kib: run.idle.and_then(|idle| Some(per_session(idle, more_kib(idle)?))),
+            boot_cpu_ms: run
+                .boots
+                .and_then(|boots| Some(watched?.cpu_seconds * 1e3 / f64::from(boots.clients.max(1)))),
+            boot_last_s: run.boots.map(|boots| boots.last_marker_seconds).filter(|seconds| *seconds > 0.0),
+            boot_slowest: run.boots.map(|boots| boots.slowest_over_median).filter(|times| *times > 0.0),
             idle_kernel_kib: run.idle.map(|idle| idle.kernel_bytes as f64 / 1024.0).filter(|kib| *kib > 0.0),
         }
     }
@@ -186,7 +210,15 @@ mod tests {
         let report =
             StormReport { iops: operations as f64, all, watched: Some(watched), ..StormReport::default() };
         let counted = Some(Counted { commands: operations, turns: operations / 4, sends: 0 });
-        Run { workload: "w".into(), candidate: "c".into(), round: 1, report, counted, idle: None }
+        Run {
+            workload: "w".into(),
+            candidate: "c".into(),
+            round: 1,
+            report,
+            counted,
+            idle: None,
+            boots: None,
+        }
     }
 
     #[test]
@@ -209,6 +241,17 @@ mod tests {
             (Some(4.0), Some(2.0), None)
         );
         assert!((figures.idle_core_percent.unwrap() - 0.2).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_storm_has_figures_for_each_machine() {
+        let mut run = run(1000, 0.5);
+        run.boots = Some(Boots { clients: 50, last_marker_seconds: 2.5, slowest_over_median: 0.0 });
+        let figures = Figures::of(&run);
+        assert_eq!(
+            (figures.boot_cpu_ms, figures.boot_last_s, figures.boot_slowest),
+            (Some(10.0), Some(2.5), None)
+        );
     }
 
     #[test]

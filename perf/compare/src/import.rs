@@ -51,7 +51,7 @@ fn run(line: &str) -> anyhow::Result<Run> {
     report.watched = line.watched.or(report.watched);
     report.machine_cpu_seconds = line.machine_cpu_seconds.unwrap_or(report.machine_cpu_seconds);
     let (workload, candidate, round) = (line.workload, line.candidate, line.round);
-    Ok(Run { workload, candidate, round, report, counted: line.counted, idle: None })
+    Ok(Run { workload, candidate, round, report, counted: line.counted, idle: None, boots: None })
 }
 
 #[cfg(test)]

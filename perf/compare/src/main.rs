@@ -119,15 +119,17 @@ fn measured(arguments: &Arguments) -> anyhow::Result<Outcome> {
     let tools = tools(arguments)?;
     let ours = candidates.iter().any(|candidate| matches!(candidate.target, rounds::Which::Kind(_)));
     let disk = memory.path().join("disk.raw");
+    let boots = workloads.iter().any(|workload| workload.pattern == workload::Pattern::Boot);
+    let disk_bytes = (arguments.size << 20).max(if boots { workload::BOOTS_DISK } else { 0 });
     if ours {
-        fill(&disk, arguments.size << 20, &interrupt)?;
+        fill(&disk, disk_bytes, &interrupt)?;
     }
     let setup = Setup {
         cores: arguments.target_cores.clone(),
         tools: tools.folder.clone(),
         stampede: arguments.stampede.clone().unwrap_or_else(|| tools.folder.join("stampede")),
         disk,
-        disk_bytes: arguments.size << 20,
+        disk_bytes,
         folder: folder.path().to_owned(),
     };
     check(&tools, &setup, &candidates)?;

@@ -181,10 +181,19 @@ const HEADER: [&str; 15] = [
 impl Compared {
     fn table(&self, base: &str) -> String {
         let idle = self.summaries.iter().any(|summary| summary.median.idle_core_percent.is_some());
-        let mut table = table::figures(if idle { &IDLE_HEADER[..] } else { &HEADER[..] });
+        let boots = self.summaries.iter().any(|summary| summary.median.boot_cpu_ms.is_some());
+        let mut table = table::figures(match (idle, boots) {
+            (true, _) => &IDLE_HEADER[..],
+            (_, true) => &BOOT_HEADER[..],
+            _ => &HEADER[..],
+        });
         let base = self.summaries.iter().find(|summary| summary.candidate == base);
         for summary in &self.summaries {
-            table.add_row(if idle { idle_row(summary) } else { row(summary, base) });
+            table.add_row(match (idle, boots) {
+                (true, _) => idle_row(summary),
+                (_, true) => boot_row(summary, base),
+                _ => row(summary, base),
+            });
         }
         let mut text = format!("{}: {}\n{table}\n", self.name, self.what);
         for (candidate, why) in &self.left_out {
@@ -213,6 +222,50 @@ fn idle_row(summary: &Summary) -> Vec<String> {
     ]
 }
 
+/// The columns of a boot storm.
+const BOOT_HEADER: [&str; 8] = [
+    "",
+    "CPU for each machine",
+    "spread",
+    "all up after",
+    "spread",
+    "slowest to median",
+    "RSS",
+    "CPU, time to base",
+];
+
+fn boot_row(summary: &Summary, base: Option<&Summary>) -> Vec<String> {
+    let Summary { median, smallest, largest, .. } = summary;
+    let show = |value: Option<f64>, digits: usize, unit: &str| {
+        value.map_or("-".to_owned(), |value| format!("{value:.digits$}{unit}"))
+    };
+    let spread = |low: Option<f64>, high: Option<f64>, unit: &str| {
+        format!("{}-{}", show(low, 2, ""), show(high, 2, unit))
+    };
+    let ratio = |of: fn(&Figures) -> Option<f64>| {
+        let pair = of(median).zip(base.and_then(|base| of(&base.median))).filter(|(_, base)| *base > 0.0);
+        pair.map_or("-".to_owned(), |(own, base)| format!("{:.2}", own / base))
+    };
+    vec![
+        named(summary),
+        show(median.boot_cpu_ms, 2, " ms"),
+        spread(smallest.boot_cpu_ms, largest.boot_cpu_ms, " ms"),
+        show(median.boot_last_s, 2, " s"),
+        spread(smallest.boot_last_s, largest.boot_last_s, " s"),
+        show(median.boot_slowest, 2, ""),
+        show(median.rss_kib.map(|kib| kib / 1024.0), 1, " MiB"),
+        format!("{}, {}", ratio(|figures| figures.boot_cpu_ms), ratio(|figures| figures.boot_last_s)),
+    ]
+}
+
+/// The candidate, and whether its operations failed.
+fn named(summary: &Summary) -> String {
+    match summary.errors {
+        0 => summary.candidate.clone(),
+        errors => format!("{} ({errors} ERRORS)", summary.candidate),
+    }
+}
+
 fn row(summary: &Summary, base: Option<&Summary>) -> Vec<String> {
     let Summary { median, smallest, largest, .. } = summary;
     let show = |value: Option<f64>, text: fn(f64) -> String| value.map_or("-".to_owned(), text);
@@ -229,12 +282,8 @@ fn row(summary: &Summary, base: Option<&Summary>) -> Vec<String> {
         let pair = of(median).zip(base.and_then(|base| of(&base.median))).filter(|(_, base)| *base > 0.0);
         pair.map_or("-".to_owned(), |(own, base)| format!("{:.2}", own / base))
     };
-    let name = match summary.errors {
-        0 => summary.candidate.clone(),
-        errors => format!("{} ({errors} ERRORS)", summary.candidate),
-    };
     vec![
-        name,
+        named(summary),
         show(median.iops, human::count),
         spread(|figures| figures.iops, 1, 1e3, " k"),
         show(median.bytes_per_second, human::bytes),
@@ -261,7 +310,15 @@ mod tests {
         let all = Traffic { operations: 1000, ..Traffic::default() };
         let watched = Some(Watched { cpu_seconds, rss_kib: 2048, ..Watched::default() });
         let report = StormReport { iops: 500.0, all, watched, ..StormReport::default() };
-        Run { workload: "w".into(), candidate: candidate.into(), round: 1, report, counted: None, idle: None }
+        Run {
+            workload: "w".into(),
+            candidate: candidate.into(),
+            round: 1,
+            report,
+            counted: None,
+            idle: None,
+            boots: None,
+        }
     }
 
     fn outcome() -> Outcome {

@@ -2,11 +2,12 @@
 
 use crate::arguments::Arguments;
 use crate::client::{self, Task, Tools};
-use crate::figures::{Counted, Figures, Idle, Run};
+use crate::figures::{Boots, Counted, Figures, Idle, Run};
 use crate::kernel;
 use crate::process::Interrupt;
 use crate::target::{self, Setup, Target};
 use crate::workload::{AGREEMENT, Pattern, Workload};
+use stampede_report::BootReport;
 use std::path::Path;
 
 /// A target under a client.
@@ -165,6 +166,10 @@ impl Bench<'_> {
             warmup: self.arguments.warmup,
             cores: &self.arguments.client_cores,
             folder: self.client_folder(),
+            own_disks: matches!(
+                candidate.target,
+                Which::Kind(target::Kind::StampedeClone | target::Kind::Null)
+            ),
         };
         let before = target.counted(self.interrupt)?;
         let report = client::run(candidate.client, self.tools, &task, self.interrupt)?;
@@ -179,8 +184,19 @@ impl Bench<'_> {
             rss_before_kib: target.rss_before_kib,
             kernel_bytes: kernel::socket_bytes(),
         });
+        let boots = (workload.pattern == Pattern::Boot).then(|| self.boots()).transpose()?;
         let (workload, candidate) = (workload.name.to_owned(), candidate.name.clone());
-        Ok(Run { workload, candidate, round, report, counted, idle })
+        Ok(Run { workload, candidate, round, report, counted, idle, boots })
+    }
+
+    /// What storm's report says of its machines.
+    fn boots(&self) -> anyhow::Result<Boots> {
+        let BootReport { boot, .. } = stampede_report::read_json(&client::report_in(self.client_folder()))?;
+        Ok(Boots {
+            clients: boot.clients,
+            last_marker_seconds: boot.last_marker_seconds,
+            slowest_over_median: boot.slowest_over_median,
+        })
     }
 
     fn client_folder(&self) -> &Path {
@@ -196,6 +212,14 @@ impl Bench<'_> {
             let kib = figures.idle_rss_kib.unwrap_or_default();
             eprintln!(
                 "  {} round {} {:<18} {percent:>9.3}% of a core  {kib:>8.1} KiB for each session",
+                run.workload, run.round, run.candidate
+            );
+            return;
+        }
+        if let Some(ms) = figures.boot_cpu_ms {
+            let last = figures.boot_last_s.unwrap_or_default();
+            eprintln!(
+                "  {} round {} {:<18} {ms:>9.2} ms CPU for each machine  all up after {last:.2} s",
                 run.workload, run.round, run.candidate
             );
             return;

@@ -3,7 +3,7 @@
 use crate::client::Kind as ClientKind;
 use crate::figures::Counted;
 use crate::process::{Interrupt, Running, free_port, pinned, run, wait_for_port};
-use crate::workload::Workload;
+use crate::workload::{Pattern, Workload};
 use anyhow::{Context as _, bail};
 use clap::ValueEnum;
 use rustix::process::Signal;
@@ -55,7 +55,10 @@ impl Kind {
         const ISTGT_SESSIONS: u32 = 16;
         match self {
             Kind::Istgt if workload.sessions > ISTGT_SESSIONS => Some("istgt takes a second for each login"),
-            Kind::StampedeClone if workload.sessions > 1 => {
+            Kind::Stampede if workload.pattern == Pattern::Boot => {
+                Some("its machines have clones: stampede-clone")
+            }
+            Kind::StampedeClone if workload.sessions > 1 && workload.pattern != Pattern::Boot => {
                 Some("each session would be another machine, with a clone of its own")
             }
             Kind::Floor => workload.not_for(ClientKind::Floor),
@@ -120,7 +123,10 @@ impl Target {
         let port = free_port()?;
         let place = Place { setup, folder: &folder, port, interrupt };
         match kind {
-            Kind::Stampede => place.stampede(&setup.disk, ""),
+            Kind::Stampede => place.stampede(&setup.disk, "", &[]),
+            Kind::StampedeClone if workload.pattern == Pattern::Boot => {
+                place.stampede_boots(workload.sessions)
+            }
             Kind::StampedeClone => place.stampede_clone(),
             Kind::Null => place.null(),
             Kind::Floor => place.floor(workload),
@@ -235,7 +241,7 @@ impl Place<'_> {
         // The disk itself is open for writing by others. The golden is a hole of its size: all of it is written over.
         let golden = self.folder.join("golden.raw");
         std::fs::File::create(&golden)?.set_len(self.setup.disk_bytes)?;
-        let mut target = self.stampede(&golden, ",clone=ephemeral,stage=os,on-lost=fresh")?;
+        let mut target = self.stampede(&golden, ",clone=ephemeral,stage=os,on-lost=fresh", &[])?;
         let mut storm = Command::new(self.setup.tools.join("storm"));
         storm.args(["seq", "--bs", "256k", "--depth", "8", "--read", "0", "--destroy", "--quiet"]);
         storm.args(["--ops", &self.setup.disk_bytes.div_ceil(WRITE).to_string()]).arg(&target.url);
@@ -244,7 +250,14 @@ impl Place<'_> {
         Ok(target)
     }
 
-    fn stampede(&self, image: &Path, options: &str) -> anyhow::Result<Target> {
+    /// The disk as a golden: each machine has a clone of its own, and several sessions at once.
+    fn stampede_boots(&self, machines: u32) -> anyhow::Result<Target> {
+        let (connections, clones) = ((machines * 4 + 64).to_string(), (machines + 64).to_string());
+        let options = ["--max-connections", &connections, "--max-clones", &clones];
+        self.stampede(&self.setup.disk, ",clone=ephemeral", &options)
+    }
+
+    fn stampede(&self, image: &Path, options: &str, further: &[&str]) -> anyhow::Result<Target> {
         let program = self.setup.stampede.clone();
         let control = self.folder.join("control");
         let state = self.folder.join("state");
@@ -256,6 +269,7 @@ impl Place<'_> {
         if !options.is_empty() {
             command.args(["--arena", &(self.setup.disk_bytes + (64 << 20)).to_string()]);
         }
+        command.args(further);
         let running = self.up("stampede", command, Duration::from_secs(10))?;
         Ok(self.target(running, 0, Counters::Stampede { program, control }))
     }

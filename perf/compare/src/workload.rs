@@ -25,6 +25,8 @@ pub(crate) enum Pattern {
     Sequential,
     /// Sessions that say nothing.
     Idle,
+    /// Machines that do what a recorded boot did, at think time 0.
+    Boot,
 }
 
 impl Workload {
@@ -64,6 +66,9 @@ impl Workload {
         if self.pattern == Pattern::Idle && client != Kind::Storm {
             return Some("only storm has idle sessions");
         }
+        if self.pattern == Pattern::Boot && client != Kind::Storm {
+            return Some("only storm boots machines");
+        }
         match client {
             Kind::Storm | Kind::Fio => None,
             Kind::Floor if self.block_bytes().is_none() || !pure => {
@@ -85,6 +90,12 @@ impl Workload {
 /// The workload that storm and iscsi-perf both can do: the same commands for the same blocks.
 pub(crate) const AGREEMENT: &str = "sr4k_qd32";
 
+/// The boot storm. Who has clones serves one to each machine; of the others all machines share one unit, and write nothing.
+pub(crate) const BOOTS: &str = "boot_64c";
+
+/// The disk that the recorded machine booted from, bytes.
+pub(crate) const BOOTS_DISK: u64 = 2560 << 20;
+
 /// All workloads, in the order in which they run.
 pub(crate) const ALL: &[Workload] = &[
     Workload::random("rr4k_qd1", "4 KiB random reads, depth 1", "4k", 1).quick(),
@@ -102,6 +113,11 @@ pub(crate) const ALL: &[Workload] = &[
         .quick(),
     Workload::random("boot_64s", "16 to 64 KiB random reads, 64 sessions, depth 2", "16k:2,32k:1,64k:1", 2)
         .sessions(64),
+    Workload {
+        pattern: Pattern::Boot,
+        ..Workload::random(BOOTS, "a recorded Debian boot by 64 machines", "-", 0)
+    }
+    .sessions(64),
     Workload {
         pattern: Pattern::Idle,
         ..Workload::random("idle_1000s", "1,000 sessions that say nothing", "-", 0)
@@ -139,6 +155,7 @@ mod tests {
         assert!(
             of("rw4k_qd32", Kind::IscsiPerf) && of("mix4k_8s", Kind::Floor) && of("boot_64s", Kind::Floor)
         );
+        assert!(!of(BOOTS, Kind::Storm) && of(BOOTS, Kind::Fio) && of(BOOTS, Kind::Floor));
         assert!(
             !of("boot_64s", Kind::Storm) && !of("idle_1000s", Kind::Storm) && of("idle_1000s", Kind::Floor)
         );

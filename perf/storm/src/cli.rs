@@ -1,6 +1,7 @@
 //! The command line.
 
 use crate::modes::boot::arguments::{BootArguments, GoldenArguments};
+use crate::modes::record_trace::RecordArguments;
 use crate::modes::trace::TraceCommand;
 use crate::values::{Mixture, Region, UnitUrl, parse_cores};
 use clap::{Args, Parser, Subcommand};
@@ -43,6 +44,8 @@ pub(crate) enum Mode {
     Boot(BootArguments),
     /// Make an image for storm boot, each block of which tells its place
     Golden(GoldenArguments),
+    /// Make a trace from a capture of packets (pcap, pcapng), or from a target's own recording of a boot
+    Record(RecordArguments),
     /// Make traces: from a recording's CSV, or from a model
     #[command(subcommand)]
     Trace(TraceCommand),

@@ -41,6 +41,7 @@ fn main() -> ExitCode {
         Mode::Verify(arguments) => modes::verify::run(arguments),
         Mode::Boot(arguments) => modes::boot::run(arguments),
         Mode::Golden(arguments) => modes::boot::golden::make(arguments),
+        Mode::Record(arguments) => modes::record_trace::run(arguments),
         Mode::Trace(command) => modes::trace::run(command),
     };
     let (text, code) = match result {

@@ -27,6 +27,12 @@ pub(crate) const WRITES_DATA: [u8; 19] = [
     0xa4, 0x7f,
 ];
 
+/// Whether a command of this operation code, no WRITE, sends data to the unit: data that is not in a trace.
+#[must_use]
+pub fn writes_other_data(opcode: u8) -> bool {
+    WRITES_DATA.contains(&opcode)
+}
+
 /// What a recording's CSV does not say.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Details {

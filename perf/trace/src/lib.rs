@@ -3,7 +3,7 @@
 //! ```text
 //!   CSV of a recording ─► csv::read ─┐
 //!   a Windows boot's figures ─► windows::model ─┼─► Trace ─► text::write ─► FILE.trace ─► text::read ─► Trace
-//!   packets of a capture ─► (storm record) ─────┘
+//!   packets of a capture ─► stampede-capture ───┘
 //! ```
 //!
 //! # The file
@@ -24,10 +24,11 @@ pub mod windows;
 mod limits;
 mod trace;
 
+pub use csv::writes_other_data;
 pub use limits::{
     BLOCKS_MAX, BYTES_MAX, DEPTH_MAX, EVENTS_MAX, LBA_MAX, LINE_MAX, NAME_MAX, SESSION_MAX, TRANSFER_MAX,
 };
-pub use trace::{Command, Event, Op, Origin, Stage, Totals, Trace, TraceError};
+pub use trace::{Command, Event, Gatherer, Op, Origin, Stage, Totals, Trace, TraceError};
 
 /// Bytes of a block of a trace.
 pub const BLOCK: u64 = 512;

@@ -226,9 +226,9 @@ impl Totals {
     }
 }
 
-/// Gathers events and refuses what no replay could do.
+/// Gathers events and refuses what no replay could do. Each error says what, for people.
 #[derive(Debug)]
-pub(crate) struct Gatherer {
+pub struct Gatherer {
     trace: Trace,
     /// Which sessions stand, a bit for each.
     standing: u16,
@@ -237,13 +237,21 @@ pub(crate) struct Gatherer {
 }
 
 impl Gatherer {
-    pub(crate) fn new(name: &str, origin: Origin) -> Result<Self, String> {
+    /// A trace of this name without events.
+    ///
+    /// # Errors
+    /// No legal name.
+    pub fn new(name: &str, origin: Origin) -> Result<Self, String> {
         check_name(name)?;
         let trace = Trace { name: name.to_owned(), origin, events: Vec::new() };
         Ok(Self { trace, standing: 0, current: None })
     }
 
-    pub(crate) fn push(&mut self, mut event: Event) -> Result<(), String> {
+    /// Adds an event.
+    ///
+    /// # Errors
+    /// It cannot follow those before, or is beyond the limits of a trace.
+    pub fn push(&mut self, mut event: Event) -> Result<(), String> {
         if self.trace.events.len() >= EVENTS_MAX {
             return Err(format!("more than {EVENTS_MAX} events"));
         }
@@ -287,7 +295,11 @@ impl Gatherer {
         Ok(bit)
     }
 
-    pub(crate) fn finish(self) -> Result<Trace, String> {
+    /// The trace.
+    ///
+    /// # Errors
+    /// It has no commands.
+    pub fn finish(self) -> Result<Trace, String> {
         if !self.trace.events.iter().any(|event| matches!(event, Event::Command(_))) {
             return Err("a trace without commands".to_owned());
         }

@@ -42,12 +42,7 @@ pub fn bars(path: &Path, title: &str, unit: &str, bars: &[Bar<'_>]) -> Result<()
     let top = |bar: &Bar<'_>| bar.spread.map_or(bar.value, |spread| bar.value.max(spread.1));
     let high = chart::round_up(bars.iter().map(top).fold(0.0, f64::max) * 1.05);
     chart::write(path, |canvas| {
-        let mut chart = ChartBuilder::on(canvas)
-            .caption(title, font(22))
-            .margin(16)
-            .x_label_area_size(44)
-            .y_label_area_size(84)
-            .build_cartesian_2d(0.0..width, 0.0..high)?;
+        let mut chart = chart::frame(canvas, title).build_cartesian_2d(0.0..width, 0.0..high)?;
         chart
             .configure_mesh()
             .disable_x_mesh()

@@ -38,6 +38,16 @@ pub(super) fn font(size: u32) -> TextStyle<'static> {
     ("sans-serif", size).into()
 }
 
+/// Where a chart stands on its canvas: under its title, with room for the labels of its axes.
+pub(super) fn frame<'a, 'svg>(
+    canvas: &'a Canvas<'svg>,
+    title: &str,
+) -> ChartBuilder<'a, 'a, SVGBackend<'svg>> {
+    let mut frame = ChartBuilder::on(canvas);
+    frame.caption(title, font(22)).margin(16).x_label_area_size(44).y_label_area_size(84);
+    frame
+}
+
 /// Draws `points` as the line of series `index`, which the legend calls `name`.
 pub(super) fn line<'a, X, Y>(
     chart: &mut Chart<'a, '_, X, Y>,

@@ -46,12 +46,7 @@ pub(crate) fn latency_svg(
     let high = all().map(|point| point.us).fold(0.0, f64::max).max(low) * 1.1;
     let top = series.iter().flat_map(|one| heights(one.points)).fold(1.0, f64::max).ceil();
     chart::draw(path, |canvas| {
-        let mut chart = ChartBuilder::on(canvas)
-            .caption(title, font(22))
-            .margin(16)
-            .x_label_area_size(44)
-            .y_label_area_size(84)
-            .build_cartesian_2d((low..high).log_scale(), 0.0..top)?;
+        let mut chart = chart::frame(canvas, title).build_cartesian_2d((low..high).log_scale(), 0.0..top)?;
         chart
             .configure_mesh()
             .x_desc("latency")
@@ -84,12 +79,7 @@ pub fn throughput(path: &Path, title: &str, series: &[Series<'_, Second>]) -> Re
     // One second alone still wants an axis of some length.
     let span = first as f64..(last.max(first + 1)) as f64;
     chart::write(path, |canvas| {
-        let mut chart = ChartBuilder::on(canvas)
-            .caption(title, font(22))
-            .margin(16)
-            .x_label_area_size(44)
-            .y_label_area_size(84)
-            .build_cartesian_2d(span, 0.0..high)?;
+        let mut chart = chart::frame(canvas, title).build_cartesian_2d(span, 0.0..high)?;
         chart
             .configure_mesh()
             .x_desc("second")
@@ -159,12 +149,7 @@ fn xy(
     let end = chart::round_up(all().map(|(x, _)| *x).fold(0.0, f64::max));
     let high = axes.high.unwrap_or_else(|| chart::round_up(all().map(|(_, y)| *y).fold(0.0, f64::max)));
     chart::draw(path, |canvas| {
-        let mut chart = ChartBuilder::on(canvas)
-            .caption(title, font(22))
-            .margin(16)
-            .x_label_area_size(44)
-            .y_label_area_size(84)
-            .build_cartesian_2d(0.0..end, 0.0..high)?;
+        let mut chart = chart::frame(canvas, title).build_cartesian_2d(0.0..end, 0.0..high)?;
         chart
             .configure_mesh()
             .x_desc(axes.x)

@@ -5,6 +5,7 @@ pub(crate) mod idle;
 pub(crate) mod io;
 pub(crate) mod login;
 mod record;
+pub(crate) mod record_trace;
 
 mod seats;
 pub(crate) mod trace;

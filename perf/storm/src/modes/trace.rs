@@ -64,7 +64,7 @@ fn microseconds(text: &str) -> Result<u64, String> {
     crate::cli::seconds_or_none(text).map(|seconds| (seconds * 1e6) as u64)
 }
 
-fn marker(text: &str) -> Result<(u64, String), String> {
+pub(super) fn marker(text: &str) -> Result<(u64, String), String> {
     let (seconds, name) = text.split_once(':').ok_or("write SECONDS:NAME, such as 55.53:multi-user")?;
     Ok((microseconds(seconds)?, name.to_owned()))
 }
@@ -86,9 +86,8 @@ pub(crate) fn run(command: &TraceCommand) -> Result<(), Failure> {
 
 fn convert(arguments: &ConvertArguments) -> Result<(), Failure> {
     let ConvertArguments { csv: path, out, name, marker, firmware_end } = arguments;
-    let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
-    let details =
-        csv::Details { name: name.clone().or(stem), marker: marker.clone(), firmware_end_us: *firmware_end };
+    let name = name.clone().or_else(|| Some(name_of(path)));
+    let details = csv::Details { name, marker: marker.clone(), firmware_end_us: *firmware_end };
     let bytes = std::fs::read(path).map_err(|error| unreadable(path, &error))?;
     let trace = csv::read(&bytes, &details).map_err(|error| unreadable(path, &error))?;
     write(out, &trace, "")
@@ -101,7 +100,11 @@ fn model(arguments: &ModelArguments) -> Result<(), Failure> {
     write(out, &trace, &comment)
 }
 
-fn write(path: &Path, trace: &Trace, comment: &str) -> Result<(), Failure> {
+/// Writes a trace with a line about it, and prints that line.
+///
+/// # Errors
+/// It cannot be written.
+pub(super) fn write(path: &Path, trace: &Trace, comment: &str) -> Result<(), Failure> {
     let comment = format!("{}\n{comment}", describe(trace));
     std::fs::write(path, text::write(trace, comment.trim_end()))
         .map_err(|error| Failure::Runtime(format!("cannot write {}: {error}", path.display())))?;
@@ -109,8 +112,15 @@ fn write(path: &Path, trace: &Trace, comment: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-fn unreadable(path: &Path, error: &impl std::fmt::Display) -> Failure {
+pub(super) fn unreadable(path: &Path, error: &dyn std::fmt::Display) -> Failure {
     Failure::Runtime(format!("cannot read {}: {error}", path.display()))
+}
+
+/// A trace's name by its file's: without the ending, and with signs for what a name may not have.
+pub(super) fn name_of(path: &Path) -> String {
+    let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    let legal = |letter: char| if letter.is_ascii_graphic() { letter } else { '-' };
+    stem.chars().map(legal).take(stampede_trace::NAME_MAX).collect()
 }
 
 /// Reads a trace in either form.
