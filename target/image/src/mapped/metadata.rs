@@ -218,7 +218,8 @@ impl Metadata {
         Ok(())
     }
 
-    fn set_length(&mut self, file: FileId, length: u64) {
+    /// A file got another length, by a step of a plan.
+    pub fn set_length(&mut self, file: FileId, length: u64) {
         let Some(old) = self.lengths.get_mut(usize::from(file.0)) else { return };
         *old = length;
         // What lay behind the end reads as zeros if the file grows again.

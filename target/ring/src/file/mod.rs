@@ -223,6 +223,13 @@ impl OpenedFile {
     }
 }
 
+impl From<OpenedFile> for OwnedFd {
+    /// The descriptor, with its lock.
+    fn from(opened: OpenedFile) -> Self {
+        opened.fd
+    }
+}
+
 impl AsFd for OpenedFile {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()

@@ -1,0 +1,88 @@
+//! What the tests of chains share: the format plugins as libraries, and a folder.
+#![allow(dead_code, clippy::unwrap_used, reason = "tests, of which each file uses its part")]
+
+use std::path::{Path, PathBuf};
+
+use stampede_chain::{Chain, ChainError, CreateOptions, Formats, OpenOptions, ParentOptions, Roots, create};
+use stampede_plugin::{Format, Mode};
+use tempfile::TempDir;
+
+/// The format plugins, not in a sandbox.
+pub(crate) struct Libraries;
+
+impl Formats for Libraries {
+    fn instance(&self, format: &str) -> Option<Box<dyn Format>> {
+        match format {
+            "raw" => Some(Box::new(stampede_format_raw::Raw::default())),
+            "vhd" => Some(Box::new(stampede_format_vhd::Vhd::default())),
+            _ => None,
+        }
+    }
+
+    fn names(&self) -> Vec<String> {
+        vec!["raw".into(), "vhd".into()]
+    }
+}
+
+/// A folder that goes with the test.
+pub(crate) struct Folder(TempDir);
+
+impl Folder {
+    pub(crate) fn new() -> Self {
+        Self(TempDir::new().unwrap())
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    pub(crate) fn create(&self, name: &str, format: &str, virtual_size: u64) -> PathBuf {
+        let path = self.path(name);
+        create(&Libraries, &path, &plain(format, Some(virtual_size))).unwrap();
+        path
+    }
+
+    /// The names in the folder, drafts too.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let mut names: Vec<_> = std::fs::read_dir(self.0.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+}
+
+/// An image with no options and no parent.
+pub(crate) fn plain(format: &str, virtual_size: Option<u64>) -> CreateOptions {
+    CreateOptions { format: format.into(), virtual_size, options: vec![], parent: None, replace: false }
+}
+
+pub(crate) fn options(path: &Path, format: &str, mode: Mode) -> OpenOptions {
+    OpenOptions {
+        mode,
+        format: format.into(),
+        roots: Roots::default().with_folder_of(path),
+        parent_format: None,
+        parents: true,
+        any_parent: false,
+        lock: true,
+    }
+}
+
+pub(crate) fn open(path: &Path, format: &str, mode: Mode) -> Result<Chain, ChainError> {
+    Chain::open(&Libraries, path, &options(path, format, mode))
+}
+
+/// Bytes that differ from place to place and from seed to seed.
+pub(crate) fn pattern(seed: u64, length: usize) -> Vec<u8> {
+    let mut random = fastrand::Rng::with_seed(seed);
+    std::iter::repeat_with(|| random.u8(1..)).take(length).collect()
+}
+
+/// A child of `parent`, in the same format.
+pub(crate) fn child(parent: &Path, format: &str) -> CreateOptions {
+    let roots = Roots::default().with_folder_of(parent);
+    let parent = ParentOptions { path: parent.to_path_buf(), format: format.into(), roots };
+    CreateOptions { parent: Some(parent), ..plain(format, None) }
+}
