@@ -380,6 +380,31 @@ fn a_run_of_blocks_without_a_place_is_one_extent() {
     assert_eq!((extents.len(), extents[0].range, extents[0].place), (1, whole(shape.size), Place::Parent));
 }
 
+/// The host writes there without a plan; a plan does just the same.
+#[test]
+fn a_plan_for_absent_sectors_is_data_then_bits() {
+    use stampede_plugin::{Format, OpenRequest, Step};
+    let shape = Shape::new("differencing", 32 << 10, 96 << 10);
+    let mut model = shape.model();
+    model.write(32 << 10, &[1; 512]).unwrap();
+    model.flush().unwrap();
+    let data_at = Reader::strict(&model.disk().files()[0]).unwrap().data_places()[0] as u64;
+    let mut pages = AllPages(model.disk().files()[0].clone());
+    let mut vhd = Vhd::default();
+    vhd.open(&mut pages, &OpenRequest { mode: Mode::ReadWrite, files: 1 }).unwrap();
+    let ranges = [(33 << 10, 1024), (40 << 10, 512)].map(|(offset, length)| Range { offset, length });
+    let plan = vhd.plan_write(&mut pages, &ranges, Change::Data).unwrap();
+    let puts = ranges.map(|range| {
+        let (guest, length, file) = (range.offset, range.length, stampede_plugin::FileId::MAIN);
+        Step::Put { guest, length, file, offset: data_at + guest - (32 << 10) }
+    });
+    assert_eq!(plan.now, puts);
+    let patches: Vec<_> =
+        plan.meta.iter().map(|patch| (patch.offset, patch.bytes.clone(), patch.after_data)).collect();
+    assert_eq!(patches, [(data_at - 512, vec![0b1011_0000], true), (data_at - 510, vec![0x80], true)]);
+    assert!(matches!(plan.map[..], [stampede_plugin::Extent { place: Place::Sparse { .. }, .. }]));
+}
+
 /// Pages that are all at hand.
 struct AllPages(Vec<u8>);
 

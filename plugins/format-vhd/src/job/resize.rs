@@ -9,14 +9,14 @@
 //!
 //! A **differencing** image has its parent's size.
 
-use alloc::{boxed::Box, format, vec::Vec};
+use alloc::{boxed::Box, format, vec, vec::Vec};
 
 use stampede_plugin::{Fail, FailKind, FileId, Free, JobStep, Outcome, Pages, Step};
 
 use super::{ENTRIES_A_STEP, Running, Stepped, invalid, plan, table_fields, too_many_blocks, unused_entries};
 use crate::{
     Names,
-    layout::{Footer, SECTOR, header_at},
+    layout::{FOOTER_BYTES, Footer, SECTOR, header_at},
     open::{Image, footer_patch, patch},
     size::{self, Geometry},
     sparse::{ENTRIES_MAX, Sparse, blocks_of},
@@ -122,7 +122,7 @@ impl Resize {
         let next = match self.stage {
             Stage::Longer { footer_at } => {
                 if footer_at != u64::MAX {
-                    plan.now.push(Step::Fill { file, offset: footer_at, length: SECTOR });
+                    plan.meta.push(patch(names, footer_at, vec![0; FOOTER_BYTES as usize]));
                 }
                 let tail_at = length.next_multiple_of(SECTOR) - SECTOR;
                 if footer_at == u64::MAX && tail_at > self.old_size {

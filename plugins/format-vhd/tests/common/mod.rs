@@ -1,7 +1,10 @@
 //! What the tests of VHD share: images on the model host, and a plain model of the disk.
 #![allow(dead_code, reason = "each test takes its part")]
 
+pub(crate) mod crash;
+pub(crate) mod ledger;
 pub(crate) mod reader;
+pub(crate) mod tools;
 
 use stampede_format_vhd::Vhd;
 use stampede_plugin::{
