@@ -183,5 +183,8 @@ impl Format for Raw {
     }
 }
 
+#[cfg(target_family = "wasm")]
+stampede_guest::export_format!(Raw);
+
 #[cfg(test)]
 mod tests;

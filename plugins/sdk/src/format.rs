@@ -50,6 +50,54 @@ pub trait Format {
     fn job_step(&mut self, pages: &mut dyn Pages) -> Outcome<JobStep>;
 }
 
+impl<F: Format + ?Sized> Format for alloc::boxed::Box<F> {
+    fn describe(&self) -> Description {
+        (**self).describe()
+    }
+
+    fn probe(&self, head: &[u8], tail: &[u8], length: u64) -> Confidence {
+        (**self).probe(head, tail, length)
+    }
+
+    fn open(&mut self, pages: &mut dyn Pages, request: &OpenRequest) -> Outcome<Opened> {
+        (**self).open(pages, request)
+    }
+
+    fn recover(&mut self, pages: &mut dyn Pages) -> Outcome<Plan> {
+        (**self).recover(pages)
+    }
+
+    fn resolve(
+        &mut self,
+        pages: &mut dyn Pages,
+        view: View,
+        range: Range,
+        extents_max: u32,
+    ) -> Outcome<Vec<Extent>> {
+        (**self).resolve(pages, view, range, extents_max)
+    }
+
+    fn plan_write(&mut self, pages: &mut dyn Pages, ranges: &[Range], change: Change) -> Outcome<Plan> {
+        (**self).plan_write(pages, ranges, change)
+    }
+
+    fn done(&mut self, token: Token) {
+        (**self).done(token);
+    }
+
+    fn released(&mut self, token: Token) {
+        (**self).released(token);
+    }
+
+    fn job_start(&mut self, job: Job) -> Result<(), Fail> {
+        (**self).job_start(job)
+    }
+
+    fn job_step(&mut self, pages: &mut dyn Pages) -> Outcome<JobStep> {
+        (**self).job_step(pages)
+    }
+}
+
 /// What a plugin is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Description {

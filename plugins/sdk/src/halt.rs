@@ -44,6 +44,9 @@ pub enum FailKind {
     NoSpace,
     /// The image was opened read-only, or must not be written in its state.
     ReadOnly,
+    /// The plugin is at fault, not the image: it trapped, took too long or too much memory, or broke a rule of the interface. The host says so;
+    /// the instance is of no use any more.
+    Broken,
 }
 
 impl Fail {

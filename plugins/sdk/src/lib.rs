@@ -27,10 +27,13 @@ extern crate alloc;
 #[cfg(feature = "model")]
 extern crate std;
 
+#[doc(hidden)]
+pub mod convert;
 mod extent;
 mod format;
 mod halt;
 mod job;
+mod judge;
 mod opened;
 mod pages;
 mod plan;
@@ -42,6 +45,7 @@ pub use extent::{Absent, BitOrder, Bitmap, Codec, Extent, Place, Range, View};
 pub use format::{Confidence, CreateOption, Description, Format};
 pub use halt::{Fail, FailKind, Halt, Outcome};
 pub use job::{Created, Identity, Job, JobStep, Likeness, Repair, Report, SnapshotInfo};
+pub use judge::{Bounds, Checked, Judge, Purpose, Verdict};
 pub use opened::{FileHint, MetadataRange, Mode, OpenRequest, Opened, ParentHint, ParentRef};
 pub use pages::{FileId, Pages, PagesExt, Span};
 pub use plan::{Change, Free, Patch, PatchId, Plan, Step, Token};

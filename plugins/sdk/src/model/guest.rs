@@ -3,7 +3,9 @@
 use std::{format, vec, vec::Vec};
 
 use super::{Model, ModelError, overwrite, usize_of, violation};
-use crate::{Absent, Bitmap, Change, Extent, Fail, FailKind, FileId, Format, Patch, Place, Range, View};
+use crate::{
+    Absent, Bitmap, Change, Extent, Fail, FailKind, FileId, Format, Patch, Place, Purpose, Range, View,
+};
 
 /// How many extents the model asks for at once: few, so that ranges are resolved in pieces.
 const EXTENTS_MAX: u32 = 3;
@@ -64,7 +66,7 @@ impl<F: Format> Model<F> {
         }
         let planned = merge(&planned);
         let plan = self.call(|format, pages| format.plan_write(pages, &planned, Change::Data))?;
-        self.carry_out(&plan, Some((offset, data)))?;
+        self.carry_out(&plan, Purpose::Change(&planned, Change::Data), Some((offset, data)))?;
         self.check_map(&plan.map, &planned)
     }
 
@@ -75,7 +77,7 @@ impl<F: Format> Model<F> {
     pub fn change(&mut self, range: Range, change: Change) -> Result<(), ModelError> {
         self.writable()?;
         let plan = self.call(|format, pages| format.plan_write(pages, &[range], change))?;
-        self.carry_out(&plan, None)?;
+        self.carry_out(&plan, Purpose::Change(&[range], change), None)?;
         self.check_map(&plan.map, if change == Change::Zero { core::slice::from_ref(&range) } else { &[] })
     }
 
@@ -89,7 +91,8 @@ impl<F: Format> Model<F> {
     }
 
     fn put(&mut self, file: FileId, offset: u64, bytes: &[u8]) -> Result<(), ModelError> {
-        self.check_guest_data(file, offset, bytes.len())?;
+        let span = (file, offset, bytes.len() as u64);
+        self.judge_with_lengths(|judge, lengths| judge.guest_data(span, lengths))?;
         self.disk.write(file, offset, bytes);
         overwrite(&mut self.current[usize::from(file.0)], offset, bytes);
         self.pending.data_written();
@@ -150,14 +153,8 @@ impl<F: Format> Model<F> {
         while at < range.end() {
             let rest = Range::between(at, range.end());
             let found = self.call(|format, pages| format.resolve(pages, view, rest, EXTENTS_MAX))?;
-            if found.is_empty() || found.len() > EXTENTS_MAX as usize {
-                return violation(format!("resolving gives {} extents", found.len()));
-            }
+            self.judge_with_lengths(|judge, lengths| judge.resolved(&found, (view, rest), EXTENTS_MAX, lengths))?;
             for extent in found {
-                let covers = extent.range.offset <= at && at < extent.range.end();
-                if !covers || (extent.range.offset | extent.range.length) % 512 != 0 {
-                    return violation(format!("resolving byte {at} gives {:?}", extent.range));
-                }
                 let part = Range::between(at, extent.range.end().min(range.end()));
                 if part.length > 0 {
                     extents.push(extent.cut(part));

@@ -29,14 +29,12 @@ pub use disk::{Disk, Event};
 pub use guest::Parent;
 
 use crate::{
-    Fail, FileId, Format, Halt, Job, JobStep, MetadataRange, Mode, OpenRequest, Opened, Outcome, Pages,
-    Patch, Plan, Report, Step,
+    Bounds, Fail, FileId, Format, Halt, Job, JobStep, Judge, Mode, OpenRequest, Opened, Outcome, Pages, Patch, Plan,
+    Purpose, Report, Step,
 };
 use pages::ModelPages;
 use patches::Pending;
 
-/// How often a call may ask for pages before it must answer.
-const NEED_ROUNDS_MAX: u32 = 10_000;
 /// How many steps a job may take.
 const JOB_STEPS_MAX: u32 = 1_000_000;
 
@@ -81,7 +79,7 @@ pub struct Model<F> {
     /// The files as a reader of metadata sees them: with every patch.
     current: Vec<Vec<u8>>,
     pending: Pending,
-    metadata: Vec<MetadataRange>,
+    judge: Judge,
     parent: Option<Box<dyn Parent>>,
     unpack: Option<Unpack>,
     opened: Option<Opened>,
@@ -94,12 +92,13 @@ impl<F: Format> Model<F> {
     /// A model over these files with a fresh instance of the plugin; nothing was opened yet.
     pub fn new(format: F, disk: Disk) -> Self {
         let current = disk.files().to_vec();
+        let judge = Judge::new(Bounds::default()).with_files(u16::try_from(current.len()).unwrap_or(u16::MAX));
         Self {
             format,
             disk,
             current,
             pending: Pending::default(),
-            metadata: Vec::new(),
+            judge,
             parent: None,
             unpack: None,
             opened: None,
@@ -154,11 +153,12 @@ impl<F: Format> Model<F> {
     pub fn open(&mut self, mode: Mode) -> Result<Opened, ModelError> {
         self.mode = mode;
         let request = OpenRequest { mode, files: u16::try_from(self.current.len()).unwrap_or(u16::MAX) };
+        self.judge.opening(&request);
         let mut opened = self.call(|format, pages| format.open(pages, &request))?;
-        self.metadata.clone_from(&opened.metadata);
+        self.judge_with_lengths(|judge, lengths| judge.opened(&opened, lengths))?;
         if opened.needs_recovery {
             let plan = self.call(Format::recover)?;
-            self.carry_out(&plan, None)?;
+            self.carry_out(&plan, Purpose::Upkeep, None)?;
             if mode == Mode::ReadWrite {
                 self.flush_all()?;
             }
@@ -166,21 +166,20 @@ impl<F: Format> Model<F> {
             if opened.needs_recovery && mode == Mode::ReadWrite {
                 return violation("the image needs recovery again after it was recovered");
             }
-            self.metadata.clone_from(&opened.metadata);
+            self.judge_with_lengths(|judge, lengths| judge.opened(&opened, lengths))?;
         }
-        self.check_opened(&opened)?;
         self.opened = Some(opened.clone());
         Ok(opened)
     }
 
-    fn check_opened(&self, opened: &Opened) -> Result<(), ModelError> {
-        if opened.virtual_size == 0 || !opened.virtual_size.is_multiple_of(512) {
-            return violation(format!("virtual_size {} is no multiple of 512 above 0", opened.virtual_size));
-        }
-        if !opened.allocation_unit.is_power_of_two() || !matches!(opened.block_size, 512 | 4096) {
-            return violation("allocation_unit is no power of two, or block_size neither 512 nor 4096");
-        }
-        Ok(())
+    /// Asks the judge, who wants to know how long the files are.
+    fn judge_with_lengths(
+        &mut self,
+        ask: impl FnOnce(&mut Judge, &dyn Fn(FileId) -> u64) -> crate::Verdict,
+    ) -> Result<(), ModelError> {
+        let current = &self.current;
+        let lengths = |file: FileId| current.get(usize::from(file.0)).map_or(0, |file| file.len() as u64);
+        ask(&mut self.judge, &lengths).map_err(ModelError::Violation)
     }
 
     /// Carries a job out, step by step, each durable before the next. Afterwards the image must be opened again, with a fresh instance.
@@ -192,14 +191,17 @@ impl<F: Format> Model<F> {
         for _ in 0..JOB_STEPS_MAX {
             match self.call(Format::job_step)? {
                 JobStep::Plan(plan) => {
-                    self.carry_out(&plan, None)?;
+                    self.carry_out(&plan, Purpose::Upkeep, None)?;
                     self.flush_all()?;
                 }
                 JobStep::Progress { done, total } if done > total => {
                     return violation("a job did more than all");
                 }
                 JobStep::Progress { .. } => {}
-                JobStep::Done(report) => return Ok(report),
+                JobStep::Done(report) => {
+                    self.judge.report(&report).map_err(ModelError::Violation)?;
+                    return Ok(report);
+                }
             }
         }
         violation("a job does not end")
@@ -246,6 +248,7 @@ impl<F: Format> Model<F> {
                     &std::vec![0; usize_of(free.length)],
                 );
             }
+            self.judge.released(token);
             self.format.released(token);
         }
     }
@@ -256,20 +259,36 @@ impl<F: Format> Model<F> {
         mut ask: impl FnMut(&mut F, &mut dyn Pages) -> Outcome<T>,
     ) -> Result<T, ModelError> {
         self.at_hand.forget_some();
-        for _ in 0..NEED_ROUNDS_MAX {
+        loop {
             let mut pages = ModelPages { files: &self.current, at_hand: &self.at_hand };
-            match ask(&mut self.format, &mut pages) {
-                Ok(answer) => return Ok(answer),
-                Err(Halt::Fail(fail)) => return Err(fail.into()),
-                Err(Halt::Need(spans)) => self.at_hand.bring(&spans, &self.current)?,
+            let halt = match ask(&mut self.format, &mut pages) {
+                Ok(answer) => {
+                    self.judge.answered();
+                    return Ok(answer);
+                }
+                Err(halt) => halt,
+            };
+            match halt {
+                Halt::Fail(fail) => {
+                    self.judge.answered();
+                    return Err(fail.into());
+                }
+                Halt::Need(spans) => {
+                    self.judge.need(&mut pages, &spans).map_err(ModelError::Violation)?;
+                    self.at_hand.bring(&spans);
+                }
             }
         }
-        violation("a call asks for pages for ever")
     }
 
     /// Carries a plan out; `data` is the guest's data by its place on the disk.
-    fn carry_out(&mut self, plan: &Plan, data: Option<(u64, &[u8])>) -> Result<(), ModelError> {
-        self.check_plan(plan)?;
+    fn carry_out(
+        &mut self,
+        plan: &Plan,
+        purpose: Purpose<'_>,
+        data: Option<(u64, &[u8])>,
+    ) -> Result<(), ModelError> {
+        self.judge_with_lengths(|judge, lengths| judge.plan(plan, purpose, lengths))?;
         // What is copied up is the disk before the plan.
         let mut writes: Vec<(FileId, u64, Vec<u8>)> = Vec::new();
         for step in &plan.now {
@@ -302,7 +321,6 @@ impl<F: Format> Model<F> {
             }
         }
         for (file, offset, bytes) in writes {
-            self.check_guest_data(file, offset, bytes.len())?;
             self.disk.write(file, offset, &bytes);
             overwrite(&mut self.current[usize::from(file.0)], offset, &bytes);
             self.pending.data_written();
@@ -310,38 +328,9 @@ impl<F: Format> Model<F> {
         for patch in &plan.meta {
             self.patch(Some(patch.id), patch)?;
         }
-        self.metadata.extend_from_slice(&plan.protect);
         self.pending.free_later(plan.token, &plan.free);
         self.format.done(plan.token);
         Ok(())
-    }
-
-    fn check_plan(&self, plan: &Plan) -> Result<(), ModelError> {
-        for step in &plan.now {
-            let (Step::SetLength { file, .. }
-            | Step::Copy { file, .. }
-            | Step::Put { file, .. }
-            | Step::Fill { file, .. }) = *step;
-            if usize::from(file.0) >= self.current.len() {
-                return violation(format!("{step:?}: there is no such file"));
-            }
-        }
-        Ok(())
-    }
-
-    /// Guest data stays inside its file, and off metadata.
-    fn check_guest_data(&self, file: FileId, offset: u64, length: usize) -> Result<(), ModelError> {
-        let end = offset.saturating_add(length as u64);
-        if end > self.current[usize::from(file.0)].len() as u64 {
-            return violation(format!("guest data up to byte {end} is beyond the end of its file"));
-        }
-        let touched = |range: &&MetadataRange| {
-            range.file == file && offset < range.offset.saturating_add(range.length) && range.offset < end
-        };
-        match self.metadata.iter().find(touched) {
-            Some(range) => violation(format!("guest data at byte {offset} over metadata ({range:?})")),
-            None => Ok(()),
-        }
     }
 
     /// Applies a patch to what readers see, and keeps it until it is durable.
