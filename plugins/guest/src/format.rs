@@ -52,7 +52,11 @@ impl<G: FormatGuest> Guest for G {
         G::instance().with(|format| format.recover(&mut HostPages).convert())
     }
 
-    fn resolve(view: wit::View, range: wit::GuestRange, extents_max: u32) -> Result<Vec<wit::Extent>, wit::Halt> {
+    fn resolve(
+        view: wit::View,
+        range: wit::GuestRange,
+        extents_max: u32,
+    ) -> Result<Vec<wit::Extent>, wit::Halt> {
         let (view, range) = (view.convert(), range.convert());
         G::instance().with(|format| format.resolve(&mut HostPages, view, range, extents_max).convert())
     }

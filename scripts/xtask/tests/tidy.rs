@@ -14,8 +14,9 @@ const EDGES: &[(&str, &[&str])] = &[
     ("stampede-scsi", &["wire"]),
     ("stampede-session", &["wire", "scsi"]),
     ("stampede-plugin", &[]),
-    ("stampede-format-raw", &["plugin"]),
-    ("stampede-format-vhd", &["plugin"]),
+    ("stampede-guest", &["plugin"]),
+    ("stampede-format-raw", &["plugin", "guest"]),
+    ("stampede-format-vhd", &["plugin", "guest"]),
     ("stampede-image", &["plugin"]),
     ("stampede-chain", &["plugin", "image", "ring"]),
     ("stampede-ring", &[]),
@@ -41,7 +42,7 @@ const EDGES: &[(&str, &[&str])] = &[
 /// Crates that may use the simulator in their tests.
 const SIMULATED: &[&str] = &["stampede-ring", "stampede-engine", "stampede-control", "stampede"];
 /// Crates that may hold `unsafe`; each block there says why it is sound.
-const UNSAFE_CRATES: &[&str] = &["target/ring", "target/steer", "ebpf/reuseport"];
+const UNSAFE_CRATES: &[&str] = &["target/ring", "target/steer", "ebpf/reuseport", "plugins/guest"];
 /// Workspaces: the product's, and those whose crates run inside something else.
 const WORKSPACES: &[&str] = &["Cargo.toml", "ebpf/Cargo.toml", "plugins/Cargo.toml"];
 /// Crates into which time, bytes and randomness come as arguments.

@@ -114,7 +114,9 @@ impl<F: Format> Format for Checked<F> {
     }
 
     fn recover(&mut self, pages: &mut dyn Pages) -> Outcome<Plan> {
-        self.ask("recover", pages, Format::recover, |judge, plan, lengths| judge.plan(plan, Purpose::Upkeep, lengths))
+        self.ask("recover", pages, Format::recover, |judge, plan, lengths| {
+            judge.plan(plan, Purpose::Upkeep, lengths)
+        })
     }
 
     fn resolve(

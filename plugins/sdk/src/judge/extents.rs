@@ -47,7 +47,11 @@ impl Judge {
             Place::Zero | Place::Parent => Ok(()),
             Place::Data { file, offset, in_place } => {
                 self.in_file("data", file, offset, needed, lengths)?;
-                if in_place && writable { self.off_metadata("data to be overwritten", file, offset, needed) } else { Ok(()) }
+                if in_place && writable {
+                    self.off_metadata("data to be overwritten", file, offset, needed)
+                } else {
+                    Ok(())
+                }
             }
             Place::Packed { file, offset, length: packed, unpacked, skip, .. } => {
                 self.in_file("compressed data", file, offset, u64::from(packed), lengths)?;
@@ -62,7 +66,11 @@ impl Judge {
             Place::Sparse { file, offset, bitmap, .. } => {
                 self.in_file("data", file, offset, needed, lengths)?;
                 self.bitmap(bitmap, needed, lengths)?;
-                if writable { self.off_metadata("data to be overwritten", file, offset, needed) } else { Ok(()) }
+                if writable {
+                    self.off_metadata("data to be overwritten", file, offset, needed)
+                } else {
+                    Ok(())
+                }
             }
         }
     }

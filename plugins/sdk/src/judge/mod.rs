@@ -16,7 +16,9 @@ pub use bounds::Bounds;
 pub use checked::Checked;
 use ranges::Ranges;
 
-use crate::{Change, Description, FileId, Free, Mode, OpenRequest, Opened, Pages, Range, Report, Span, Token};
+use crate::{
+    Change, Description, FileId, Free, Mode, OpenRequest, Opened, Pages, Range, Report, Span, Token,
+};
 
 /// The rule that was broken, in words.
 pub type Verdict = Result<(), String>;
@@ -89,7 +91,11 @@ impl Judge {
     /// When it asks too often, for too much, for what is no part of a file, or only for what it has.
     pub fn need(&mut self, pages: &mut dyn Pages, spans: &[Span]) -> Verdict {
         if spans.is_empty() || spans.len() > Span::COUNT_MAX {
-            return Err(format!("it needs {} spans at once; 1 to {} may be asked for", spans.len(), Span::COUNT_MAX));
+            return Err(format!(
+                "it needs {} spans at once; 1 to {} may be asked for",
+                spans.len(),
+                Span::COUNT_MAX
+            ));
         }
         let mut news = false;
         for &span in spans {
@@ -122,7 +128,9 @@ impl Judge {
         let sizes = format!(
             "virtual_size {virtual_size}, block_size {block_size}, allocation_unit {allocation_unit}, unmap_unit {unmap_unit}"
         );
-        let disk = virtual_size != 0 && virtual_size.is_multiple_of(512) && virtual_size <= self.bounds.virtual_size_max;
+        let disk = virtual_size != 0
+            && virtual_size.is_multiple_of(512)
+            && virtual_size <= self.bounds.virtual_size_max;
         let units = matches!(block_size, 512 | 4096)
             && allocation_unit.is_power_of_two()
             && allocation_unit >= 512
@@ -131,7 +139,11 @@ impl Judge {
             return Err(format!("no disk has these sizes: {sizes}"));
         }
         if opened.files.len() >= usize::from(self.bounds.files_max) {
-            return Err(format!("the image has {} more files; {} may be", opened.files.len(), self.bounds.files_max));
+            return Err(format!(
+                "the image has {} more files; {} may be",
+                opened.files.len(),
+                self.bounds.files_max
+            ));
         }
         self.count("metadata ranges", opened.metadata.len(), self.bounds.metadata_ranges_max)?;
         self.texts(opened.files.iter().map(|file| file.name.as_str()))?;
@@ -142,7 +154,9 @@ impl Judge {
         self.virtual_size = virtual_size;
         for range in &opened.metadata {
             // A file that is not open yet has no length, and its metadata is judged when it is.
-            if range.file.0 >= self.files && range.file.0 <= u16::try_from(opened.files.len()).unwrap_or(u16::MAX) {
+            if range.file.0 >= self.files
+                && range.file.0 <= u16::try_from(opened.files.len()).unwrap_or(u16::MAX)
+            {
                 continue;
             }
             if range.file.0 >= self.files || !within(range.offset, range.length, lengths(range.file)) {
@@ -161,7 +175,9 @@ impl Judge {
         let word = |text: &str| {
             !text.is_empty()
                 && text.len() <= 64
-                && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.".contains(&byte))
+                && text
+                    .bytes()
+                    .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.".contains(&byte))
         };
         if !word(&description.name) {
             return Err(format!("its name is {:?}: a name has a-z, 0-9, - and _", description.name));
@@ -173,7 +189,9 @@ impl Judge {
             return Err(format!("it has an option {:?}", bad.name));
         }
         self.texts([description.version.as_str()])?;
-        self.texts(description.options.iter().flat_map(|option| [option.help.as_str(), option.default.as_str()]))
+        self.texts(
+            description.options.iter().flat_map(|option| [option.help.as_str(), option.default.as_str()]),
+        )
     }
 
     /// Judges what a job reports.
@@ -183,7 +201,9 @@ impl Judge {
     pub fn report(&self, report: &Report) -> Verdict {
         self.count("snapshots", report.snapshots.len(), self.bounds.texts_max)?;
         self.texts(report.errors.iter().map(String::as_str))?;
-        self.texts(report.snapshots.iter().flat_map(|snapshot| [snapshot.id.as_str(), snapshot.name.as_str()]))?;
+        self.texts(
+            report.snapshots.iter().flat_map(|snapshot| [snapshot.id.as_str(), snapshot.name.as_str()]),
+        )?;
         self.texts(report.details.iter().flat_map(|(name, value)| [name.as_str(), value.as_str()]))
     }
 
@@ -199,7 +219,8 @@ impl Judge {
 
     /// What a plan gave up may be used again: it is no metadata any more.
     pub fn released(&mut self, token: Token) {
-        let (released, later) = core::mem::take(&mut self.freed).into_iter().partition(|(of, _)| *of == token);
+        let (released, later) =
+            core::mem::take(&mut self.freed).into_iter().partition(|(of, _)| *of == token);
         self.freed = later;
         for (_, frees) in released {
             for Free { file, offset, length, .. } in frees {

@@ -93,7 +93,9 @@ impl Judge {
         }
         let Purpose::Change(ranges, Change::Data) = purpose else {
             return match puts.first() {
-                Some(put) => Err(format!("it puts data that there is none of, at byte {} of the disk", put.offset)),
+                Some(put) => {
+                    Err(format!("it puts data that there is none of, at byte {} of the disk", put.offset))
+                }
                 None => Ok(()),
             };
         };
@@ -104,7 +106,9 @@ impl Judge {
             while at < range.end() {
                 match puts.next() {
                     Some(put) if put.offset == at && put.end() <= range.end() => at = put.end(),
-                    Some(put) => return Err(format!("it puts data of {put:?}, where byte {at} of the disk is next")),
+                    Some(put) => {
+                        return Err(format!("it puts data of {put:?}, where byte {at} of the disk is next"));
+                    }
                     None => return Err(format!("the data of byte {at} of the disk goes nowhere")),
                 }
             }
@@ -118,7 +122,11 @@ impl Judge {
             bytes = bytes.saturating_add(patch.bytes.len() as u64);
             self.in_file("a patch", patch.file, patch.offset, patch.bytes.len() as u64, lengths)?;
             if patch.bytes.is_empty() || patch.after.len() > self.bounds.plan_items_max as usize {
-                return Err(format!("patch {} is empty, or comes after {} others", patch.id, patch.after.len()));
+                return Err(format!(
+                    "patch {} is empty, or comes after {} others",
+                    patch.id,
+                    patch.after.len()
+                ));
             }
             if !ids.insert(patch.id) {
                 return Err(format!("two patches {}", patch.id));
@@ -143,7 +151,10 @@ impl Judge {
             // What a shorter length cut off is free too, and has no place in the file any more.
             let end = free.offset.checked_add(free.length);
             if free.file.0 >= self.files || end.is_none_or(|end| free.punch && end > lengths(free.file)) {
-                return Err(format!("{} free bytes at byte {} of file {}", free.length, free.offset, free.file.0));
+                return Err(format!(
+                    "{} free bytes at byte {} of file {}",
+                    free.length, free.offset, free.file.0
+                ));
             }
         }
         if !plan.free.is_empty() && self.freed.iter().any(|(token, _)| *token == plan.token) {

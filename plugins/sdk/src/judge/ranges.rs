@@ -13,7 +13,8 @@ impl Ranges {
             return;
         }
         let (mut start, mut end) = (start, end);
-        while let Some((at, until)) = self.last_before(file, end.saturating_add(1)).filter(|(_, until)| *until >= start)
+        while let Some((at, until)) =
+            self.last_before(file, end.saturating_add(1)).filter(|(_, until)| *until >= start)
         {
             self.0.remove(&(file, at));
             start = start.min(at);

@@ -5,8 +5,8 @@ use alloc::{format, string::String, vec, vec::Vec};
 
 use super::{Bounds, Judge, Purpose, Verdict};
 use crate::{
-    Change, Extent, FileId, Free, MetadataRange, Mode, OpenRequest, Opened, Pages, Patch, Place, Plan, Range, Span, Step,
-    View,
+    Change, Extent, FileId, Free, MetadataRange, Mode, OpenRequest, Opened, Pages, Patch, Place, Plan, Range,
+    Span, Step, View,
 };
 
 const FILE: u64 = 64 << 10;
@@ -60,7 +60,15 @@ fn good_plan() -> Plan {
 }
 
 fn patch(id: u64, offset: u64) -> Patch {
-    Patch { id, file: FileId::MAIN, offset, bytes: vec![1; 8], after: Vec::new(), after_data: true, lazy: false }
+    Patch {
+        id,
+        file: FileId::MAIN,
+        offset,
+        bytes: vec![1; 8],
+        after: Vec::new(),
+        after_data: true,
+        lazy: false,
+    }
 }
 
 fn of_plan(change: impl FnOnce(&mut Plan)) -> Verdict {
@@ -107,7 +115,10 @@ fn extents_go_on_one_after_the_other_and_are_in_their_files() {
     refused(of(&[extent(4096, 4096, data(FILE - 512))]), "which has");
     refused(of(&[extent(4096, 4096, data(u64::MAX))]), "which has");
     refused(of(&[extent(4096, 4096, data(1024))]), "over metadata");
-    refused(of(&[extent(4096, 512, Place::Data { file: FileId(1), offset: 0, in_place: false })]), "in file 1");
+    refused(
+        of(&[extent(4096, 512, Place::Data { file: FileId(1), offset: 0, in_place: false })]),
+        "in file 1",
+    );
     let packed = |skip| Place::Packed {
         codec: crate::Codec::Zstd,
         file: FileId::MAIN,
@@ -121,7 +132,13 @@ fn extents_go_on_one_after_the_other_and_are_in_their_files() {
     let sparse = |offset, unit| Place::Sparse {
         file: FileId::MAIN,
         offset: 8192,
-        bitmap: crate::Bitmap { file: FileId::MAIN, offset, first_bit: 0, order: crate::BitOrder::MsbFirst, unit },
+        bitmap: crate::Bitmap {
+            file: FileId::MAIN,
+            offset,
+            first_bit: 0,
+            order: crate::BitOrder::MsbFirst,
+            unit,
+        },
         absent: crate::Absent::Parent,
     };
     of(&[extent(4096, 4096, sparse(512, 512))]).unwrap();
@@ -139,8 +156,14 @@ fn steps_stay_in_their_files_and_off_metadata() {
     refused(of_plan(|plan| plan.now.extend(put(4096, 16384))), "not in the change");
     let fill = |offset| Step::Fill { file: FileId::MAIN, offset, length: 512 };
     refused(of_plan(|plan| plan.now.push(fill(8192 + 512))), "two steps write byte 8704");
-    refused(of_plan(|plan| plan.now.push(Step::SetLength { file: FileId::MAIN, length: u64::MAX })), "is to get");
-    refused(of_plan(|plan| plan.now.push(Step::SetLength { file: FileId::MAIN, length: 4096 })), "which has 4096");
+    refused(
+        of_plan(|plan| plan.now.push(Step::SetLength { file: FileId::MAIN, length: u64::MAX })),
+        "is to get",
+    );
+    refused(
+        of_plan(|plan| plan.now.push(Step::SetLength { file: FileId::MAIN, length: 4096 })),
+        "which has 4096",
+    );
     let copy = Step::Copy { guest: DISK, length: 512, file: FileId::MAIN, offset: 16384 };
     refused(of_plan(|plan| plan.now.push(copy)), "of the disk, which has");
     let verdict = judge().plan(&good_plan(), Purpose::Upkeep, &lengths);

@@ -153,7 +153,9 @@ impl<F: Format> Model<F> {
         while at < range.end() {
             let rest = Range::between(at, range.end());
             let found = self.call(|format, pages| format.resolve(pages, view, rest, EXTENTS_MAX))?;
-            self.judge_with_lengths(|judge, lengths| judge.resolved(&found, (view, rest), EXTENTS_MAX, lengths))?;
+            self.judge_with_lengths(|judge, lengths| {
+                judge.resolved(&found, (view, rest), EXTENTS_MAX, lengths)
+            })?;
             for extent in found {
                 let part = Range::between(at, extent.range.end().min(range.end()));
                 if part.length > 0 {

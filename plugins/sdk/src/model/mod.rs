@@ -29,8 +29,8 @@ pub use disk::{Disk, Event};
 pub use guest::Parent;
 
 use crate::{
-    Bounds, Fail, FileId, Format, Halt, Job, JobStep, Judge, Mode, OpenRequest, Opened, Outcome, Pages, Patch, Plan,
-    Purpose, Report, Step,
+    Bounds, Fail, FileId, Format, Halt, Job, JobStep, Judge, Mode, OpenRequest, Opened, Outcome, Pages,
+    Patch, Plan, Purpose, Report, Step,
 };
 use pages::ModelPages;
 use patches::Pending;
@@ -92,7 +92,8 @@ impl<F: Format> Model<F> {
     /// A model over these files with a fresh instance of the plugin; nothing was opened yet.
     pub fn new(format: F, disk: Disk) -> Self {
         let current = disk.files().to_vec();
-        let judge = Judge::new(Bounds::default()).with_files(u16::try_from(current.len()).unwrap_or(u16::MAX));
+        let judge =
+            Judge::new(Bounds::default()).with_files(u16::try_from(current.len()).unwrap_or(u16::MAX));
         Self {
             format,
             disk,
