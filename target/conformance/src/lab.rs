@@ -6,6 +6,7 @@ use crate::mutation::Mutation;
 use crate::run::Side;
 use crate::site::Target;
 use crate::stream::{Stream, Transcript};
+use std::path::PathBuf;
 
 /// One test's target, and the way to it.
 pub struct Lab {
@@ -35,6 +36,23 @@ impl Lab {
     /// The portal, as TargetAddress writes it.
     pub fn portal(&self) -> String {
         self.target.portal()
+    }
+
+    /// A file below the target's folder.
+    ///
+    /// # Errors
+    /// This target has no files.
+    pub fn path(&self, name: &str) -> Outcome<PathBuf> {
+        let folder = self.target.folder().ok_or_else(|| Failure("the twin has no files".to_owned()))?;
+        Ok(folder.join(name))
+    }
+
+    /// Runs `stampede` with these arguments as the operator would.
+    ///
+    /// # Errors
+    /// It fails.
+    pub fn operate(&mut self, arguments: &[&str]) -> Outcome {
+        self.target.operate(arguments)
     }
 
     /// Begins to shut the target down.

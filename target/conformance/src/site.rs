@@ -53,6 +53,8 @@ pub struct Site {
     pub clones: u32,
     /// Bytes a second that SANITIZE writes to the ordinary disk at most; 0 for no limit.
     pub sanitize_rate: u64,
+    /// The ordinary disk is encrypted. On the twin none is.
+    pub encrypted: bool,
     /// The ordinary target has moved for now, and [`GONE`] for ever.
     pub redirects: bool,
     /// Initiators must prove themselves by CHAP, in discovery too, but for the target without LUN 0.
@@ -70,6 +72,7 @@ impl Site {
         extra_targets: 0,
         clones: 16,
         sanitize_rate: 0,
+        encrypted: false,
         redirects: false,
         chap: false,
     };
@@ -100,8 +103,10 @@ impl Site {
             0 => "thin = true\n".to_owned(),
             rate => format!("thin = true\nsanitize-rate = '{rate}'\n"),
         };
+        let encryption = if self.encrypted { "encryption = 'aes-xts'\n" } else { "" };
+        let data = format!("{rate}{encryption}");
         let usual = [
-            ("data", rate.as_str()),
+            ("data", data.as_str()),
             ("odd", "lun = 1\nauth = 'none'\n"),
             ("clone", "clone = 'ephemeral'\n"),
         ];
@@ -135,4 +140,17 @@ pub trait Target {
     /// # Errors
     /// It cannot be told.
     fn drain(&mut self) -> Outcome;
+
+    /// The folder with the images, and the state directory `state`, of a target that has one.
+    fn folder(&self) -> Option<&Path> {
+        None
+    }
+
+    /// Runs `stampede` with these arguments as its operator would, and waits for its end.
+    ///
+    /// # Errors
+    /// It fails, or this target has no operator.
+    fn operate(&mut self, arguments: &[&str]) -> Outcome {
+        crate::failure::fail(format!("nobody can run {arguments:?} here"))
+    }
 }

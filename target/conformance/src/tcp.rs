@@ -6,7 +6,7 @@ use crate::site::{Site, Target};
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,8 @@ const SHORT: Duration = Duration::from_millis(150);
 pub struct Process {
     child: Child,
     address: SocketAddr,
-    _folder: tempfile::TempDir,
+    program: PathBuf,
+    folder: tempfile::TempDir,
 }
 
 impl Process {
@@ -46,7 +47,7 @@ impl Process {
             .spawn()
             .map_err(|error| Failure(format!("{} does not start: {error}", program.display())))?;
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut process = Self { child, address, _folder: folder };
+        let mut process = Self { child, address, program: program.to_owned(), folder };
         process.address = process.wait_ready(&log)?;
         Ok(process)
     }
@@ -100,6 +101,19 @@ impl Target for Process {
     fn drain(&mut self) -> Outcome {
         let status = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status()?;
         if status.success() { Ok(()) } else { fail("kill -TERM failed") }
+    }
+
+    fn folder(&self) -> Option<&Path> {
+        Some(self.folder.path())
+    }
+
+    fn operate(&mut self, arguments: &[&str]) -> Outcome {
+        let state = self.folder.path().join("state");
+        let done = Command::new(&self.program).args(arguments).arg("--state-dir").arg(state).output()?;
+        match done.status.success() {
+            true => Ok(()),
+            false => fail(format!("stampede {arguments:?}: {}", String::from_utf8_lossy(&done.stderr))),
+        }
     }
 }
 

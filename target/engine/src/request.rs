@@ -56,6 +56,8 @@ pub(crate) struct Request {
     pub(crate) lun: LunId,
     /// The CDB, filled up with zeros.
     pub(crate) cdb: [u8; 16],
+    /// Of ORWRITE(32): its generations, which the CDB's short form has no room for.
+    pub(crate) generations: u64,
     /// Its place in the task set.
     pub(crate) attribute: TaskAttribute,
     /// PRI of its command (RFC 7144 5.1): 1 is the most urgent, 15 the least; 0 says nothing.

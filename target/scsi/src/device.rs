@@ -1,6 +1,7 @@
 //! The device server of one logical unit: mutable state with one owner.
 
 use crate::alua::{AccessState, Alua};
+use crate::bitmap::Generations;
 use crate::cdb::{self, Access, Command, Needs};
 use crate::copy::{Copies, Rods};
 use crate::draft::Pending;
@@ -68,6 +69,8 @@ pub struct Device {
     pub(crate) copies: Copies,
     /// Tokens that stand for blocks of the unit.
     pub(crate) rods: Rods,
+    /// The generations of its bitmaps.
+    pub(crate) generations: Generations,
     /// What was told of thresholds on its space.
     pub(crate) told: Told,
 }
@@ -98,6 +101,7 @@ impl Device {
             sanitization: saved.sanitization,
             copies: Copies::default(),
             rods: Rods::default(),
+            generations: Generations::default(),
             told: Told::default(),
         }
     }
@@ -154,8 +158,8 @@ impl Device {
     ///
     /// `data_out_len` is the number of data-out bytes the initiator gives (its expected data transfer length for a
     /// write, else 0). A WRITE, WRITE AND VERIFY, ORWRITE or comparing VERIFY with less than its CDB asks for is cut
-    /// to whole blocks; WRITE SAME and COMPARE AND WRITE must have exactly what they need. `param` is the gathered
-    /// parameter list where [`cdb::takes_parameter_list`](crate::cdb::takes_parameter_list) says so, else empty.
+    /// to whole blocks; WRITE SAME and COMPARE AND WRITE must have exactly what they need. Of ORWRITE(32) `param` is its
+    /// generations, 8 bytes ([`cdb::generations`](crate::cdb::generations)); else it is the gathered parameter list where [`cdb::takes_parameter_list`](crate::cdb::takes_parameter_list) says so, else empty.
     ///
     /// The order is SAM-5 5.3.3's: unit attention, unknown operation code, reservation conflict, then the command's
     /// own checks. READ and WRITE do not allocate.
@@ -334,6 +338,10 @@ impl Device {
     }
 
     fn reset_with(&mut self, attention: UnitAttention) {
+        // A reset of the unit alone leaves the generations (SBC-4 4.27.3).
+        if attention != UnitAttention::DeviceReset {
+            self.generations.reset();
+        }
         self.mode = self.saved_mode;
         self.reservations.reset();
         self.copies.reset();

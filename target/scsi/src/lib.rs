@@ -21,6 +21,7 @@
 #![forbid(unsafe_code)]
 
 mod alua;
+mod bitmap;
 mod block;
 pub mod cdb;
 mod config;
@@ -43,6 +44,7 @@ mod thresholds;
 mod unit_attention;
 
 pub use alua::{AccessState, Alua};
+pub use bitmap::Generation;
 pub use config::{DeviceConfig, Identity};
 pub use device::Device;
 pub use media::{

@@ -1,5 +1,6 @@
 //! Work for the engine on the medium, and its outcome as status and sense data.
 
+use crate::bitmap::Generation;
 use crate::sense::{self, Sense};
 use crate::{Reply, Status};
 use smallvec::SmallVec;
@@ -86,6 +87,16 @@ pub enum Media {
         /// The data must be durable before the status.
         fua: bool,
     },
+    /// Atomically AND data-out into the range, and change the generation of the unit's bitmaps: the engine says when it
+    /// begins and how it ended ([`Device::generation_begins`](crate::Device::generation_begins)).
+    AndWrite {
+        /// Blocks to change.
+        range: Blocks,
+        /// The data must be durable before the status.
+        fua: bool,
+        /// What holds once it is written.
+        then: Generation,
+    },
     /// Make earlier writes durable.
     Flush {
         /// Which blocks; `None` means all.
@@ -135,6 +146,7 @@ impl Media {
             | Self::WriteVerify { range, .. }
             | Self::CompareWrite { range, .. }
             | Self::OrWrite { range, .. }
+            | Self::AndWrite { range, .. }
             | Self::WriteAtomic { range, .. }
             | Self::WriteSame { range, .. }
             | Self::Prefetch { range, .. } => Some(range),
@@ -151,6 +163,7 @@ impl Media {
                 | Self::WriteVerify { .. }
                 | Self::CompareWrite { .. }
                 | Self::OrWrite { .. }
+                | Self::AndWrite { .. }
                 | Self::WriteAtomic { .. }
                 | Self::Unmap { .. }
                 | Self::WriteSame { .. }

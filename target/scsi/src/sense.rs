@@ -237,6 +237,8 @@ pub const INVALID_FIELD_IN_CDB: Sense = Sense::new(SenseKey::IllegalRequest, 0x2
 pub const LUN_NOT_SUPPORTED: Sense = Sense::new(SenseKey::IllegalRequest, 0x25, 0x00);
 /// 05h/26h/04h.
 pub const INVALID_RELEASE: Sense = Sense::new(SenseKey::IllegalRequest, 0x26, 0x04);
+/// 05h/2Ch/0Ch ORWRITE GENERATION DOES NOT MATCH.
+pub const GENERATION_MISMATCH: Sense = Sense::new(SenseKey::IllegalRequest, 0x2C, 0x0C);
 /// 05h/39h/00h.
 pub const SAVING_NOT_SUPPORTED: Sense = Sense::new(SenseKey::IllegalRequest, 0x39, 0x00);
 /// 05h/53h/02h.

@@ -111,8 +111,8 @@ impl TaskTable {
         slot.generation = self.generation;
         slot.next = std::mem::replace(first, index);
         self.len += 1;
-        let task =
-            Task { command: *command, cdb_long, state: State::Running, collection: Collection::default() };
+        let (state, collection) = (State::Running, Collection::default());
+        let task = Task { command: *command, cdb_long, generations: 0, state, collection };
         Ok((TaskKey { index, generation: self.generation }, slot.task.insert(task)))
     }
 

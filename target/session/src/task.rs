@@ -27,6 +27,8 @@ pub struct TaskKey {
 pub struct Task {
     pub(crate) command: ScsiCommand,
     pub(crate) cdb_long: bool,
+    /// Of a long CDB: what its short form has no room for.
+    pub(crate) generations: u64,
     pub(crate) state: State,
     pub(crate) collection: Collection,
 }
@@ -58,6 +60,13 @@ impl Task {
     #[inline]
     pub fn cdb(&self) -> &[u8; 16] {
         self.command.cdb()
+    }
+
+    /// What the short form of a long CDB has no room for ([`stampede_scsi::cdb::generations`]); 0 for any other.
+    #[must_use]
+    #[inline]
+    pub const fn generations(&self) -> u64 {
+        self.generations
     }
 
     /// Whether the CDB came with a rest in an AHS though its operation code has none.

@@ -37,6 +37,14 @@ pub(super) const TESTS: &[Test] = &[
     )
     .broken_by(Mutation::new("field pointers are those of the 16-byte form", points_at_short_form)),
     test!(
+        bitmaps_have_generations,
+        "SBC-4 4.27, 5.11",
+        "ORWRITE(32) sets bits, or clears bits and changes the generation; a command of another generation is done, dropped or \
+         refused with 05h/2Ch/0Ch as the policy says, and ORWRITE(16) is one of generation 0",
+        "scsi/src/bitmap.rs#fate"
+    )
+    .broken_by(Mutation::new("another generation is taken", any_generation)),
+    test!(
         long_forms_for_type_2_protection_are_unknown,
         "SBC-3 5.15, 5.37, 5.42, 5.46",
         "READ, VERIFY, WRITE, WRITE AND VERIFY and WRITE ATOMIC of 32 bytes are for units with type 2 protection: here \
@@ -70,6 +78,15 @@ fn points_at_short_form(middle: &mut Middle, mut pdu: Raw) {
             other => other,
         };
         pdu.set_data(sense);
+    }
+    middle.pass(pdu);
+}
+
+fn any_generation(middle: &mut Middle, mut pdu: Raw) {
+    let mismatch = pdu.data.get(14..16).is_some_and(|code| code == [0x2c, 0x0c]);
+    if mismatch && pdu.opcode() == Some(Opcode::ScsiResponse) {
+        pdu.set_byte(3, 0);
+        pdu.set_data(Vec::new());
     }
     middle.pass(pdu);
 }
@@ -210,6 +227,45 @@ fn write_same_has_a_long_form(lab: &mut Lab) -> Outcome {
     Ok(())
 }
 
+/// ORWRITE(32) of one block.
+fn orwrite(bmop: u8, policy: u8, expected: u32, new: u32) -> [u8; 32] {
+    let mut cdb = long(0x0e, 24, 0, 200, 1);
+    (cdb[2], cdb[3]) = (bmop, policy);
+    cdb[20..24].copy_from_slice(&expected.to_be_bytes());
+    cdb[24..28].copy_from_slice(&new.to_be_bytes());
+    cdb
+}
+
+fn bitmaps_have_generations(lab: &mut Lab) -> Outcome {
+    const MISMATCH: (u8, u8, u8) = (5, 0x2c, 0x0c);
+    let mut conn = lab.plain()?;
+    conn.run(&Cmd::write(200, &[0b1100_0000; BLOCK]))?.good()?;
+    let is = |conn: &mut Conn, bits: u8| {
+        let read = conn.run(&Cmd::read(200, 1))?.good()?.data;
+        ensure!(read == [bits; BLOCK], "the bitmap is {:08b} and should be {bits:08b}", read[0]);
+        Ok::<_, crate::failure::Failure>(())
+    };
+    run_long(&mut conn, &orwrite(0, 0, 0, 0), &[0b0000_0011; BLOCK])?.good()?;
+    is(&mut conn, 0b1100_0011)?;
+    run_long(&mut conn, &orwrite(0, 0, 7, 0), &[0xff; BLOCK])?.check_condition(MISMATCH)?;
+    // Policy 2: the previous generation is dropped.
+    run_long(&mut conn, &orwrite(1, 2, 0, 0x8000_0001), &[0b0110_0001; BLOCK])?.good()?;
+    is(&mut conn, 0b0100_0001)?;
+    run_long(&mut conn, &orwrite(0, 0, 0, 0), &[0xff; BLOCK])?.good()?;
+    let sixteen = cdb::of(&[0x8b, 0, 0, 0, 0, 0, 0, 0, 0, 200, 0, 0, 0, 1]);
+    conn.run(&Cmd::writing(sixteen, &[0xff; BLOCK]))?.good()?;
+    is(&mut conn, 0b0100_0001)?;
+    run_long(&mut conn, &orwrite(1, 2, 0, 9), &[0; BLOCK])?.check_condition(MISMATCH)?;
+    run_long(&mut conn, &orwrite(0, 0, 0x8000_0001, 0), &[0b1000_0000; BLOCK])?.good()?;
+    is(&mut conn, 0b1100_0001)?;
+    run_long(&mut conn, &orwrite(1, 3, 0x8000_0001, 9), &[0xff; BLOCK])?.good()?;
+    conn.run(&Cmd::writing(sixteen, &[0b0001_0000; BLOCK]))?.good()?;
+    is(&mut conn, 0b1101_0001)?;
+    let done = run_long(&mut conn, &orwrite(3, 0, 0, 0), &[0; BLOCK])?.check_condition((5, 0x24, 0))?;
+    ensure_eq!(field(&done), Some(2), "the field that is wrong");
+    Ok(())
+}
+
 fn long_forms_for_type_2_protection_are_unknown(lab: &mut Lab) -> Outcome {
     let mut conn = lab.plain()?;
     for action in [0x09, 0x0a, 0x0b, 0x0c, 0x0f] {
@@ -233,6 +289,12 @@ fn long_commands_are_reported_with_their_service_action(lab: &mut Lab) -> Outcom
     let done = conn.run(&Cmd::reading(one(0x0d), 256))?.good()?;
     ensure_eq!((done.data[1] & 7, done.data.len()), (3, 36), "support and length of WRITE SAME(32)");
     ensure_eq!(done.data[4..14], [0x7f, 4, 0, 0, 0, 0, 0, 0x18, 0, 0x0d], "the head of its usage data");
+    let done = conn.run(&Cmd::reading(one(0x0e), 256))?.good()?;
+    ensure_eq!(
+        done.data[4..16],
+        [0x7f, 4, 7, 0x0f, 0, 0, 0, 0x18, 0, 0x0e, 0xf8, 0],
+        "the usage data of ORWRITE(32)"
+    );
     for action in [0x09, 0x0b, 0x0f] {
         let done = conn.run(&Cmd::reading(one(action), 256))?.good()?;
         ensure_eq!(done.data[1] & 7, 1, "the support of a command for type 2 protection");

@@ -4,6 +4,7 @@ mod blocks;
 mod cmd_sn;
 mod data_in;
 mod logout;
+mod luns;
 mod management;
 mod nop;
 mod resets;
@@ -27,6 +28,7 @@ pub(crate) const FILES: &[&[Test]] = &[
     residual::TESTS,
     sense::TESTS,
     management::TESTS,
+    luns::TESTS,
     sanitize::TESTS,
     thresholds::TESTS,
     resets::TESTS,

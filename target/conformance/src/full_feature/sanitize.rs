@@ -6,6 +6,7 @@ use crate::lab::Lab;
 use crate::mutation::{Middle, Mutation};
 use crate::pdu::Raw;
 use crate::registry::Test;
+use crate::run::Side;
 use crate::site::{BLOCK, BLOCKS, CLONE, DATA, Site};
 use crate::{ensure, ensure_eq, test};
 use stampede_wire::Opcode;
@@ -59,6 +60,16 @@ pub(super) const TESTS: &[Test] = &[
         "engine/src/lun/sanitize.rs#wipe"
     )
     .broken_by(Mutation::new("WABEREQ is 00b", no_wabereq)),
+    test!(
+        cryptographic_erase_destroys_the_key,
+        "SBC-4 4.11, 5.30.2.4",
+        "after CRYPTOGRAPHIC ERASE nothing that was written can be read, by the target or with the key that there was, and the \
+         unit takes writes as before; what its file holds is never what initiators wrote",
+        "engine/src/lun/sanitize.rs#rekeyed"
+    )
+    .on(Site { encrypted: true, ..Site::PLAIN })
+    .only(Side::Tcp, "the twin's control thread has no keys; engine/tests/twin/encrypted.rs kills it at every moment")
+    .broken_by(Mutation::new("what was written is still read", still_there)),
 ];
 
 fn last_block_is_zero(middle: &mut Middle, mut pdu: Raw) {
@@ -113,6 +124,15 @@ fn no_wabereq(middle: &mut Middle, mut pdu: Raw) {
         let mut data = pdu.data.clone();
         data[7] = 0;
         pdu.set_data(data);
+    }
+    middle.pass(pdu);
+}
+
+fn still_there(middle: &mut Middle, mut pdu: Raw) {
+    let read = middle.last_sent(Opcode::ScsiCommand).is_some_and(|bhs| bhs.0[32] == 0x28);
+    if read && pdu.opcode() == Some(Opcode::DataIn) {
+        let len = pdu.data.len();
+        pdu.set_data(vec![0x77; len]);
     }
     middle.pass(pdu);
 }
@@ -271,5 +291,44 @@ fn erased_clone_reads_as_zeros(lab: &mut Lab) -> Outcome {
     ensure_eq!(status[16..21], [0, 0, (BLOCKS >> 8) as u8, BLOCKS as u8, 1], "all blocks are deallocated");
     conn.run(&Cmd::write(5, &[0x79; BLOCK]))?.good()?;
     ensure!(conn.run(&Cmd::read(5, 1))?.good()?.data == [0x79; BLOCK], "a write behind it is lost");
+    Ok(())
+}
+
+/// All there is in the folder of keys.
+fn keys(lab: &Lab) -> Outcome<String> {
+    let files = std::fs::read_dir(lab.path("state/keys")?)?;
+    let texts = files.map(|file| std::fs::read_to_string(file?.path()));
+    Ok(texts.collect::<std::io::Result<Vec<_>>>()?.concat())
+}
+
+/// The one key in this text.
+fn key(text: &str) -> Outcome<&str> {
+    let mut lines = text.lines().filter(|line| line.starts_with("key = "));
+    match (lines.next(), lines.next()) {
+        (Some(line), None) => Ok(line),
+        _ => fail("there is not one key"),
+    }
+}
+
+fn cryptographic_erase_destroys_the_key(lab: &mut Lab) -> Outcome {
+    let mut conn = lab.plain()?;
+    let page = conn.run(&Cmd::reading(cdb::inquiry_page(0xb1, 64), 64))?.good()?.data;
+    ensure_eq!(page[7] >> 4 & 3, 0b01, "WACEREQ");
+    let written = [0x77; 16 * BLOCK];
+    conn.run(&Cmd::write(100, &written))?.good()?;
+    conn.run(&Cmd::new(cdb::of(&[0x35])))?.good()?;
+    ensure!(conn.run(&Cmd::read(100, 16))?.good()?.data == written, "it is read back as something else");
+    let file = std::fs::read(lab.path("data")?)?;
+    ensure!(!file.windows(64).any(|bytes| bytes == [0x77; 64]), "it is in the file as it was written");
+    let before = keys(lab)?;
+    conn.run(&Cmd::new(cdb::of(&[SANITIZE, IMMED | 3])))?.good()?;
+    await_end(&mut conn)?;
+    let after = keys(lab)?;
+    ensure!(key(&before)? != key(&after)? && !after.contains(key(&before)?), "the key is what it was");
+    let read = conn.run(&Cmd::read(100, 16))?.good()?.data;
+    ensure!(read != written, "what was written is still read");
+    all_blocks_are(&mut conn, &[0; BLOCK])?;
+    conn.run(&Cmd::write(100, &[0x78; BLOCK]))?.good()?;
+    ensure!(conn.run(&Cmd::read(100, 1))?.good()?.data == [0x78; BLOCK], "a write behind it is lost");
     Ok(())
 }

@@ -118,8 +118,9 @@ pub struct PartialLimits {
     pub sessions: Option<u32>,
 }
 
-/// Bounds on what initiators may use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+/// Bounds on what initiators may use: as they are configured, and as status shows them. The default is none yet, all zeros;
+/// what holds unless configured is said by [`Partial::finish`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Limits {
     /// Sessions of one shard with targets, those whose login is being decided included.

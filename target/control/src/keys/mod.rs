@@ -73,6 +73,26 @@ impl Keys {
         Ok(keys)
     }
 
+    /// Looks at the keys of all images without making or changing any: whether each can be read, has the right length and
+    /// mode, and is the image's. How many images are encrypted, and how many of those will get a key at the first start.
+    ///
+    /// # Errors
+    /// The first that [`Keys::open`] would refuse, as far as that can be told without reading whole images.
+    pub fn check(config: &Config, images: &Images) -> Result<(usize, usize), KeyError> {
+        let (mut encrypted, mut without) = (0, 0);
+        let Some(folder) = config.state_dir.as_ref().map(|directory| directory.join(FOLDER)) else {
+            return Ok((0, 0));
+        };
+        for (index, target) in config.targets.iter().enumerate() {
+            let Some(image) = images.file_of(index).and_then(|at| images.files().get(at)) else { continue };
+            let failed = |why| KeyError { target: target.name.clone(), why };
+            let Some(path) = place_of(target, image, &folder).map_err(failed)? else { continue };
+            encrypted += 1;
+            without += usize::from(read_key(target, &path).map_err(failed)?.1.is_none());
+        }
+        Ok((encrypted, without))
+    }
+
     /// What the image at a place among [`Images::files`] is encrypted with.
     #[must_use]
     pub fn cipher(&self, file: usize) -> Option<Arc<Cipher>> {
@@ -134,11 +154,16 @@ fn random() -> io::Result<DataKey> {
 
 /// The key of a target's image; `None` for one that is plain.
 fn find(target: &TargetConfig, image: &OpenedFile, folder: &Path) -> Result<Option<UnitKey>, ValueError> {
+    place_of(target, image, folder)?.map(|path| key_of(target, image, path)).transpose()
+}
+
+/// Where the key of a target's image belongs; `None` for an image that is plain, and has none.
+fn place_of(target: &TargetConfig, image: &OpenedFile, folder: &Path) -> Result<Option<PathBuf>, ValueError> {
     let path = name_of(image, &target.path).map(|name| folder.join(name + ".key"));
     match (target.encryption, path) {
         (None, Some(path)) if path.exists() => Err(unwanted(target, &path)),
         (None, _) => Ok(None),
-        (Some(Encryption::AesXts), Some(path)) => key_of(target, image, path).map(Some),
+        (Some(Encryption::AesXts), Some(path)) => Ok(Some(path)),
         (Some(_), None) => Err(ValueError::new(
             format!("the file system of {} does not tell when a file was made", image.path().display()),
             "an encrypted image is known by that: keep it on ext4, xfs, btrfs or tmpfs, or on a device",
@@ -146,10 +171,26 @@ fn find(target: &TargetConfig, image: &OpenedFile, folder: &Path) -> Result<Opti
     }
 }
 
-fn key_of(target: &TargetConfig, image: &OpenedFile, path: PathBuf) -> Result<UnitKey, ValueError> {
+/// The operator's key and the image's, as far as there are any.
+fn read_key(
+    target: &TargetConfig,
+    path: &Path,
+) -> Result<(Option<WrappingKey>, Option<file::Stored>), ValueError> {
     let wrapping = target.encryption_key.as_deref().map(WrappingKey::read).transpose()?;
+    let found = file::read(path, wrapping.as_ref())?;
+    if let Some(stored) = &found
+        && stored.block_size != target.block_bytes()
+    {
+        let block_size = stored.block_size;
+        let what = format!("the image was encrypted in blocks of {block_size} bytes");
+        return Err(ValueError::new(what, format!("give block-size={block_size}")));
+    }
+    Ok((wrapping, found))
+}
+
+fn key_of(target: &TargetConfig, image: &OpenedFile, path: PathBuf) -> Result<UnitKey, ValueError> {
     prepare(&path).map_err(|error| unusable(&path, &error))?;
-    let found = file::read(&path, wrapping.as_ref())?;
+    let (wrapping, found) = read_key(target, &path)?;
     let (is_new, is_bare) = match &found {
         Some(stored) => (false, !stored.wrapped),
         None => (true, false),
@@ -162,10 +203,6 @@ fn key_of(target: &TargetConfig, image: &OpenedFile, path: PathBuf) -> Result<Un
             (key, target.block_bytes())
         }
     };
-    if block_size != target.block_bytes() {
-        let what = format!("the image was encrypted in blocks of {block_size} bytes");
-        return Err(ValueError::new(what, format!("give block-size={block_size}")));
-    }
     let cipher = Arc::new(Cipher::new(&key, block_size));
     let unit = UnitKey { path, image: target.path.clone(), block_size, wrapping, cipher };
     if is_new || (is_bare && unit.wrapping.is_some()) {

@@ -28,37 +28,13 @@ pub struct AdmissionStatus {
     /// Connections that gave way to others before their login was complete.
     pub displaced: u64,
     /// The limits.
-    pub limits: LimitsStatus,
-}
-
-/// The limits in force.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LimitsStatus {
-    /// Sessions of one shard.
-    pub connections: u32,
-    /// Commands of one session at once.
-    pub commands: u16,
-    /// Clones of one target.
-    pub clones: u32,
-    /// Connections of one shard that log in.
-    pub logins: u32,
-    /// Logins admitted at once.
-    pub admissions: u32,
-    /// Sessions of all targets.
-    pub sessions: u32,
-}
-
-impl From<Limits> for LimitsStatus {
-    fn from(limits: Limits) -> Self {
-        let Limits { connections, commands, clones, logins, admissions, sessions } = limits;
-        Self { connections, commands, clones, logins, admissions, sessions }
-    }
+    pub limits: Limits,
 }
 
 impl AdmissionStatus {
     /// What the registrar counted, what gave way on the shards, and the limits.
     #[must_use]
-    pub fn new(counts: AdmissionCounts, displaced: u64, limits: LimitsStatus) -> Self {
+    pub fn new(counts: AdmissionCounts, displaced: u64, limits: Limits) -> Self {
         Self {
             queued: counts.queued,
             no_room: counts.no_room,
@@ -113,7 +89,7 @@ mod tests {
     #[test]
     fn what_had_to_wait_is_told_only_if_anything_had() {
         let counts = AdmissionCounts { sessions: 3, ..AdmissionCounts::default() };
-        let limits = LimitsStatus { sessions: 9, clones: 7, ..LimitsStatus::default() };
+        let limits = Limits { sessions: 9, clones: 7, ..Limits::default() };
         let quiet = AdmissionStatus::new(counts, 0, limits).describe();
         assert!(quiet.starts_with("sessions 3 of 9;") && quiet.lines().count() == 1, "{quiet}");
         let counts = AdmissionCounts { queued: 2, refused_full: 1, ..counts };

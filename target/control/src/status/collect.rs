@@ -2,9 +2,10 @@
 
 use super::{
     AdmissionStatus, AlertStatus, CloneStatus, FeatureStatus, HomeStatus, InterruptStatus, Latency,
-    LatencyPair, LimitsStatus, LunStatus, PlacementStatus, PortalStatus, SessionStatus, ShardStatus, Status,
+    LatencyPair, LunStatus, PlacementStatus, PortalStatus, SessionStatus, ShardStatus, Status,
     SteeringStatus, TargetStatus, Traffic, Usage,
 };
+use crate::config::Limits;
 use crate::registrar::{Backing, CloneView, Registrar};
 use crate::socket::AccessName;
 use hdrhistogram::Histogram;
@@ -40,7 +41,7 @@ pub struct Facts {
     /// The shards' nodes and memory, in the order of their numbers.
     pub homes: Vec<HomeStatus>,
     /// The limits.
-    pub limits: LimitsStatus,
+    pub limits: Limits,
     /// The images, by the operator's names.
     pub images: BTreeMap<String, ImageFacts>,
     /// What the kernel can do.

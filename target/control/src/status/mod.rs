@@ -5,7 +5,7 @@ mod collect;
 mod golden;
 mod table;
 
-pub use admission::{AdmissionStatus, LimitsStatus};
+pub use admission::AdmissionStatus;
 pub use collect::{Facts, ImageFacts, collect, initiator_of};
 pub use golden::{GoldenStatus, PrefetchStatus, RecordingStatus, golden_table};
 pub use table::{clone_table, lun_table, render, session_table};

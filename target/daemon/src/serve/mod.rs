@@ -73,11 +73,14 @@ pub(crate) fn serve(arguments: ServeArgs) -> Result<(), Failure> {
     let (_, placement) = place(&config, Path::new("/"))?;
     if arguments.check_config {
         let images = Images::open(&config).map_err(Failure::usage)?;
-        println!(
-            "the configuration is right: {} targets, {} images",
-            config.targets.len(),
-            images.files().len()
-        );
+        let (encrypted, without) = Keys::check(&config, &images).map_err(Failure::usage)?;
+        let (targets, files) = (config.targets.len(), images.files().len());
+        println!("the configuration is right: {targets} targets, {files} images");
+        if encrypted > 0 {
+            println!(
+                "{encrypted} of the images are encrypted; {without} of them get their keys at the first start"
+            );
+        }
         return Ok(());
     }
     let log = Log::start(&config)?;
@@ -142,7 +145,7 @@ fn run(config: &Config, placement: &Placement) -> Result<(), Failure> {
         steering: Arc::clone(&steering),
         cores: cores.to_vec(),
         homes: shards.homes(),
-        limits: config.limits.into(),
+        limits: config.limits,
         images: plan.images.clone(),
         kernel,
         interrupts: interrupts.statuses(),

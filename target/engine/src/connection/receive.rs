@@ -272,7 +272,7 @@ fn grant(header: &Header, borrowable: usize, side: &mut Side, front: &Front) -> 
     let unit = command.lun().decode().and_then(|number| side.luns.find(number));
     let block_size = unit.map_or(512, |unit| unit.block_size);
     let moves = match command.cdb()[0] {
-        cdb::LONG => cdb::data_direction_and_len(&short_cdb(header, command), block_size),
+        cdb::LONG => cdb::data_direction_and_len(&short_cdb(header, command).0, block_size),
         _ => cdb::data_direction_and_len(command.cdb(), block_size),
     };
     side.granted.unit = unit;

@@ -253,6 +253,7 @@ impl Side {
             nexus: self.nexus,
             lun,
             cdb: *task.cdb(),
+            generations: task.generations(),
             attribute: task.attribute(),
             priority: task.priority() & self.priority_mask,
             expected_out,

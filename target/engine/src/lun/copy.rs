@@ -190,6 +190,7 @@ impl Backend {
                     nexus: copy.nexus,
                     lun,
                     cdb: ask.cdb,
+                    generations: 0,
                     attribute: TaskAttribute::HeadOfQueue,
                     priority: 0,
                     expected_out: u32::try_from(data.len()).unwrap_or(u32::MAX),

@@ -97,6 +97,8 @@ pub(crate) struct Job {
     pub(super) write: Payload,
     /// Where the blocks that were read around an unaligned write start, until it is merged into them.
     pub(super) around: Option<u64>,
+    /// How many bytes the cipher has worked on, of data that takes it several turns.
+    pub(super) ciphered: Option<u64>,
     /// How far a step that goes through its range in chunks has come, in bytes from the range's start.
     pub(super) cursor: u64,
     /// Where the file has data and holes, as far as that was looked at.
@@ -173,6 +175,7 @@ impl Job {
             write_start: 0,
             write: Payload::default(),
             around: None,
+            ciphered: None,
             cursor: 0,
             stretches: None,
             announced: Announced::default(),
@@ -457,6 +460,7 @@ pub(super) fn data_needed(media: &Media, block_size: u32) -> u64 {
         Media::Write { .. }
         | Media::WriteVerify { .. }
         | Media::OrWrite { .. }
+        | Media::AndWrite { .. }
         | Media::WriteAtomic { .. }
         | Media::Verify { mode: VerifyMode::Compare, .. } => range,
         Media::CompareWrite { .. } => range * 2,

@@ -166,6 +166,8 @@ pub(crate) struct Backend {
     retiring: Vec<(LunId, Key)>,
     /// Jobs that wait for buffers: the most urgent first, and of those the oldest.
     starved: VecDeque<Key>,
+    /// Jobs that have had their share of a turn: the oldest first.
+    resting: VecDeque<Key>,
     /// Jobs that were granted their range.
     ready: VecDeque<Key>,
     /// Commands whose turn in their task set has come.
@@ -216,6 +218,7 @@ impl Backend {
             goldens: BTreeMap::new(),
             jobs: Table::default(),
             starved: VecDeque::new(),
+            resting: VecDeque::new(),
             ready: VecDeque::new(),
             startable: VecDeque::new(),
             results: VecDeque::new(),
@@ -448,8 +451,14 @@ impl Backend {
                     self.finish(place, Answer { origin, lun: name, outcome });
                     return;
                 }
-                match self.jobs.insert(Job::new(request, place, media, block_size)) {
-                    Ok(key) => self.go_on(key, io),
+                let job = Job::new(request, place, media, block_size);
+                match self.jobs.insert(job) {
+                    Ok(key) => {
+                        if let Some(job) = self.jobs.get(key) {
+                            lun.device.generation_begins(job.media());
+                        }
+                        self.go_on(key, io);
+                    }
                     Err(_) => {
                         let outcome = Reply::status(stampede_scsi::Status::Busy).into();
                         self.finish(place, Answer { origin, lun: name, outcome });
@@ -507,6 +516,7 @@ impl Backend {
         match job.run(key, lun, io) {
             step::Run::Waits => {}
             step::Run::Starved => self.starve(key),
+            step::Run::Rests => self.resting.push_back(key),
             step::Run::Ended(outcome) => self.end(key, outcome),
         }
     }
@@ -524,6 +534,8 @@ impl Backend {
             lun.leave_journal(key, job, |owner| ready.push_back(lock_key(owner)));
         }
         lun.count(job, &outcome);
+        let good = matches!(outcome, Outcome::Ended { status: stampede_scsi::Status::Good, .. });
+        lun.device.generation_ended(job.media(), good);
         let answer = Answer { origin: job.origin(), lun: job.lun(), outcome };
         self.jobs.discard(key);
         if lun.clearings.is_empty() {
@@ -638,7 +650,11 @@ impl Lun {
         io: &mut Io<'_, R>,
     ) -> std::result::Result<Outcome, DeviceStep> {
         let takes_list = !request.data.0.is_empty() && cdb::takes_parameter_list(&request.cdb);
-        let param = if takes_list { request.data.to_vec() } else { Vec::new() };
+        let param = match request.cdb[0] {
+            cdb::LONG => request.generations.to_be_bytes().to_vec(),
+            _ if takes_list => request.data.to_vec(),
+            _ => Vec::new(),
+        };
         let step = self.device.start(request.nexus, &request.cdb, request.expected_out, &param);
         if let DeviceStep::Media(media) = &step
             && let Some(outcome) = self.direct(media, request, io)

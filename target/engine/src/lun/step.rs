@@ -8,7 +8,7 @@
 //!  WriteVerify         Lock ─► Align ─► Merge ─► Write ─► Flush ─► Read ─► Compare ─► end
 //!  CompareWrite        Lock ─► Read ─► Compare ─► Align ─► Merge ─► Write ─► [Flush] ─► end
 //!  WriteAtomic         Lock ─► Write ───────────────────────────────────────────► end       (a file's: see journal)
-//!  OrWrite             Lock ─► Read ─► Combine ─► Align ─► Merge ─► Write ─► [Flush] ─► end
+//!  OrWrite, AndWrite   Lock ─► Read ─► Combine ─► Align ─► Merge ─► Write ─► [Flush] ─► end
 //!  Unmap, WriteSame    Lock ─► Zero ─► [Flush] ───────────────────────────────► end
 //!                                └► Fill ─► Align ─► Merge ─► Write ⟲ ─► [Flush] ─► end   (pattern, or no Zero)
 //!  LbaStatus           Survey ────────────────────────────────────────────────► end
@@ -41,7 +41,7 @@ pub(super) enum Step {
     Scan,
     /// Compare what was read with data-out.
     Compare,
-    /// OR data-out into what was read; that is to be written.
+    /// OR data-out into what was read, or AND; that is to be written.
     Combine,
     /// Read the blocks around a write that is no whole number of the device's blocks.
     Align,
@@ -87,6 +87,8 @@ pub(super) enum Went {
     Locked,
     /// No buffers are free.
     Starved,
+    /// It is to be done further in another turn.
+    Rests,
     /// It cannot be done.
     Failed(MediaError),
 }
@@ -97,6 +99,8 @@ pub(super) enum Run {
     Waits,
     /// It waits for buffers.
     Starved,
+    /// It has had its share of the turn.
+    Rests,
     /// It has ended.
     Ended(Outcome),
 }
@@ -140,7 +144,7 @@ impl Step {
             (Self::Lock, Media::WriteSame { .. }) => Self::Fill,
             (Self::Lock, _) => Self::Read,
             (Self::Read, Media::Read { .. }) => Self::End,
-            (Self::Read, Media::OrWrite { .. }) => Self::Combine,
+            (Self::Read, Media::OrWrite { .. } | Media::AndWrite { .. }) => Self::Combine,
             (Self::Read, _) => Self::Compare,
             (Self::Compare, Media::CompareWrite { .. }) => Self::Align,
             (Self::Compare | Self::Scan, _) => Self::End,
@@ -172,6 +176,7 @@ fn durable(media: &Media) -> bool {
         Media::Write { fua, .. }
         | Media::CompareWrite { fua, .. }
         | Media::OrWrite { fua, .. }
+        | Media::AndWrite { fua, .. }
         | Media::WriteAtomic { fua, .. }
         | Media::WriteSame { fua, .. } => fua,
         Media::WriteVerify { .. } => true,
@@ -192,6 +197,8 @@ impl Job {
         }
         // Transfers of the current step have just completed, or a lock was granted: the step is done.
         let mut entered = !self.transfers.is_empty() || (self.step == Step::Lock && self.lock == Lock::Held);
+        // Or what was read is being decrypted.
+        entered |= self.ciphered.is_some() && self.step != Step::Merge;
         loop {
             if let Some(error) = self.error.take() {
                 if !self.announced.begun {
@@ -217,7 +224,9 @@ impl Job {
                         clone.end_return(self);
                     }
                 } else {
-                    self.leave(lun);
+                    if !self.leave(lun) {
+                        return Run::Rests;
+                    }
                     self.step = self.step.next(self);
                 }
             }
@@ -240,20 +249,23 @@ impl Job {
                 // or for its range.
                 Went::Starved if self.starves(io.now_ns) => self.error = Some(MediaError::Busy),
                 Went::Starved => return Run::Starved,
+                Went::Rests => return Run::Rests,
                 Went::Failed(error) => self.error = Some(error),
             }
         }
     }
 
-    /// What the transfers of a step leave behind.
-    fn leave(&mut self, lun: &Lun) {
+    /// What the transfers of a step leave behind; false while there is more to do with it.
+    fn leave(&mut self, lun: &Lun) -> bool {
         match self.step {
             Step::Read | Step::Align => {
-                self.read = self.gather();
-                if let Some(cipher) = lun.cipher() {
-                    self.unseal(cipher);
+                if self.ciphered.is_none() {
+                    self.read = self.gather();
+                    self.spilled = None;
                 }
-                self.spilled = None;
+                if let Some(cipher) = lun.cipher() {
+                    return self.unseal(cipher);
+                }
             }
             Step::Retired => self.retired(),
             _ => {
@@ -261,6 +273,7 @@ impl Job {
                 self.sources.clear();
             }
         }
+        true
     }
 
     fn enter<R: Ring>(&mut self, key: Key, lun: &mut Lun, io: &mut Io<'_, R>) -> Went {
@@ -391,8 +404,9 @@ impl Job {
 
     fn enter_combine<R: Ring>(&mut self, io: &mut Io<'_, R>) -> Went {
         let mut bytes = self.read.to_vec();
-        for (byte, or) in bytes.iter_mut().zip(self.data().slices().flatten()) {
-            *byte |= or;
+        let clears = matches!(self.media(), Media::AndWrite { .. });
+        for (byte, other) in bytes.iter_mut().zip(self.data().slices().flatten()) {
+            *byte = if clears { *byte & other } else { *byte | other };
         }
         match Payload::copied(io.memory, &bytes) {
             Some(payload) => {

@@ -96,6 +96,7 @@ mod tests {
             nexus: NexusId(1),
             lun: LunId(1),
             cdb: [0; 16],
+            generations: 0,
             attribute,
             priority: 0,
             expected_out: 0,

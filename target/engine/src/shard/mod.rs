@@ -263,6 +263,10 @@ impl<R: Ring> Shard<R> {
             self.backend.run_copy(&mut io!(self));
             self.settle();
         }
+        if self.backend.rests() {
+            self.backend.run_resting(&mut io!(self));
+            self.settle();
+        }
         if self.backend.sanitizes() {
             self.backend.run_sanitizers(&mut io!(self));
             self.settle();
@@ -285,7 +289,7 @@ impl<R: Ring> Shard<R> {
         let unsettled =
             !self.front.happenings.is_empty() || !self.backend.results.is_empty() || !self.dirty.is_empty();
         let busy = full || more || unsettled || self.pusher.is_waiting() || self.backend.copy_is_due();
-        let busy = busy || reads_on || self.backend.sanitizer_is_due();
+        let busy = busy || reads_on || self.backend.sanitizer_is_due() || self.backend.rests();
         let busy = busy || self.backend.spill_is_due(&self.config.arena, now_ns);
         Turn { wait: if busy { Wait::No } else { self.next_deadline() }, stopped: self.is_stopped() }
     }

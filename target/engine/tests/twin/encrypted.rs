@@ -162,6 +162,27 @@ fn whatever_writes_blocks_writes_them_encrypted() {
     }
 }
 
+/// A long command's data is en- and decrypted in slices: what is short gets by, and an abort ends it between two of them.
+#[test]
+fn a_long_command_holds_up_no_other() {
+    let mut bed = Bed::new(512);
+    let bytes = pattern(1 << 20, 3);
+    bed.write(0, &bytes);
+    for long in [Command::new(0, cdb_of(0x88, 0, 0, 2048), Transfer::In(1 << 20)), {
+        Command::new(0, cdb_of(0x8A, 0, 0, 2048), Transfer::Out(bytes.clone()))
+    }] {
+        let long = bed.host.command(long).unwrap();
+        let short = bed.host.command(Command::new(0, cdb_of(0x88, 0, 4000, 8), Transfer::In(4096))).unwrap();
+        let mut ended = Vec::new();
+        while ended.len() < 2 {
+            bed.house.step();
+            ended.extend(done(&mut bed.host).into_iter().map(|done| done.tag));
+        }
+        assert_eq!(ended, [short, long]);
+    }
+    assert!(bed.read(0, 2048) == bytes);
+}
+
 #[test]
 fn an_empty_file_is_an_empty_disk() {
     let mut bed = Bed::new(512);

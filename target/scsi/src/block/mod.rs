@@ -9,6 +9,7 @@ mod verify;
 
 pub(crate) use cache::{prefetch, synchronize_cache};
 pub(crate) use provisioning::{lba_status, unmap, write_same};
+pub(crate) use range::NOTHING;
 pub(crate) use sanitize::{block_erase, cryptographic_erase, exit_failure_mode, overwrite};
-pub(crate) use transfer::{compare_and_write, orwrite, read, write, write_atomic};
+pub(crate) use transfer::{compare_and_write, read, write, write_atomic};
 pub(crate) use verify::{verify, write_and_verify};

@@ -1,4 +1,4 @@
-//! READ, WRITE, ORWRITE and COMPARE AND WRITE.
+//! READ, WRITE and COMPARE AND WRITE.
 
 use super::range::NOTHING;
 use crate::cdb::be16;
@@ -19,14 +19,6 @@ pub(crate) fn write(device: &mut Device, request: &Request<'_>) -> Result<Step, 
     let range = request.limited_range(device)?;
     let fua = durable(device, request);
     Ok(request.on_hand(range, device).map_or(NOTHING, |range| Step::Media(Media::Write { range, fua })))
-}
-
-/// ORWRITE(16) (SBC-3 5.7).
-pub(crate) fn orwrite(device: &mut Device, request: &Request<'_>) -> Result<Step, Sense> {
-    request.check_protection()?;
-    let range = request.limited_range(device)?;
-    let fua = durable(device, request);
-    Ok(request.on_hand(range, device).map_or(NOTHING, |range| Step::Media(Media::OrWrite { range, fua })))
 }
 
 /// COMPARE AND WRITE (SBC-3 5.2).

@@ -3,7 +3,7 @@
 use super::field::LengthField::{Byte, Long, Short};
 use super::table::{Access, Command, Data, Needs};
 use crate::device::Handler;
-use crate::{alua, block, copy, inquiry, log, medium, mode, report, reservations};
+use crate::{alua, bitmap, block, copy, inquiry, log, medium, mode, report, reservations};
 
 /// The bits of the CONTROL byte that are looked at: NACA.
 const C: u8 = 0x04;
@@ -314,6 +314,17 @@ pub(crate) static COMMANDS: &[Command] = &[
         block::write_same,
     )
     .long(),
+    row(
+        &[
+            0x7F, C, 0x07, 0x0F, 0, 0, 0, 0x18, 0, 0x0E, 0xF8, 0, F, F, F, F, F, F, F, F, F, F, F, F, F, F,
+            F, F, F, F, F, F,
+        ],
+        "ORWRITE(32)",
+        WRITE.0,
+        WRITE.1,
+        bitmap::orwrite_32,
+    )
+    .long(),
     row(lists!(0x00), "EXTENDED COPY(LID1)", Data::Parameters(Long(10)), Access::Write, copy::third_party)
         .service(),
     row(lists!(0x01), "EXTENDED COPY(LID4)", Data::Parameters(Long(10)), Access::Write, copy::third_party)
@@ -395,7 +406,7 @@ pub(crate) static COMMANDS: &[Command] = &[
     )
     .needing(Needs::CompareWrite),
     row(usage16!(0x8A, 0xF8), "WRITE(16)", WRITE.0, WRITE.1, block::write),
-    row(usage16!(0x8B, 0xF8), "ORWRITE(16)", WRITE.0, WRITE.1, block::orwrite),
+    row(usage16!(0x8B, 0xF8), "ORWRITE(16)", WRITE.0, WRITE.1, bitmap::orwrite_16),
     row(usage16!(0x8E, 0xF6), "WRITE AND VERIFY(16)", WRITE.0, WRITE.1, block::write_and_verify),
     row(usage16!(0x8F, 0xF6), "VERIFY(16)", CHECK.0, CHECK.1, block::verify),
     row(usage16!(0x90, 0x02), "PRE-FETCH(16)", Data::None, Access::Read, block::prefetch),

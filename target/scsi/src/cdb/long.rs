@@ -6,15 +6,19 @@
 //!  16 bytes   7Fh  SERVICE ACTION (5 bits) ◄───┼─────┘     ADDRESS ◄─┘  LENGTH ◄───┘  flags  CONTROL
 //! ```
 //!
-//! The tags are those of protection information, which there is none of.
+//! The tags are those of protection information, which there is none of. In ORWRITE(32) two generations are in their place:
+//! those go beside the short form ([`generations`]), and two small fields where it has room, BMOP above the service action,
+//! PREVIOUS GENERATION PROCESSING above the bits of CONTROL that are looked at.
 
-use super::field::be16;
+use super::field::{be16, be64};
 
 /// The operation code of CDBs that are longer than 16 bytes (SPC-4 4.2.3.1).
 pub const LONG: u8 = 0x7F;
 /// Where the short form keeps the flags and CONTROL.
 pub(crate) const FLAGS: usize = 14;
 const CONTROL: usize = 15;
+/// The service action of ORWRITE(32).
+const ORWRITE: u8 = 0x0E;
 /// Stands for a service action that no command of ours has.
 const NO_SUCH_ACTION: u8 = 0x1F;
 /// Stands for an ADDITIONAL CDB LENGTH that is not that of 32 bytes.
@@ -36,11 +40,26 @@ pub fn condensed(head: &[u8; 16], rest: &[u8]) -> [u8; 16] {
         action @ 0..0x1E => action as u8,
         _ => NO_SUCH_ACTION,
     };
+    if short[1] == ORWRITE {
+        short[1] |= (head[2] & 0x07) << 5;
+        short[CONTROL] = head[1] & 0x0F | head[3] << 4;
+    }
     short[2..6].copy_from_slice(&head[12..]);
     short[6..10].copy_from_slice(&rest[..4]);
     short[10..14].copy_from_slice(&rest[12..]);
     short[FLAGS] = head[10];
     short
+}
+
+/// EXPECTED ORWGENERATION and NEW ORWGENERATION, one above the other, of a long CDB whose rest this is (SBC-4 5.11). Of
+/// other commands it means nothing; 0 where there is no such rest.
+pub fn generations(rest: &[u8]) -> u64 {
+    rest.first_chunk::<16>().map_or(0, |rest| be64(rest, 4))
+}
+
+/// BMOP and PREVIOUS GENERATION PROCESSING of ORWRITE(32), as its short form has them.
+pub(crate) fn bitmap_fields(short: &[u8; 16]) -> (u8, u8) {
+    (short[1] >> 5, short[CONTROL] >> 4)
 }
 
 /// Why a long CDB that found no command is refused.
@@ -84,6 +103,18 @@ mod tests {
         let (head, rest) = long(0x0D);
         let short = condensed(&head, &rest);
         assert_eq!(short, [0x7F, 0x0D, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 0xF9, 0x04]);
+    }
+
+    #[test]
+    fn the_fields_of_orwrite_find_theirs() {
+        let (mut head, rest) = long(0x0E);
+        (head[1], head[2], head[3]) = (0xF4, 0xF9, 0xF5);
+        let short = condensed(&head, &rest);
+        assert_eq!((short[1] & 0x1F, short[15] & 0x0F), (0x0E, 0x04));
+        assert_eq!(bitmap_fields(&short), (1, 5));
+        assert_eq!(short[2..15], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 0xF9]);
+        assert_eq!(generations(&rest), 0xEEEE_EEEE_EEEE_EEEE);
+        assert_eq!(generations(&rest[..15]), 0);
     }
 
     #[test]

@@ -9,8 +9,8 @@ mod table;
 pub(crate) use commands::COMMANDS;
 pub(crate) use field::{be16, be32, be64};
 pub(crate) use layout::{BlockCdb, BlockLayout};
-pub use long::{LONG, condensed};
-pub(crate) use long::{Unknown, unknown};
+pub use long::{LONG, condensed, generations};
+pub(crate) use long::{Unknown, bitmap_fields, unknown};
 pub(crate) use table::{Access, Command, Needs, find, opcode_is_known};
 
 use table::Data;

@@ -1,6 +1,6 @@
 //! SCSI Command (RFC 7143 11.3), and what follows each time more of its data has arrived.
 
-use stampede_scsi::cdb::{LONG, condensed};
+use stampede_scsi::cdb::{LONG, condensed, generations};
 use stampede_wire::{
     RESERVED_TAG,
     ahs::{Ahs, segments},
@@ -80,7 +80,9 @@ impl FullFeature {
             Err(Refused::Full) => return self.begin_rejected(len, RejectReason::TooManyImmediateCommands),
         };
         if is_long {
-            task.command.set_cdb(&short_cdb(header, pdu));
+            let (short, generations) = short_cdb(header, pdu);
+            task.command.set_cdb(&short);
+            task.generations = generations;
         }
         if !pdu.immediate() {
             self.numbers.window.occupy();
@@ -214,14 +216,16 @@ fn additional_headers(ahs: &[u8]) -> Option<Extra> {
     })
 }
 
-/// The short form of a command's long CDB (see [`condensed`]), whose rest is in an additional header segment.
+/// The short form of a command's long CDB (see [`condensed`]), whose rest is in an additional header segment, and what that
+/// has no room for ([`generations`]).
 #[cold]
-pub fn short_cdb(header: &Header, command: &ScsiCommand) -> [u8; 16] {
+pub fn short_cdb(header: &Header, command: &ScsiCommand) -> ([u8; 16], u64) {
     let rest = segments(header.ahs()).find_map(|segment| match segment {
         Ok(Ahs::ExtendedCdb(rest)) => Some(rest),
         _ => None,
     });
-    condensed(command.cdb(), rest.unwrap_or_default())
+    let rest = rest.unwrap_or_default();
+    (condensed(command.cdb(), rest), generations(rest))
 }
 
 #[cfg(test)]
