@@ -18,7 +18,9 @@ pub trait Format {
     /// Reads what an image says about itself. May be called again, with more files.
     fn open(&mut self, pages: &mut dyn Pages, request: &OpenRequest) -> Outcome<Opened>;
 
-    /// Puts right what an unclean end left. For an image that is read only, the patches are applied to the host's pages and never written.
+    /// Puts right what an unclean end left. The host carries the plan out, makes all of it durable, and opens the image again with the same
+    /// instance: while that still says [`Opened::needs_recovery`](crate::Opened::needs_recovery), it recovers on, so that a long recovery can be
+    /// in parts. For an image that is read only, the patches are applied to the host's pages and never written.
     fn recover(&mut self, pages: &mut dyn Pages) -> Outcome<Plan>;
 
     /// Where `range` lies: extents from its first byte on, with no gap, at least one, at most `extents_max`; they may end before the range does,

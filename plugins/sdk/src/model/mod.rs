@@ -38,6 +38,9 @@ use patches::Pending;
 /// How many steps a job may take.
 const JOB_STEPS_MAX: u32 = 1_000_000;
 
+/// How many plans a recovery may take.
+const RECOVERIES_MAX: u32 = 10_000;
+
 /// Takes compressed bytes apart: codec, bytes, how many they give.
 pub type Unpack = fn(crate::Codec, &[u8], usize) -> Result<Vec<u8>, String>;
 
@@ -157,17 +160,23 @@ impl<F: Format> Model<F> {
         self.judge.opening(&request);
         let mut opened = self.call(|format, pages| format.open(pages, &request))?;
         self.judge_with_lengths(|judge, lengths| judge.opened(&opened, lengths))?;
-        if opened.needs_recovery {
+        for _ in 0..RECOVERIES_MAX {
+            if !opened.needs_recovery {
+                break;
+            }
             let plan = self.call(Format::recover)?;
             self.carry_out(&plan, Purpose::Upkeep, None)?;
             if mode == Mode::ReadWrite {
                 self.flush_all()?;
             }
             opened = self.call(|format, pages| format.open(pages, &request))?;
-            if opened.needs_recovery && mode == Mode::ReadWrite {
-                return violation("the image needs recovery again after it was recovered");
-            }
             self.judge_with_lengths(|judge, lengths| judge.opened(&opened, lengths))?;
+            if mode == Mode::ReadOnly {
+                break;
+            }
+        }
+        if opened.needs_recovery && mode == Mode::ReadWrite {
+            return violation("the image needs recovery again and again");
         }
         self.opened = Some(opened.clone());
         Ok(opened)
