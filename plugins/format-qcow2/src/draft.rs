@@ -40,6 +40,7 @@ pub(crate) struct Draft<'a> {
     pub(super) taken: Vec<(u64, u64)>,
     pub(super) resume: Option<u64>,
     pub(super) retired: Vec<(u64, u64)>,
+    visible: u64,
     length: u64,
     data_length: u64,
     now: Vec<Step>,
@@ -79,6 +80,7 @@ impl<'a> Draft<'a> {
             taken: Vec::new(),
             resume: None,
             retired: Vec::new(),
+            visible: layout.size,
             length,
             data_length,
             now: Vec::new(),
@@ -101,6 +103,11 @@ impl<'a> Draft<'a> {
     /// The length of the file that guest data is in.
     pub(crate) fn data_length(&self) -> u64 {
         if self.layout.data_file() { self.data_length } else { self.length }
+    }
+
+    /// Where the disk ended before this plan.
+    pub(crate) fn visible(&self) -> u64 {
+        self.visible
     }
 
     /// Makes a file at least so long.

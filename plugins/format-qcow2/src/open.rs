@@ -44,7 +44,9 @@ pub(crate) fn open(pages: &mut dyn Pages, request: &OpenRequest) -> Outcome<(Sta
     let mut space = Space::default();
     space.unused_from = header.layout.clusters_of(reader.file_length(FileId::MAIN));
     space.protect(&guard(&mut reader, &header, &snapshots)?);
-    let opened = opened(&header, &space, files, needs_recovery, writing);
+    let end = reader.file_length(FileId::MAIN);
+    let metadata = metadata(&header.layout, &space, end);
+    let opened = opened(&header, metadata, files, needs_recovery, writing);
     Ok((State { header, snapshots, space, mode: request.mode }, opened))
 }
 
@@ -61,7 +63,7 @@ fn data_file(header: &Header) -> Outcome<Vec<FileHint>> {
 
 fn opened(
     header: &Header,
-    space: &Space,
+    metadata: Vec<MetadataRange>,
     files: Vec<FileHint>,
     needs_recovery: bool,
     writing: bool,
@@ -75,11 +77,6 @@ fn opened(
         identity: None,
         virtual_size: None,
     });
-    let range = |&(start, count): &(u64, u64)| MetadataRange {
-        file: FileId::MAIN,
-        offset: start << layout.cluster_bits,
-        length: count << layout.cluster_bits,
-    };
     Opened {
         virtual_size: layout.size,
         block_size: 512,
@@ -88,10 +85,20 @@ fn opened(
         files,
         parent,
         identity: None,
-        metadata: space.guard().iter().map(range).collect(),
+        metadata,
         needs_recovery,
         warnings: warnings(header, writing),
     }
+}
+
+/// The ranges that have metadata, as far as they are in the file: its last cluster may be short.
+fn metadata(layout: &Layout, space: &Space, end: u64) -> Vec<MetadataRange> {
+    let range = |&(start, count): &(u64, u64)| {
+        let offset = start << layout.cluster_bits;
+        let length = (count << layout.cluster_bits).min(end.saturating_sub(offset));
+        MetadataRange { file: FileId::MAIN, offset, length }
+    };
+    space.guard().iter().map(range).filter(|range| range.length > 0).collect()
 }
 
 fn kind_of(name: &str) -> String {

@@ -188,7 +188,7 @@ struct Subcluster {
 /// The steps for a subcluster: what is before the piece, the piece, what is behind it.
 fn fill(draft: &mut Draft<'_>, piece: Piece, content: Content, target: &Target, subcluster: Subcluster) {
     let end = subcluster.start + draft.layout.subcluster();
-    let limit = end.min(cluster_end(draft, piece));
+    let limit = end.min(cluster_end(draft, piece)).max(subcluster.start);
     let (from, to) = (piece.start.clamp(subcluster.start, limit), piece.end.clamp(subcluster.start, limit));
     let touched = from < to;
     let head_end = if touched { from } else { limit };
@@ -199,8 +199,7 @@ fn fill(draft: &mut Draft<'_>, piece: Piece, content: Content, target: &Target, 
     }
     // Behind the end of the disk there are zeros, for the day when it grows.
     if limit < end && target.new && !target.zeros && !draft.layout.data_file() {
-        let offset = target.host + (limit.max(subcluster.start) - piece.cluster);
-        let length = end - limit.max(subcluster.start);
+        let (offset, length) = (target.host + (limit - piece.cluster), end - limit);
         draft.need_length(draft.layout.data_id(), offset + length);
         draft.step(Step::Fill { file: draft.layout.data_id(), offset, length });
     }
@@ -219,11 +218,16 @@ fn around(draft: &mut Draft<'_>, piece: Piece, target: &Target, subcluster: &Sub
     if from >= to || subcluster.in_place {
         return;
     }
-    let (file, offset, length) = (draft.layout.data_id(), target.host + (from - piece.cluster), to - from);
-    match subcluster.around {
-        Around::Copy => draft.step(Step::Copy { guest: from, length, file, offset }),
-        Around::Zeros if target.zeros => {}
-        Around::Zeros => draft.step(Step::Fill { file, offset, length }),
+    let file = draft.layout.data_id();
+    // What is behind the disk's end (where it is about to grow) is zeros, whatever is there.
+    let copied = if subcluster.around == Around::Copy { to.min(draft.visible()).max(from) } else { from };
+    if from < copied {
+        let offset = target.host + (from - piece.cluster);
+        draft.step(Step::Copy { guest: from, length: copied - from, file, offset });
+    }
+    if copied < to && !target.zeros {
+        let offset = target.host + (copied - piece.cluster);
+        draft.step(Step::Fill { file, offset, length: to - copied });
     }
 }
 
