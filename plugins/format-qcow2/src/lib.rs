@@ -191,5 +191,8 @@ impl Format for Qcow2 {
     }
 }
 
+#[cfg(target_family = "wasm")]
+stampede_guest::export_format!(Qcow2);
+
 #[cfg(test)]
 mod tests;

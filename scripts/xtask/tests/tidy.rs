@@ -17,6 +17,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("stampede-guest", &["plugin"]),
     ("stampede-format-raw", &["plugin", "guest"]),
     ("stampede-format-vhd", &["plugin", "guest"]),
+    ("stampede-format-qcow2", &["plugin", "guest"]),
     ("stampede-image", &["plugin"]),
     ("stampede-chain", &["plugin", "image", "ring"]),
     ("stampede-ring", &[]),
