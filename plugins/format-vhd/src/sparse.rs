@@ -15,6 +15,8 @@ use crate::{
 pub(crate) const BLOCK_BYTES_MAX: u32 = 256 << 20;
 /// The longest table that is accepted: 2,040 GiB in blocks of 512 KiB. It is looked through as a whole when the image is opened.
 pub(crate) const ENTRIES_MAX: u32 = 4 << 20;
+/// So many wrong entries are looked at closely: a table may be nothing else.
+const WRONG_MAX: usize = 10_000;
 /// How many entries are read at once.
 const ENTRIES_AT_ONCE: u32 = 8192;
 
@@ -47,8 +49,19 @@ pub(crate) struct Placed {
 pub(crate) struct Blocks {
     /// Blocks with a sound place, in the file's order.
     pub(crate) placed: Vec<Placed>,
-    /// Entries that cannot be, with the reason: block and reason, in the table's order.
+    /// Entries that cannot be, with the reason, up to [`WRONG_MAX`] of them: those without a place first, then those on another block.
     pub(crate) wrong: Vec<(u32, Fail)>,
+    /// How many of them there are.
+    pub(crate) wrong_count: u64,
+}
+
+impl Blocks {
+    fn wrong(&mut self, block: u32, fail: Fail) {
+        self.wrong_count += 1;
+        if self.wrong.len() < WRONG_MAX {
+            self.wrong.push((block, fail));
+        }
+    }
 }
 
 impl Sparse {
@@ -225,7 +238,7 @@ impl Sparse {
                 match self.placed(block, entry, data_end) {
                     Ok(Some(sector)) => found.placed.push(Placed { sector, block }),
                     Ok(None) => {}
-                    Err(fail) => found.wrong.push((block, fail)),
+                    Err(fail) => found.wrong(block, fail),
                 }
                 block += 1;
             }
@@ -250,21 +263,21 @@ impl Sparse {
     /// Of blocks that overlap, the one that comes first in the file keeps its place.
     fn take_out_overlaps(&self, found: &mut Blocks) {
         let mut last: Option<Placed> = None;
-        let wrong = &mut found.wrong;
-        found.placed.retain(|&placed| {
-            if let Some(before) = last.filter(|last| self.place(last.sector).2 > self.place(placed.sector).0)
-            {
-                let text = format!(
-                    "block {} is at sector {}, on block {} at sector {}",
-                    placed.block, placed.sector, before.block, before.sector
-                );
-                wrong.push((placed.block, Fail::corrupt(FileId::MAIN, self.entry_at(placed.block), text)));
-                return false;
+        for placed in core::mem::take(&mut found.placed) {
+            match last.filter(|last| self.place(last.sector).2 > self.place(placed.sector).0) {
+                Some(before) => {
+                    let text = format!(
+                        "block {} is at sector {}, on block {} at sector {}",
+                        placed.block, placed.sector, before.block, before.sector
+                    );
+                    found.wrong(placed.block, Fail::corrupt(FileId::MAIN, self.entry_at(placed.block), text));
+                }
+                None => {
+                    last = Some(placed);
+                    found.placed.push(placed);
+                }
             }
-            last = Some(placed);
-            true
-        });
-        found.wrong.sort_by_key(|(block, _)| *block);
+        }
     }
 
     /// Where the last of what the image has ends, in bytes.

@@ -71,6 +71,7 @@ fn live(kind: &'static str, seed: u64) {
     let mut draw = Draw(seed);
     let block_size = [4096, 8192, 64 << 10, 512 << 10, 2 << 20, 4 << 20][draw.below(6) as usize];
     let most = (u64::from(block_size) * 5).clamp(64 << 10, 6 << 20) / 512;
+    let unit = if draw.below(2) == 0 { 8 } else { 1 };
     let size = (8 + draw.below(most)) * 512;
     let shape = Shape::new(kind, block_size, size);
     let mut file = shape.file();
@@ -78,7 +79,7 @@ fn live(kind: &'static str, seed: u64) {
     let mut life = Life {
         model: shape.opened(file, Mode::ReadWrite).unwrap(),
         ledger: Ledger::new(&shape),
-        unit: if draw.below(2) == 0 && size >= 4096 { 8 } else { 1 },
+        unit,
         folder: Folder::new(),
         qemu: kind != "differencing" && tools::have_qemu(),
         python: if kind == "differencing" { tools::python_with_libvhdi() } else { None },
@@ -194,8 +195,13 @@ impl Life {
         {
             let child = self.folder.file("child.vhd", file);
             let parent = self.folder.file("golden.vhd", &parent_file(&self.shape.parent));
-            if tools::read_by_libvhdi(python, &child, &parent)? != disk {
-                return Err("libvhdi reads something else".into());
+            let found = tools::read_by_libvhdi(python, &child, &parent)?;
+            let differs = |sector: &usize| found.chunks(512).nth(*sector) != disk.chunks(512).nth(*sector);
+            if let Some(sector) = (0..disk.len() / 512).find(differs) {
+                return Err(format!(
+                    "libvhdi reads something else at sector {sector} of {}",
+                    disk.len() / 512
+                ));
             }
         }
         Ok(())

@@ -204,12 +204,16 @@ fn look_at_sparse(found: &mut Found, pages: &mut dyn Pages, ends: &Ends) -> Outc
         let mend = Mend { at: sparse.entry_at(*block), bytes: UNUSED.to_be_bytes().to_vec() };
         found.fail(fail, Some(mend));
     }
+    // Those that were not looked at are found when these are mended.
+    found.report.error_count += blocks.wrong_count - blocks.wrong.len() as u64;
     let used_end = sparse.used_end(&blocks);
     look_at_footers(found, ends, length, used_end);
     found.report.allocated_bytes = blocks.placed.len() as u64 * sparse.block_bytes();
-    if let Some(tail) = ends.tail_at.filter(|tail| *tail > used_end) {
+    let tail = ends.tail_at.unwrap_or_else(|| missing_tail(length, used_end));
+    if tail > used_end {
         found.report.leaked_bytes = tail - used_end;
-        found.cut = Some((used_end, ends.footer.clone()));
+        // Blocks with a wrong entry may lie there: whoever can save them should find them.
+        found.cut = blocks.wrong.is_empty().then(|| (used_end, ends.footer.clone()));
     }
     let head: u64 = sparse.head.iter().map(|part| part.1 - part.0).sum();
     let stride = u64::from(sparse.bitmap_bytes()) + sparse.block_bytes();
@@ -228,6 +232,11 @@ fn look_at_checksum(found: &mut Found, at: u64, header: &Header) {
     }
 }
 
+/// Where a footer belongs that is missing at the end: in the last sector, unless that is used.
+fn missing_tail(length: u64, used_end: u64) -> u64 {
+    length.saturating_sub(SECTOR).next_multiple_of(SECTOR).max(used_end)
+}
+
 fn look_at_footers(found: &mut Found, ends: &Ends, length: u64, used_end: u64) {
     let bytes = footer_bytes(&ends.footer);
     if !ends.front_sound {
@@ -235,7 +244,7 @@ fn look_at_footers(found: &mut Found, ends: &Ends, length: u64, used_end: u64) {
         found.error(text.into(), Some(Mend { at: 0, bytes: bytes.clone() }));
     }
     if ends.tail_at.is_none() {
-        let at = length.saturating_sub(SECTOR).next_multiple_of(SECTOR).max(used_end);
+        let at = missing_tail(length, used_end);
         let text = format!(
             "the footer at the end is missing, or differs from its copy at the beginning (at byte {at})"
         );
