@@ -2,7 +2,7 @@
 
 use stampede_format_vhd::Vhd;
 use stampede_plugin::{
-    Change, Job, Mode, ParentHint, ParentRef, Range, Repair,
+    Change, Created, Identity, Job, Mode, ParentHint, ParentRef, Range, Repair,
     model::{Disk, Model, ModelError},
 };
 
@@ -12,10 +12,19 @@ const GROWTH_MAX: u32 = 1 << 20;
 const LOOKED_AT: u64 = 64 << 10;
 
 /// A file is refused, or it is an image that keeps what is written to it and never leaves its file; a check ends, and what it mended is sound.
-/// The first four bytes say what is done; the rest is the file.
+/// The first four bytes say what is done, and whether the rest is the file, or changes of one of ours: which, and three bytes for each change, two of
+/// them its place.
 pub(crate) fn image(bytes: &[u8]) {
-    let Some(([flags, first, second, length], file)) = bytes.split_first_chunk() else { return };
-    let mut file = file.to_vec();
+    let Some(([flags, first, second, length], rest)) = bytes.split_first_chunk() else { return };
+    let mut file = rest.to_vec();
+    if flags & 0x80 != 0 {
+        let Some((which, changes)) = rest.split_first() else { return };
+        file = made(*which);
+        for &[high, low, value] in changes.as_chunks().0 {
+            let at = usize::from(u16::from_be_bytes([high, low])) % file.len();
+            file[at] = value;
+        }
+    }
     if flags & 1 != 0 {
         mend_checksums(&mut file);
     }
@@ -44,6 +53,26 @@ pub(crate) fn image(bytes: &[u8]) {
         let hints = vec![ParentHint { kind: "relative".into(), name: "parent.vhd".into() }];
         job(&mut model, Job::Relink(ParentRef { hints, format: None, identity: None, virtual_size: None }));
     }
+}
+
+/// An image of ours with something in it.
+fn made(which: u8) -> Vec<u8> {
+    let kind = ["fixed", "dynamic", "differencing"][usize::from(which % 3)];
+    let mut options = vec![("type".to_owned(), kind.to_owned())];
+    let identity = Identity { id: [which; 16], time: None };
+    let hints = vec![ParentHint { kind: "absolute".into(), name: "/srv/golden.vhd".into() }];
+    let parent = ParentRef { hints, format: None, identity: Some(identity), virtual_size: None };
+    if kind != "fixed" {
+        options.push(("block_size".to_owned(), "4K".to_owned()));
+    }
+    let parent = (kind == "differencing").then_some(parent);
+    let mut model = Model::new(Vhd::default(), Disk::new(vec![vec![]]));
+    let created = Job::Create(Created { virtual_size: 20 * 512, options, parent, identity });
+    kept(model.job(created)).expect("it can be made");
+    let mut model = opened(&model.disk().files()[0], Mode::ReadWrite).expect("it can be opened");
+    kept(model.write(512, &[7; 6144])).expect("it can be written");
+    kept(model.close()).expect("it can be closed");
+    model.disk().files()[0].clone()
 }
 
 /// An image, unless it is refused; a broken rule is a finding.

@@ -136,6 +136,10 @@ fn kind(found: &Found) -> Result<Kind, Fail> {
 fn fixed(tail: &Found) -> Outcome<Ends> {
     let kind = kind(tail)?;
     let size = size::virtual_size(&tail.footer);
+    if !tail.at.is_multiple_of(SECTOR) {
+        let text = format!("the footer is at byte {}, which is no multiple of 512", tail.at);
+        return Err(Fail::corrupt(FileId::MAIN, tail.at, text).into());
+    }
     if size > tail.at {
         let text = format!(
             "the footer says that the disk has {size} bytes (current_size or geometry), before it are only {}",

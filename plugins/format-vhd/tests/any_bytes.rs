@@ -68,12 +68,3 @@ fn changed_images_are_refused_or_sound() {
         assert!(run.is_ok(), "seed {seed}");
     }
 }
-
-/// Writes the corpus anew: `cargo test --test any_bytes -- --ignored`.
-#[test]
-#[ignore = "writes files of the source folder"]
-fn write_the_corpus() {
-    for (name, bytes) in ["fixed", "dynamic", "differencing"].iter().zip(seeds()) {
-        std::fs::write(format!("{CORPUS}/{name}"), bytes).unwrap();
-    }
-}
