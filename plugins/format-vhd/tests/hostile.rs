@@ -149,7 +149,7 @@ fn parts_of_split_images_and_undo_disks_are_refused_as_parents() {
 #[test]
 fn a_fixed_disk_larger_than_its_file_is_refused() {
     let mut file = Shape::new("fixed", 0, 64 << 10).file();
-    let moved = [&vec![0; 76], &file[..]].concat();
+    let moved = [&[0; 76], &file[..]].concat();
     assert!(refused(moved).text.contains("no multiple of 512"));
     let end = file.len() - 512;
     file[end + 48..end + 56].copy_from_slice(&(1_u64 << 40).to_be_bytes());
