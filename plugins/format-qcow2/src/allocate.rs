@@ -115,6 +115,7 @@ impl Draft<'_> {
             self.new_table(cluster, &vec![0; small(self.layout.cluster())])?;
             let entry = self.layout.reftable_offset + index * 8;
             self.edit_tables(entry, words(&[cluster << self.layout.cluster_bits]))?;
+            self.name(cluster << self.layout.cluster_bits, entry);
         }
         Ok(())
     }
@@ -172,6 +173,7 @@ impl Draft<'_> {
         let mut fields = words(&[self.layout.reftable_offset]);
         fields.extend_from_slice(&u32::try_from(clusters).unwrap_or(u32::MAX).to_be_bytes());
         self.edit_tables(field::REFTABLE_OFFSET, fields)?;
+        self.name(place << layout.cluster_bits, field::REFTABLE_OFFSET);
         for cluster in old.0..old.0 + old.1 {
             self.drop_cluster(cluster);
         }

@@ -11,7 +11,11 @@
 //! So nothing durable ever refers to a cluster whose count or contents are not: what a power cut leaves is a leak at worst.
 //! Spec of the order: none; it is that of the first QEMU version that did it right, with fewer barriers.
 
-use alloc::{collections::BTreeMap, vec, vec::Vec};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    vec,
+    vec::Vec,
+};
 
 use stampede_plugin::{
     Extent, FileId, Free, MetadataRange, Outcome, Pages, Patch, PatchId, Plan, Step, Token,
@@ -51,6 +55,11 @@ pub(crate) struct Draft<'a> {
     refs: Edits,
     drops: BTreeMap<u64, u64>,
     gone: Vec<(u64, u64)>,
+    /// New tables, and the entries that name them.
+    named: Vec<(u64, u64)>,
+    /// Earlier patches that name the blocks of counts, and the tables of entries, that this plan changes.
+    block_links: BTreeSet<PatchId>,
+    table_links: BTreeSet<PatchId>,
     protect: Vec<(u64, u64)>,
 }
 
@@ -66,6 +75,8 @@ pub(crate) struct Commit {
     pub(crate) retired: Vec<(u64, u64)>,
     /// Clusters that have metadata now.
     pub(crate) protect: Vec<(u64, u64)>,
+    /// New tables, and the patches that name them.
+    pub(crate) links: Vec<(u64, PatchId)>,
 }
 
 impl<'a> Draft<'a> {
@@ -91,6 +102,9 @@ impl<'a> Draft<'a> {
             refs: Edits::new(),
             drops: BTreeMap::new(),
             gone: Vec::new(),
+            named: Vec::new(),
+            block_links: BTreeSet::new(),
+            table_links: BTreeSet::new(),
             protect: Vec::new(),
         }
     }
@@ -169,6 +183,16 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
+    /// Notes that the entry at `at` names a new table.
+    pub(crate) fn name(&mut self, table: u64, at: u64) {
+        self.named.push((table, at));
+    }
+
+    /// Notes that entries of a table change: until what names it is durable, an older one may be in its place.
+    pub(crate) fn uses_table(&mut self, table: u64) {
+        self.table_links.extend(self.space.link(table));
+    }
+
     fn in_fresh(&self, offset: u64) -> bool {
         self.fresh.range(..=offset).next_back().is_some_and(|(start, length)| offset < start + length)
     }
@@ -183,6 +207,10 @@ impl<'a> Draft<'a> {
 
     /// Sets a count that grows (or is being mended). Its block is there.
     pub(crate) fn set_count(&mut self, cluster: u64, count: u64) -> Outcome<()> {
+        if let Some(block) = refcount::block_of(self, cluster)? {
+            self.block_links.extend(self.space.link(block));
+            self.block_links.extend(self.space.link(self.layout.reftable_offset));
+        }
         if let Some((offset, bytes)) = refcount::written(self, cluster, count)? {
             self.reader.put(offset, &bytes)?;
             if !self.in_fresh(offset) {
@@ -214,7 +242,8 @@ impl<'a> Draft<'a> {
             out.table(offset, self.reader.bytes(offset, length)?);
         }
         out.edits(&core::mem::take(&mut self.counts), &[], false, false);
-        let counts = out.ids_from(0);
+        let mut counts = out.ids_from(0);
+        counts.extend(&self.block_links);
         let before = out.list.len();
         out.edits(&core::mem::take(&mut self.tables), &counts, true, false);
         let tables = out.ids_from(before);
@@ -222,19 +251,20 @@ impl<'a> Draft<'a> {
         // Each of `tables` comes after each of `counts`: where there are some, they stand for both.
         let after = if tables.is_empty() { counts } else { tables };
         out.edits(&core::mem::take(&mut self.refs), &after, with_data, false);
-        let refs = if out.list.len() > before { out.ids_from(before) } else { after };
+        let mut refs = if out.list.len() > before { out.ids_from(before) } else { after };
+        refs.extend(&self.table_links);
+        let links = self.links(&out);
         let dropped = self.apply_drops()?;
         out.edits(&dropped, &refs, false, true);
         let file = FileId::MAIN;
         let bits = self.layout.cluster_bits;
         let place = |&(cluster, count): &(u64, u64)| (cluster << bits, count << bits);
-        let free = self.gone.iter().map(place).map(|(offset, length)| Free {
-            file,
-            offset,
-            length,
-            after: refs.clone(),
-            punch: true,
-        });
+        // What is behind the file's end takes no space.
+        let end = self.length;
+        let clipped = |&(offset, length): &(u64, u64)| (offset, length.min(end.saturating_sub(offset)));
+        let gone = self.gone.iter().map(place).map(|run| clipped(&run)).filter(|(_, length)| *length > 0);
+        let free =
+            gone.map(|(offset, length)| Free { file, offset, length, after: refs.clone(), punch: true });
         let protect =
             self.protect.iter().map(place).map(|(offset, length)| MetadataRange { file, offset, length });
         let plan = Plan {
@@ -253,8 +283,26 @@ impl<'a> Draft<'a> {
             freed: self.gone,
             retired: self.retired,
             protect: self.protect,
+            links,
         };
         Ok((plan, commit))
+    }
+
+    /// Which patches name the new tables: that of the entry, or, where the entry is in a new table itself, that which names this one.
+    fn links(&self, out: &Patches) -> Vec<(u64, PatchId)> {
+        let mut links: Vec<(u64, PatchId)> = Vec::new();
+        for &(table, at) in self.named.iter().rev() {
+            let patch = out
+                .list
+                .iter()
+                .rev()
+                .find(|patch| patch.offset <= at && at < patch.offset + patch.bytes.len() as u64);
+            let Some(patch) = patch else { continue };
+            let of_new = links.iter().find(|(other, _)| *other == patch.offset);
+            let link = of_new.map_or(patch.id, |(_, link)| *link);
+            links.push((table, link));
+        }
+        links
     }
 
     /// The steps, lengths first.

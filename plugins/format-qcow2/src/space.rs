@@ -1,8 +1,8 @@
 //! What cannot be read from the image: where to look for free clusters, and which are not free yet.
 
-use alloc::vec::Vec;
+use alloc::{collections::BTreeMap, vec::Vec};
 
-use stampede_plugin::Token;
+use stampede_plugin::{PatchId, Token};
 
 use crate::draft::Commit;
 
@@ -18,6 +18,8 @@ pub(crate) struct Space {
     pub(crate) unused_from: u64,
     /// Clusters whose count is 0 but that must not be used before their plan's token is released.
     freed: Vec<(Token, Vec<(u64, u64)>)>,
+    /// Tables that this instance made, and the patches that name them (which may not be durable yet).
+    links: BTreeMap<u64, PatchId>,
     /// Clusters that have metadata: runs, sorted by their first.
     guard: Vec<(u64, u64)>,
 }
@@ -45,6 +47,11 @@ impl Space {
             .is_some_and(|(start, count)| cluster < start + count)
     }
 
+    /// The patch that names a table, if this instance made it.
+    pub(crate) fn link(&self, table: u64) -> Option<PatchId> {
+        self.links.get(&table).copied()
+    }
+
     /// The clusters that have metadata.
     pub(crate) fn guard(&self) -> &[(u64, u64)] {
         &self.guard
@@ -68,6 +75,7 @@ impl Space {
         self.cursor = commit.cursor;
         self.unused_from = commit.unused_from;
         self.protect(&commit.protect);
+        self.links.extend(commit.links.iter().copied());
         if !commit.retired.is_empty() {
             self.freed.push((NEVER, commit.retired.clone()));
         }

@@ -108,6 +108,7 @@ impl Draft<'_> {
         self.new_table(new, &contents)?;
         let offset = new << self.layout.cluster_bits;
         self.refer(at, words(&[offset | COPIED]))?;
+        self.name(offset, at);
         let guest = index.saturating_mul(self.layout.l2_span());
         Ok(L2Table { offset, copied: true, guest })
     }
@@ -120,6 +121,7 @@ impl Draft<'_> {
         if self.reader.bytes(at, encoded.len() as u64)? == encoded {
             return Ok(());
         }
+        self.uses_table(table.offset);
         self.refer(at, encoded)
     }
 }

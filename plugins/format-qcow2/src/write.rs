@@ -237,7 +237,8 @@ fn zero(draft: &mut Draft<'_>, piece: Piece) -> Outcome<()> {
     let (unit, limit) = (layout.subcluster(), cluster_end(draft, piece));
     let first = piece.start.div_ceil(unit) * unit;
     let last = if piece.end == limit { limit } else { piece.end / unit * unit };
-    if first >= last {
+    let whole = piece.start == first && piece.end == last;
+    if first >= last || (!whole && moves(draft, piece)?) {
         return zero_part(draft, piece);
     }
     if piece.start < first {
@@ -245,6 +246,13 @@ fn zero(draft: &mut Draft<'_>, piece: Piece) -> Outcome<()> {
     }
     zero_whole(draft, Piece { start: first, end: last, ..piece })?;
     if last < piece.end { zero_part(draft, Piece { start: last, ..piece }) } else { Ok(()) }
+}
+
+/// Whether a write would copy what the cluster has: then there is one write, so that nothing is written twice.
+fn moves(draft: &mut Draft<'_>, piece: Piece) -> Outcome<bool> {
+    let entry = entry_of(draft, piece)?;
+    let has_data = !matches!(entry, Entry::Standard(Standard { allocated: 0, .. }));
+    Ok(has_data && own_cluster(draft, entry)?.is_none())
 }
 
 /// A bit for each subcluster of a piece.

@@ -144,3 +144,20 @@ fn bitmaps_that_follow_changes_are_marked_as_out_of_date_and_stay() {
     assert!(text[before..follows].contains("in-use"), "{text}");
     assert!(bench.job(Job::Resize { virtual_size: 2 << 20, shrink: false }).is_err());
 }
+
+#[test]
+fn zeros_over_parts_of_a_compressed_cluster_are_written_once() {
+    let config = Config { extended: true, ..Config::plain(65536, 1 << 18) };
+    let judge = Judge::new();
+    let disk: Vec<u8> = (0..config.size / 8).flat_map(|word| (word / 3 + 1).to_be_bytes()).collect();
+    fs::write(judge.folder().join("source.raw"), &disk).unwrap();
+    let options = "cluster_size=65536,extended_l2=on";
+    judge.run("qemu-img", &["convert", "-c", "-O", "qcow2", "-o", options, "source.raw", "image.qcow2"]);
+    let mut bench = Bench::over(config, Disk::new(judge.take(1)), judge);
+    bench.disk = disk;
+    // Subclusters have 2,048 bytes: a part of one, whole ones, a part of one.
+    bench.zero(stampede_plugin::Range { offset: 512, length: 8192 });
+    bench.zero(stampede_plugin::Range { offset: 65536 + 1024, length: 65536 });
+    bench.verify();
+    bench.reopen();
+}

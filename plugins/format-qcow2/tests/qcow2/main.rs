@@ -5,7 +5,10 @@
 
 mod bench;
 mod config;
+mod crash;
 mod differential;
 mod draw;
+mod hostile;
 mod images;
 mod judge;
+mod repair;
