@@ -3,9 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use stampede_format_qcow2::Qcow2;
 use stampede_plugin::{
-    Change, Fail, FailKind, Format, Halt, Job, JobStep, Mode, OpenRequest, Range, Repair, View,
+    Fail, FailKind, Job, Mode, Range,
     model::{Disk, ModelError},
 };
 
@@ -13,8 +12,10 @@ use super::{
     bench::{Bench, open},
     config::Config,
     draw::{Draw, seeds},
-    judge::Whole,
 };
+
+#[path = "../../fuzz/bodies.rs"]
+mod bodies;
 
 fn sample(config: Config) -> Vec<u8> {
     let mut bench = Bench::new(config);
@@ -148,36 +149,6 @@ fn entries_that_name_metadata_or_nothing_are_refused_when_they_are_met() {
     }
 }
 
-/// Opens, resolves, plans, checks and lists, whatever the file holds.
-fn body(file: &[u8], draw: &mut Draw) {
-    let files = [file.to_vec()];
-    let mut pages = Whole(&files);
-    for mode in [Mode::ReadOnly, Mode::ReadWrite] {
-        let mut format = Qcow2::default();
-        let Ok(opened) = format.open(&mut pages, &OpenRequest { mode, files: 1 }) else { continue };
-        for _ in 0..4 {
-            let offset = draw.below(opened.virtual_size / 512) * 512;
-            let end = (offset + draw.below(64 << 10) / 512 * 512 + 512).min(opened.virtual_size);
-            let range = Range::between(offset, end);
-            let _ = format.resolve(&mut pages, View::Active, range, 100);
-            let _ = format.resolve(&mut pages, View::Snapshot(0), range, 100);
-            let change = draw.one(&[Change::Data, Change::Zero, Change::Unmap]);
-            let planned = format.plan_write(&mut pages, &[range], change);
-            assert!(!matches!(planned, Err(Halt::Need(_))), "everything is at hand");
-        }
-    }
-    let mut format = Qcow2::default();
-    format.job_start(Job::Check(Repair::No)).unwrap();
-    for _ in 0..10_000 {
-        match format.job_step(&mut pages) {
-            Ok(JobStep::Progress { .. }) => {}
-            Ok(JobStep::Plan(_)) => panic!("a check without repair plans"),
-            Ok(JobStep::Done(_)) | Err(Halt::Fail(_)) => break,
-            Err(Halt::Need(_)) => panic!("everything is at hand"),
-        }
-    }
-}
-
 fn mutated(good: &[u8], draw: &mut Draw) -> Vec<u8> {
     let mut file = good.to_vec();
     for _ in 0..=draw.below(4) {
@@ -220,9 +191,18 @@ fn whatever_a_file_holds_nothing_panics() {
     let mut draw = Draw::new(seeds(1).start.wrapping_add(seconds));
     while Instant::now() < end {
         let file = mutated(&samples[(count % 5) as usize], &mut draw);
-        body(&file, &mut draw);
+        bodies::image(&[&draw.next().to_le_bytes()[..], &file].concat());
         count += 1;
     }
     eprintln!("{count} files");
     assert!(count > 10);
+}
+
+/// What fuzzing began with, and what it once found.
+#[test]
+fn the_fuzz_corpus_stays_mended() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/image");
+    for entry in std::fs::read_dir(folder).unwrap() {
+        bodies::image(&std::fs::read(entry.unwrap().path()).unwrap());
+    }
 }
