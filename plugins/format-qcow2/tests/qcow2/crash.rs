@@ -357,3 +357,47 @@ fn four_allocating_writes_and_a_flush_need_two_barriers() {
     model.flush().unwrap();
     assert_eq!(model.disk().barriers() - before, 2);
 }
+
+/// With 64-bit counts in clusters of 512 bytes a block counts 64 clusters, and a cluster of the refcount table 64 blocks. So a few writes
+/// need new blocks, and 2 MiB a longer table.
+#[test]
+fn all_states_of_new_blocks_and_of_a_longer_refcount_table() {
+    let config = Config { refcount_bits: 64, ..Config::plain(512, 4 << 20) };
+    let (mut count, mut grown) = (0, 0);
+    for filled in [50, 3920, 3940] {
+        let mut model = open(config.make(), None, Mode::ReadWrite).unwrap();
+        model.write(0, &vec![1; filled * 512]).unwrap();
+        model.flush_all().unwrap();
+        let files = Disk::new(model.into_disk().files().to_vec());
+        let table = |file: &[u8]| file[48..60].to_vec();
+        let mut model = open(files.clone(), None, Mode::ReadWrite).unwrap();
+        for number in 0..6_u8 {
+            model.write((3 << 20) + u64::from(number) * 40_960, &[number + 2; 16 * 512]).unwrap();
+        }
+        model.change(Range { offset: 0, length: 4096 }, Change::Unmap).unwrap();
+        model.flush_all().unwrap();
+        let disk = model.into_disk();
+        grown += usize::from(table(&disk.files()[0]) != table(&files.files()[0]));
+        let look = |state: CrashState| {
+            let name = state.name.clone();
+            let mut model = open(Disk::new(state.files), None, Mode::ReadWrite)
+                .map_err(|error| format!("{name}: {error}"))?;
+            let report = model.job(Job::Check(Repair::No)).map_err(|error| format!("{name}: {error}"))?;
+            if report.error_count > 0 {
+                return Err(format!("{name}: {:?}", report.errors));
+            }
+            for number in 0..6_u8 {
+                let range = Range { offset: (3 << 20) + u64::from(number) * 40_960, length: 16 * 512 };
+                let found = model.read(range).map_err(|error| format!("{name}: {error}"))?;
+                if found.iter().any(|&byte| byte != 0 && byte != number + 2) {
+                    return Err(format!("{name}: write {number} reads as another's"));
+                }
+            }
+            Ok(())
+        };
+        count +=
+            disk.crash_states(filled as u64, look).unwrap_or_else(|text: String| panic!("{filled}: {text}"));
+    }
+    eprintln!("{count} states, {grown} with a longer table");
+    assert!(grown > 0);
+}
