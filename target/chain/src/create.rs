@@ -108,6 +108,21 @@ fn describe(wanted: &Path, options: &CreateOptions, parent: Option<&Chain>) -> R
 
 /// How an image at `wanted` names its parent: relative to its own folder, and absolutely.
 fn reference(wanted: &Path, chain: &Chain, parent: &ParentOptions) -> Result<ParentRef, ChainError> {
+    let hint = |(kind, name): (&str, String)| ParentHint { kind: kind.into(), name };
+    let opened = chain.opened();
+    Ok(ParentRef {
+        hints: names_of(wanted, &parent.path)?.into_iter().map(hint).collect(),
+        format: Some(parent.format.clone()),
+        identity: opened.identity,
+        virtual_size: Some(opened.virtual_size),
+    })
+}
+
+/// The names by which an image refers to another file, each with its kind: relative to the image's own folder, and absolute.
+///
+/// # Errors
+/// When either is not there, or the name is not UTF-8.
+pub fn names_of(image: &Path, file: &Path) -> Result<[(&'static str, String); 2], ChainError> {
     let absolute = |path: &Path| {
         std::fs::canonicalize(path).map_err(|source| ChainError::Io {
             path: path.to_path_buf(),
@@ -115,8 +130,8 @@ fn reference(wanted: &Path, chain: &Chain, parent: &ParentOptions) -> Result<Par
             source,
         })
     };
-    let target = absolute(&parent.path)?;
-    let folder = absolute(folder_of(wanted))?;
+    let target = absolute(file)?;
+    let folder = absolute(folder_of(image))?;
     let text = |path: &Path| {
         path.to_str().map(str::to_string).ok_or_else(|| {
             ChainError::Invalid(format!(
@@ -125,17 +140,7 @@ fn reference(wanted: &Path, chain: &Chain, parent: &ParentOptions) -> Result<Par
             ))
         })
     };
-    let hints = vec![
-        ParentHint { kind: "relative".into(), name: text(&relative(&folder, &target))? },
-        ParentHint { kind: "absolute".into(), name: text(&target)? },
-    ];
-    let opened = chain.opened();
-    Ok(ParentRef {
-        hints,
-        format: Some(parent.format.clone()),
-        identity: opened.identity,
-        virtual_size: Some(opened.virtual_size),
-    })
+    Ok([("relative", text(&relative(&folder, &target))?), ("absolute", text(&target)?)])
 }
 
 /// The way from a folder to a file, both absolute and without links.

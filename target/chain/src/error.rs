@@ -32,16 +32,6 @@ pub enum ChainError {
         /// Why.
         fail: Fail,
     },
-    /// The plugin asked for more pages than any image needs.
-    #[error("{} ({format}): its plugin asked for metadata {rounds} times and still has no answer", path.display())]
-    NeedsWithoutEnd {
-        /// The image.
-        path: PathBuf,
-        /// Its format.
-        format: String,
-        /// How often.
-        rounds: u32,
-    },
     /// A system call on a file failed.
     #[error("{}: {what}: {source}", path.display())]
     Io {

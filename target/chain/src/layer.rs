@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use stampede_image::mapped::{ExtentMap, Metadata, PAGE, PageKey, Piece};
 use stampede_plugin::{
-    Extent, FileId, Format, Halt, MetadataRange, Mode, OpenRequest, Opened, Outcome, Pages, Range, View,
+    Bounds, Checked, Extent, FileId, Format, Halt, Mode, OpenRequest, Opened, Outcome, Pages, Range, View,
 };
 use stampede_ring::file::{Access, Identity, OpenConfig, OpenedFile, open_with};
 
@@ -19,10 +19,6 @@ const PAGES_MAX: usize = 16 << 10;
 const EXTENTS_MAX: usize = 64 << 10;
 /// Extents that a plugin is asked for at once.
 const EXTENTS_AT_ONCE: u32 = 256;
-/// How often a call may ask for pages.
-const ROUNDS_MAX: u32 = 10_000;
-/// Bytes of pages that one call may ask for in all.
-const NEEDED_BYTES_MAX: u64 = 256 << 20;
 /// Files that one image may have.
 const FILES_MAX: usize = 64;
 
@@ -61,7 +57,6 @@ pub(crate) struct Layer {
     pub(crate) format: Box<dyn Format>,
     pub(crate) metadata: Metadata,
     pub(crate) map: ExtentMap,
-    pub(crate) protected: Vec<MetadataRange>,
     pub(crate) opened: Opened,
     pub(crate) mode: Mode,
     /// Whether changes of metadata were made that are not in the files yet.
@@ -152,7 +147,6 @@ impl Layer {
             format,
             metadata: Metadata::new(vec![length], PAGES_MAX),
             map: ExtentMap::new(EXTENTS_MAX),
-            protected: Vec::new(),
             opened: nothing_yet(),
             mode,
             barriers: true,
@@ -216,7 +210,6 @@ impl Layer {
         let files = u16::try_from(self.files.len()).unwrap_or(u16::MAX);
         let request = OpenRequest { mode: self.mode, files };
         let opened = self.call(|format, pages| format.open(pages, &request))?;
-        self.protected.clone_from(&opened.metadata);
         self.opened = opened;
         Ok(())
     }
@@ -238,8 +231,7 @@ impl Layer {
         &mut self,
         mut ask: impl FnMut(&mut dyn Format, &mut dyn Pages) -> Outcome<T>,
     ) -> Result<T, ChainError> {
-        let mut bytes = 0;
-        for _ in 0..ROUNDS_MAX {
+        loop {
             match ask(&mut *self.format, &mut self.metadata) {
                 Ok(answer) => {
                     self.metadata.answered();
@@ -249,22 +241,13 @@ impl Layer {
                     self.metadata.answered();
                     return Err(self.plugin_error(fail));
                 }
+                // The judge bounds how often a call may ask, and for how much.
                 Err(Halt::Need(spans)) => {
                     let missing = self.metadata.missing(&spans);
-                    bytes += (missing.len() * PAGE) as u64;
-                    if missing.is_empty() || bytes > NEEDED_BYTES_MAX {
-                        break;
-                    }
                     self.supply(&missing)?;
                 }
             }
         }
-        self.metadata.answered();
-        Err(ChainError::NeedsWithoutEnd {
-            path: self.path.clone(),
-            format: self.format_name.clone(),
-            rounds: ROUNDS_MAX,
-        })
     }
 
     pub(crate) fn plugin_error(&self, fail: stampede_plugin::Fail) -> ChainError {
@@ -326,12 +309,14 @@ impl Layer {
     }
 }
 
+/// A fresh instance, whose answers are judged before anything is done with them.
 fn instance(formats: &dyn Formats, path: &Path, format: &str) -> Result<Box<dyn Format>, ChainError> {
-    formats.instance(format).ok_or_else(|| ChainError::NoSuchFormat {
+    let found = formats.instance(format).ok_or_else(|| ChainError::NoSuchFormat {
         path: path.to_path_buf(),
         format: format.to_string(),
         known: formats.names().join(", "),
-    })
+    })?;
+    Ok(Box::new(Checked::new(found, format!("the plugin {format}"), Bounds::default())))
 }
 
 /// The number of one of an image's files, of which there are few.

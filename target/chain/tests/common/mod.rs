@@ -2,9 +2,11 @@
 #![allow(dead_code, clippy::unwrap_used, reason = "tests, of which each file uses its part")]
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use stampede_chain::{Chain, ChainError, CreateOptions, Formats, OpenOptions, ParentOptions, Roots, create};
 use stampede_plugin::{Format, Mode};
+use stampede_ring::file::OpenFileError;
 use tempfile::TempDir;
 
 /// The format plugins, not in a sandbox.
@@ -14,13 +16,14 @@ impl Formats for Libraries {
     fn instance(&self, format: &str) -> Option<Box<dyn Format>> {
         match format {
             "raw" => Some(Box::new(stampede_format_raw::Raw::default())),
+            "qcow2" => Some(Box::new(stampede_format_qcow2::Qcow2::default())),
             "vhd" => Some(Box::new(stampede_format_vhd::Vhd::default())),
             _ => None,
         }
     }
 
     fn names(&self) -> Vec<String> {
-        vec!["raw".into(), "vhd".into()]
+        vec!["raw".into(), "qcow2".into(), "vhd".into()]
     }
 }
 
@@ -70,7 +73,17 @@ pub(crate) fn options(path: &Path, format: &str, mode: Mode) -> OpenOptions {
     }
 }
 
+/// Opens an image. What is locked is tried again for a second: a program that another test is just starting may hold, until it is
+/// started, a copy of a descriptor that was closed here.
 pub(crate) fn open(path: &Path, format: &str, mode: Mode) -> Result<Chain, ChainError> {
+    for _ in 0..20 {
+        match Chain::open(&Libraries, path, &options(path, format, mode)) {
+            Err(ChainError::Open(OpenFileError::Locked { .. })) => {
+                std::thread::sleep(Duration::from_millis(50))
+            }
+            opened => return opened,
+        }
+    }
     Chain::open(&Libraries, path, &options(path, format, mode))
 }
 
@@ -82,7 +95,12 @@ pub(crate) fn pattern(seed: u64, length: usize) -> Vec<u8> {
 
 /// A child of `parent`, in the same format.
 pub(crate) fn child(parent: &Path, format: &str) -> CreateOptions {
+    child_of(parent, format, format)
+}
+
+/// A child of a parent of another format.
+pub(crate) fn child_of(parent: &Path, parent_format: &str, format: &str) -> CreateOptions {
     let roots = Roots::default().with_folder_of(parent);
-    let parent = ParentOptions { path: parent.to_path_buf(), format: format.into(), roots };
+    let parent = ParentOptions { path: parent.to_path_buf(), format: parent_format.into(), roots };
     CreateOptions { parent: Some(parent), ..plain(format, None) }
 }

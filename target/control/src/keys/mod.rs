@@ -343,6 +343,42 @@ mod tests {
     }
 
     #[test]
+    fn a_check_finds_what_a_start_would_and_changes_nothing() {
+        let bed = Bed::new();
+        let check = |options: &str| {
+            let mut partial = Partial { state_dir: Some(bed.path("state")), ..Partial::default() };
+            let text = format!("d={}{options}", bed.path("a.img").display());
+            partial.targets.push((Origin::Flag("--target"), text.parse().unwrap()));
+            let config = partial.finish().unwrap();
+            let images = Images::open(&config).unwrap();
+            Keys::check(&config, &images).map_err(|error| error.to_string())
+        };
+        assert_eq!((check(""), check(AES)), (Ok((0, 0)), Ok((1, 1))));
+        assert!(!bed.path("state/keys").exists(), "a check makes no key");
+        bed.sealed("a.img", AES);
+        assert_eq!(check(AES), Ok((1, 0)));
+        assert!(check("").unwrap_err().contains("its image is encrypted"));
+        assert!(check(",encryption=aes-xts,block-size=4K").unwrap_err().contains("give block-size=512"));
+        let own = bed.path("own");
+        let wrapped = format!("{AES},encryption-key={}", own.display());
+        assert!(check(&wrapped).unwrap_err().contains("cannot read the key"));
+        let mode = |path: &Path, mode| {
+            fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        };
+        fs::write(&own, [7; 31]).unwrap();
+        mode(&own, 0o600);
+        assert!(check(&wrapped).unwrap_err().contains("32 bytes or 64 hexadecimal digits"));
+        fs::write(&own, [7; 32]).unwrap();
+        assert_eq!(check(&wrapped), Ok((1, 0)));
+        assert!(
+            !fs::read_to_string(&bed.keys()[0]).unwrap().contains("wrapped = true"),
+            "a check wraps nothing"
+        );
+        mode(&bed.keys()[0], 0o640);
+        assert!(check(AES).unwrap_err().contains("chmod 600"));
+    }
+
+    #[test]
     fn no_slip_costs_data() {
         let bed = Bed::new();
         bed.write("b.img", &[1]);
