@@ -179,3 +179,6 @@ fn no_snapshots() -> Fail {
 fn kind_of(name: &str) -> Option<Kind> {
     [Kind::Fixed, Kind::Dynamic, Kind::Differencing].into_iter().find(|kind| kind.name() == name)
 }
+
+#[cfg(target_family = "wasm")]
+stampede_guest::export_format!(Vhd);
