@@ -146,7 +146,7 @@ impl OneShard {
                     published: None,
                 });
                 let device = Box::new(device);
-                self.tell(FromControl::CreateClone { lun: LUN, golden: GOLDEN, device });
+                self.tell(FromControl::CreateClone { lun: LUN, golden: GOLDEN, device, kept: None });
             }
         }
     }

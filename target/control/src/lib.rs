@@ -10,6 +10,7 @@ pub mod goldens;
 pub mod identity;
 pub mod images;
 pub mod journals;
+pub mod kept;
 pub mod keys;
 pub mod logging;
 pub mod plan;

@@ -1,6 +1,7 @@
 //! The scratch space that overlays spill to: found or made, measured, locked, all before there are shards.
 //!
-//! Its contents mean nothing to the next run: it is never flushed, and nothing in it is looked at that this run has not
+//! It is never flushed, so its contents mean nothing after the host's next boot. Within one boot the ledger of clones that
+//! outlive the process says which blocks are whose ([`crate::kept`]); nothing else in it is looked at that this run has not
 //! written.
 
 use crate::config::{ByteSize, Config};
@@ -115,6 +116,16 @@ impl ScratchFile {
     #[must_use]
     pub fn file(&self) -> &OpenedFile {
         &self.file
+    }
+
+    /// Which file or device it is, as far as can be told: a file that was deleted and made anew is another one.
+    #[must_use]
+    pub fn stamp(&self) -> [u64; 3] {
+        let identity = &self.file.traits().identity;
+        let created = std::fs::metadata(self.file.path()).and_then(|metadata| metadata.created()).ok();
+        let created = created.filter(|_| !self.file.traits().device);
+        let created = created.and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+        [identity.device, identity.inode, created.map_or(0, |since| since.as_nanos() as u64)]
     }
 
     /// How many blocks of it are used.

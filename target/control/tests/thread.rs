@@ -101,6 +101,7 @@ impl World {
                 Box::new(move || wake.try_send(()).unwrap_or(())),
             )],
             commands: command_queue,
+            first: Vec::new(),
             arena: Pool::new(PoolConfig { slot_len: 4096, slots: 256 }).unwrap(),
             scratch: None,
             facts: Facts { version: "7".to_owned(), cores: vec![3], images: plan.images, ..Facts::default() },

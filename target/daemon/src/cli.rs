@@ -413,6 +413,10 @@ pub(crate) struct ServeArgs {
     /// Memory for all ephemeral clones [default: 1G].
     #[arg(long, value_name = "SIZE")]
     arena: Option<ByteSize>,
+    /// A folder on a tmpfs for that memory, all of which is taken at once: clones then outlive the process [default:
+    /// none, and they do where a service manager keeps them].
+    #[arg(long, value_name = "DIR")]
+    arena_dir: Option<PathBuf>,
     /// A file or block device that ephemeral clones spill to when their memory runs full; it is overwritten
     /// [default: none].
     #[arg(long, value_name = "PATH")]
@@ -493,6 +497,7 @@ impl ServeArgs {
             busy_poll: self.busy_poll,
             irq_affinity: self.irq_affinity,
             arena: self.arena,
+            arena_dir: self.arena_dir.clone(),
             scratch: self.scratch.clone(),
             scratch_size: self.scratch_size,
             cache: self.cache,

@@ -6,8 +6,10 @@
 use stampede_image::align::Alignment;
 use stampede_image::cache::Ahead;
 use stampede_image::cipher::Cipher;
+use stampede_image::ledger::{Beneath, CloneNumber, Ledger};
+use stampede_image::overlay::Place;
 use stampede_image::recording::Route;
-use stampede_ring::LooseFile;
+use stampede_ring::{Buffer, LooseFile};
 use stampede_scsi::{AccessState, DeviceConfig, SavedState, Space};
 use stampede_session::{Admission, Announcement, LoginRequest, SessionId};
 use std::net::SocketAddr;
@@ -274,6 +276,29 @@ impl std::fmt::Display for MoveRefusal {
     }
 }
 
+/// A clone whose overlay outlives the process.
+#[derive(Debug)]
+pub struct KeptClone {
+    /// Where it is recorded.
+    pub ledger: Arc<Ledger>,
+    /// Its number there.
+    pub number: CloneNumber,
+    /// What the run before left: slots of the disk, each once, where they are, and which of their sectors are live.
+    pub slots: Vec<(u64, Place<Buffer>, u8)>,
+    /// What is where the overlay has nothing.
+    pub beneath: Beneath,
+    /// The slot of the pattern, if that is a pattern.
+    pub pattern: Option<Buffer>,
+}
+
+impl KeptClone {
+    /// One that has nothing yet.
+    #[must_use]
+    pub fn empty(ledger: Arc<Ledger>, number: CloneNumber) -> Self {
+        Self { ledger, number, slots: Vec::new(), beneath: Beneath::Golden, pattern: None }
+    }
+}
+
 /// From the control thread to a shard.
 #[derive(Debug)]
 pub enum FromControl {
@@ -315,7 +340,7 @@ pub enum FromControl {
         /// When to give up, in monotonic nanoseconds.
         deadline_ns: u64,
     },
-    /// Make a clone with an empty overlay on a golden.
+    /// Make a clone on a golden, with an empty overlay or with what the run before left of it.
     CreateClone {
         /// Its name from now on.
         lun: LunId,
@@ -323,6 +348,8 @@ pub enum FromControl {
         golden: GoldenId,
         /// Its identity and geometry.
         device: Box<DeviceConfig>,
+        /// Where its overlay is recorded, if it is to outlive the process.
+        kept: Option<Box<KeptClone>>,
     },
     /// Note which blocks of its golden a clone uses first, and send them as [`ToControl::Recorded`]. Ignored for a clone
     /// whose golden is not cached.

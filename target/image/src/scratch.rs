@@ -67,6 +67,12 @@ impl Scratch {
         self.used.load(Ordering::Relaxed)
     }
 
+    /// Takes a block that an overlay of the run before has; false when it is not there, or taken.
+    #[must_use]
+    pub fn take_found(&self, block: u32) -> bool {
+        block < self.blocks() && self.claim(Run { start: block, blocks: 1 }).is_some()
+    }
+
     /// Takes a run of at most so many free blocks, looking from `from` on, which is moved behind it: the first of that
     /// length, else the longest that it finds. `None` when it finds none where it looks; somewhere else there may be one.
     pub fn take(&self, from: &mut u32, most: u32) -> Option<Run> {

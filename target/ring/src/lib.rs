@@ -34,7 +34,7 @@ pub mod uring;
 
 pub use cold_copy::copy_to_cold;
 pub use loose::{LooseFile, LooseSocket};
-pub use memory::{Buffer, IoMemory, Pool, PoolConfig};
+pub use memory::{Buffer, IoMemory, LastingFile, Pool, PoolConfig, Words};
 pub use seam::{
     Accepted, Chunk, Completion, Errno, Event, FileId, Operation, PeerId, Received, Ring, SocketId, Stretch,
     Token, Wait,

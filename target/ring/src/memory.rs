@@ -6,8 +6,10 @@
 //! untouched (and cost no memory).
 
 mod lanes;
+mod lasting;
 mod place;
 
+pub use lasting::{LastingFile, Words};
 pub(crate) use place::Lies;
 
 use crate::numa::{self, Pages};
@@ -31,7 +33,7 @@ pub struct PoolConfig {
     pub slots: u32,
 }
 
-/// A fixed number of equal, page-aligned slots in one anonymous mapping.
+/// A fixed number of equal, page-aligned slots in one mapping: anonymous, or of a file that outlives the process.
 pub struct Pool {
     /// Keeps `base` mapped; its bytes are only ever reached through `base`.
     mapping: MmapRaw,
@@ -76,15 +78,23 @@ impl Pool {
     }
 
     fn unshared(config: PoolConfig) -> io::Result<Self> {
+        let invalid = |_| io::Error::new(io::ErrorKind::InvalidInput, "pool larger than the address space");
+        Self::over(config, || {
+            let bytes = u64::from(config.slot_len) * u64::from(config.slots);
+            let bytes = usize::try_from(bytes).map_err(invalid)?;
+            Ok(MmapRaw::from(MmapOptions::new().len(bytes.max(4096)).map_anon()?))
+        })
+    }
+
+    /// A pool over a mapping that has room for all of its slots.
+    fn over(config: PoolConfig, map: impl FnOnce() -> io::Result<MmapRaw>) -> io::Result<Self> {
         if config.slot_len == 0 || !config.slot_len.is_multiple_of(4096) || config.slots == NONE {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 "a pool's slots are multiples of 4096 bytes",
             ));
         }
-        let bytes = usize::try_from(u64::from(config.slot_len) * u64::from(config.slots))
-            .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "pool larger than the address space"))?;
-        let mapping = MmapRaw::from(MmapOptions::new().len(bytes.max(4096)).map_anon()?);
+        let mapping = map()?;
         let base = NonNull::new(mapping.as_mut_ptr())
             .ok_or_else(|| io::Error::new(io::ErrorKind::OutOfMemory, "mmap gave a null mapping"))?;
         let zeros = |_| AtomicU32::new(0);
@@ -278,7 +288,8 @@ impl Buffer {
     }
 
     /// Its slot's number in the pool.
-    pub(crate) fn slot(&self) -> u32 {
+    #[inline]
+    pub fn slot(&self) -> u32 {
         self.slot
     }
 

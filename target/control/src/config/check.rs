@@ -179,6 +179,13 @@ pub(super) fn values(config: &Config) -> Result<(), ConfigError> {
             "give --state-dir",
         );
     }
+    if config.arena_dir.is_some() && config.state_dir.is_none() {
+        return fail(
+            "arena-dir",
+            "without a state store nobody knows after a restart whose the clones in it are".to_owned(),
+            "give --state-dir too",
+        );
+    }
     if config.scratch.is_none() && config.scratch_size.is_some() {
         return fail(
             "scratch-size",
@@ -311,6 +318,7 @@ mod tests {
         for (partial, key) in [
             (Partial { arena: Some(super::super::ByteSize(4096)), ..base() }, "arena"),
             (Partial { cache: Some(super::super::ByteSize(4096)), ..base() }, "cache"),
+            (Partial { arena_dir: Some("/dev/shm".into()), ..base() }, "arena-dir"),
             (Partial { scratch_size: Some(super::super::ByteSize(1 << 30)), ..base() }, "scratch-size"),
             (Partial { buffers: Some(super::super::ByteSize(4096)), ..base() }, "buffers"),
             (Partial { login_timeout: Some(Period::seconds(0)), ..base() }, "login-timeout"),

@@ -29,6 +29,7 @@ struct Raw {
     busy_poll: Option<u32>,
     irq_affinity: Option<IrqAffinity>,
     arena: Option<ByteSize>,
+    arena_dir: Option<PathBuf>,
     scratch: Option<PathBuf>,
     scratch_size: Option<ByteSize>,
     cache: Option<ByteSize>,
@@ -124,6 +125,7 @@ impl Raw {
             busy_poll: self.busy_poll,
             irq_affinity: self.irq_affinity,
             arena: self.arena,
+            arena_dir: self.arena_dir.map(|dir| base.join(dir)),
             scratch: self.scratch.map(|path| base.join(path)),
             scratch_size: self.scratch_size,
             cache: self.cache,
@@ -168,7 +170,7 @@ mod tests {
     fn a_whole_file() {
         let config = parse(
             "listen = ['127.0.0.1:3260', '[::1]:3261']\ncores = '0,2-3,numa1'\ncontrol-core = 1\nnuma = 0\nbusy-poll = 50\nirq-affinity = 'report'\narena = '2G'\ncache = '512M'\nwarm = 'all'\n\
-             scratch = 'spill'\nscratch-size = '8G'\n\
+             arena-dir = 'arena'\nstate-dir = 'state'\nscratch = 'spill'\nscratch-size = '8G'\n\
              buffers = 8388608\nlogin-timeout = 20\n[limits]\ncommands = 64\n\
              [[target]]\nname = 'debian'\npath = 'golden.img'\nclone = 'ephemeral'\nstage = 'os'\n\
              [[target]]\nname = 'data'\npath = '/srv/disk.raw'\n",
@@ -181,6 +183,7 @@ mod tests {
         assert_eq!(config.control_core, Some(1));
         assert_eq!((config.arena, config.buffers), (ByteSize(2 << 30), ByteSize(8 << 20)));
         assert_eq!(config.cache, ByteSize(512 << 20));
+        assert!(config.arena_dir.is_some_and(|path| path.is_absolute()), "relative to the file");
         assert!(config.scratch.is_some_and(|path| path.is_absolute()), "relative to the file");
         assert_eq!(config.scratch_size, Some(ByteSize(8 << 30)));
         assert_eq!(config.warm, WarmRule::All);

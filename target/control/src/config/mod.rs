@@ -58,6 +58,8 @@ pub struct Partial {
     pub irq_affinity: Option<IrqAffinity>,
     /// Memory for ephemeral clones.
     pub arena: Option<ByteSize>,
+    /// A folder on a tmpfs for what clones have, to outlive the process.
+    pub arena_dir: Option<PathBuf>,
     /// A file or device that clones spill to.
     pub scratch: Option<PathBuf>,
     /// How much of it.
@@ -157,6 +159,9 @@ pub struct Config {
     pub irq_affinity: IrqAffinity,
     /// Memory for ephemeral clones, in all.
     pub arena: ByteSize,
+    /// A folder on a tmpfs for what clones have, so that it outlives the process; `None` leaves it to the service manager, if
+    /// there is one.
+    pub arena_dir: Option<PathBuf>,
     /// A file or device that clones spill to when the arena runs full; `None` for none.
     pub scratch: Option<PathBuf>,
     /// How much of it; `None` for all of what there is.
@@ -220,6 +225,7 @@ impl Partial {
             busy_poll: over.busy_poll.or(self.busy_poll),
             irq_affinity: over.irq_affinity.or(self.irq_affinity),
             arena: over.arena.or(self.arena),
+            arena_dir: over.arena_dir.or(self.arena_dir),
             scratch: over.scratch.or(self.scratch),
             scratch_size: over.scratch_size.or(self.scratch_size),
             cache: over.cache.or(self.cache),
@@ -283,6 +289,7 @@ impl Partial {
             busy_poll: self.busy_poll.unwrap_or(0),
             irq_affinity: self.irq_affinity.unwrap_or(IrqAffinity::Off),
             arena: self.arena.unwrap_or(ByteSize(1 << 30)),
+            arena_dir: self.arena_dir,
             scratch: self.scratch,
             scratch_size: self.scratch_size,
             cache: self.cache.unwrap_or(ByteSize(1 << 30)),

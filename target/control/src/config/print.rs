@@ -39,6 +39,11 @@ const COMMENTS: &[(&str, &str)] = &[
          writes are refused. Default: \"1G\".",
     ),
     (
+        "arena-dir",
+        "A folder on a tmpfs for the arena, of which all memory is taken at once: then clones outlive the process, as they do \
+         with systemd's unit without this. Needs state-dir. Default: none.",
+    ),
+    (
         "scratch",
         "A file or block device, on a fast disk, that clones spill to when the arena runs full. What is on it is \
          overwritten, and means nothing after the end. Default: none.",
@@ -211,6 +216,8 @@ impl Config {
         p.value("busy-poll", i64::from(self.busy_poll));
         p.text("irq-affinity", self.irq_affinity);
         p.text("arena", self.arena);
+        let arena_dir = self.arena_dir.as_ref().map(|dir| dir.display().to_string().into());
+        p.optional("arena-dir", arena_dir, "\"/dev/shm\"");
         let scratch = self.scratch.as_ref().map(|path| path.display().to_string().into());
         p.optional("scratch", scratch, "\"/var/lib/stampede/scratch\"");
         p.optional("scratch-size", self.scratch_size.map(|size| size.to_string().into()), "\"64G\"");

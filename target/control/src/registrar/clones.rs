@@ -1,9 +1,11 @@
 //! The clones that exist on shards: one epoch's overlays, one per cloned LUN of its target.
 
+use super::kept::{Keeper, Survivor};
 use super::placement::Loads;
 use super::{Backing, Outbox, Target};
-use stampede_engine::messages::{FromControl, LunAddress, LunId, LunMap, ShardId};
-use stampede_image::epoch::CloneId;
+use stampede_engine::messages::{FromControl, KeptClone, LunAddress, LunId, LunMap, ShardId};
+use stampede_image::epoch::{CloneId, EpochRecord};
+use stampede_image::ledger::CloneNumber;
 use stampede_session::SessionId;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,6 +28,8 @@ pub(super) struct CloneLun {
     pub(super) lun: LunId,
     /// The shard that has it.
     pub(super) owner: ShardId,
+    /// Its number in the ledger, if it outlives the process.
+    pub(super) kept: Option<CloneNumber>,
 }
 
 impl CloneEntry {
@@ -40,13 +44,15 @@ impl CloneEntry {
 pub(super) struct Clones {
     entries: BTreeMap<CloneId, CloneEntry>,
     /// Overlays whose memory is not free yet.
-    dropping: BTreeSet<LunId>,
+    dropping: BTreeMap<LunId, Option<CloneNumber>>,
     next_lun: u32,
+    /// Where those are recorded that outlive the process.
+    keeper: Option<Keeper>,
 }
 
 impl Clones {
     pub(super) fn new(first_lun: LunId) -> Self {
-        Self { entries: BTreeMap::new(), dropping: BTreeSet::new(), next_lun: first_lun.0 }
+        Self { entries: BTreeMap::new(), dropping: BTreeMap::new(), next_lun: first_lun.0, keeper: None }
     }
 
     pub(super) fn find(&self, clone: CloneId) -> Option<&CloneEntry> {
@@ -97,8 +103,44 @@ impl Clones {
         !self.dropping.is_empty() || self.entries.values().any(|entry| entry.doomed)
     }
 
-    /// Makes the overlays of a new epoch.
+    pub(super) fn keep(&mut self, keeper: Keeper) {
+        self.keeper = Some(keeper);
+    }
+
+    /// Makes the overlays of a new epoch. Those that outlive the process are in the ledger before its record is durable: a
+    /// record without them is that of a clone that was lost.
     pub(super) fn create(
+        &mut self,
+        clone: CloneId,
+        target: &Target,
+        record: &EpochRecord,
+        owner: ShardId,
+        loads: &mut Loads,
+        out: &mut Outbox,
+    ) {
+        let mut keeper = self.keeper.take();
+        self.make(clone, target, &record.initiator, owner, loads, out, |number, backing| {
+            keeper.as_mut()?.enter(record, number, backing)
+        });
+        self.keeper = keeper;
+    }
+
+    /// Makes overlays again that outlived the process.
+    pub(super) fn adopt(
+        &mut self,
+        clone: CloneId,
+        target: &Target,
+        survivor: Survivor,
+        owner: ShardId,
+        loads: &mut Loads,
+        out: &mut Outbox,
+    ) {
+        let Survivor { record, mut luns } = survivor;
+        self.make(clone, target, &record.initiator, owner, loads, out, |number, _| luns.remove(&number));
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the tables that it changes are its callers'")]
+    fn make(
         &mut self,
         clone: CloneId,
         target: &Target,
@@ -106,6 +148,7 @@ impl Clones {
         owner: ShardId,
         loads: &mut Loads,
         out: &mut Outbox,
+        mut kept: impl FnMut(u16, &Backing) -> Option<KeptClone>,
     ) {
         let mut luns = Vec::new();
         for lun in &target.luns {
@@ -113,8 +156,10 @@ impl Clones {
             let id = self.new_lun();
             let mut device = device.clone();
             device.identity = identity.of_clone(initiator).to_scsi(&target.iqn, true);
-            out.messages.push((owner, FromControl::CreateClone { lun: id, golden: *golden, device }));
-            luns.push(CloneLun { number: lun.number, lun: id, owner });
+            let kept = kept(lun.number, &lun.backing).map(Box::new);
+            let number = kept.as_ref().map(|kept| kept.number);
+            luns.push(CloneLun { number: lun.number, lun: id, owner, kept: number });
+            out.messages.push((owner, FromControl::CreateClone { lun: id, golden: *golden, device, kept }));
         }
         loads.add(owner);
         self.entries.insert(clone, CloneEntry { luns, sessions: BTreeSet::new(), doomed: false });
@@ -155,15 +200,21 @@ impl Clones {
         }
         let Some(entry) = self.entries.remove(&clone) else { return };
         entry.owner().into_iter().for_each(|shard| loads.remove(shard));
-        for CloneLun { lun, owner, .. } in entry.luns {
-            self.dropping.insert(lun);
+        for CloneLun { lun, owner, kept, .. } in entry.luns {
+            // Before anything of it is gone.
+            if let (Some(keeper), Some(number)) = (&self.keeper, kept) {
+                keeper.give_up(number);
+            }
+            self.dropping.insert(lun, kept);
             out.messages.push((owner, FromControl::DropClone { lun }));
         }
     }
 
     /// An overlay's memory is free.
     pub(super) fn dropped(&mut self, lun: LunId) {
-        self.dropping.remove(&lun);
+        if let (Some(Some(number)), Some(keeper)) = (self.dropping.remove(&lun), &self.keeper) {
+            keeper.leave(number);
+        }
     }
 
     /// What a session of `target` sees, with the clone it has, if any.

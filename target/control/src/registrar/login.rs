@@ -179,7 +179,7 @@ impl Registrar {
             }
             Decision::Attach { clone, fresh, epoch, reinstates, .. } => {
                 let mut replaced: BTreeSet<_> = reinstates.iter().map(|s| SessionId(s.0)).collect();
-                replaced.extend(self.apply(effects, Some(&facts.initiator), out));
+                replaced.extend(self.apply(effects, out));
                 replaced.extend(self.clones.find(clone).into_iter().flat_map(|entry| &entry.sessions));
                 self.clones.attach(clone, session);
                 if let Some(entry) = self.sessions.find_mut(session) {
@@ -189,14 +189,14 @@ impl Registrar {
                 self.replace(session, replaced, out);
             }
             Decision::Refuse(refusal) => {
-                self.apply(effects, Some(&facts.initiator), out);
+                self.apply(effects, out);
                 if refusal.reason == RefusalReason::TooManyClones {
                     return self.wait_for_room(session, refusal.message, now);
                 }
                 self.refuse_known(session, status_of(&refusal), &refusal.message, out);
             }
             Decision::Probe { sessions, wait } => {
-                self.apply(effects, Some(&facts.initiator), out);
+                self.apply(effects, out);
                 self.probe(session, &sessions, wait, now, out);
             }
         }
@@ -227,7 +227,7 @@ impl Registrar {
         effects.retain(|effect| !matches!(effect, Effect::CreateClone { .. }));
         self.registry.session_ended(facts.session, End::Dropped, now, &mut effects);
         self.registry.reset(facts.target, &facts.initiator, now, &mut effects);
-        self.apply(effects, Some(&facts.initiator), out);
+        self.apply(effects, out);
     }
 
     /// Ends the sessions that a login replaces, those of its own initiator port and `others`, and admits it once

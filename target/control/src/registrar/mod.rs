@@ -17,6 +17,7 @@
 mod admission;
 mod announce;
 mod clones;
+mod kept;
 mod login;
 mod moves;
 mod placement;
@@ -28,6 +29,7 @@ mod units;
 mod view;
 
 pub use admission::{AdmissionCounts, AdmissionLimits};
+pub use kept::{Keeper, Survivor};
 pub use moves::{MoveCounts, MoveError, MoveOutcome, MoveStart, REBALANCE_AT_ONCE, Rebalance};
 pub use placement::{SPREAD_MIN, SPREAD_SHARE, spread_bound};
 pub use sessions::SessionEntry;
@@ -201,7 +203,7 @@ impl Registrar {
     pub fn tick(&mut self, now: u64, out: &mut Outbox) {
         let mut effects = Vec::new();
         self.registry.tick(now, &mut effects);
-        self.apply(effects, None, out);
+        self.apply(effects, out);
         self.run_queue(now, out);
         self.tick_held(now, out);
     }
@@ -266,7 +268,7 @@ impl Registrar {
         }
         let mut effects = Vec::new();
         let dropped = self.registry.drop_oldest_unclean(now, &mut effects).is_some();
-        self.apply(effects, None, out);
+        self.apply(effects, out);
         dropped
     }
 
@@ -289,7 +291,7 @@ impl Registrar {
             let iqn = entry.iqn.clone();
             let mut effects = Vec::new();
             let outcome = self.registry.reset(target_id(index), initiator, now, &mut effects);
-            self.apply(effects, None, out);
+            self.apply(effects, out);
             if outcome != ResetOutcome::NotFound {
                 outcomes.push((iqn, outcome));
             }
@@ -330,7 +332,7 @@ impl Registrar {
     fn end_in_registry(&mut self, session: SessionId, how: End, now: u64, out: &mut Outbox) {
         let mut effects = Vec::new();
         self.registry.session_ended(EpochSession(session.0), how, now, &mut effects);
-        self.apply(effects, None, out);
+        self.apply(effects, out);
     }
 
     /// Ends a session; its [`ToControl::SessionEnded`] follows when its I/O is over.
@@ -343,19 +345,22 @@ impl Registrar {
         }
     }
 
-    /// Does what the registry wants; `initiator` is whose login it is about, if it is a login. Returns the sessions
-    /// that were closed.
-    fn apply(&mut self, effects: Vec<Effect>, initiator: Option<&str>, out: &mut Outbox) -> Vec<SessionId> {
+    /// Does what the registry wants. Returns the sessions that were closed.
+    fn apply(&mut self, effects: Vec<Effect>, out: &mut Outbox) -> Vec<SessionId> {
         let mut closed = Vec::new();
+        let mut begun = None;
         for effect in effects {
             match effect {
-                Effect::Persist(record) => out.changes.push(Change::PutEpoch(record)),
+                Effect::Persist(record) => {
+                    begun = Some(record.clone());
+                    out.changes.push(Change::PutEpoch(record));
+                }
                 Effect::Forget(key) => out.changes.push(Change::DeleteEpoch(key)),
                 Effect::CreateClone { clone, target, owner_shard } => {
-                    if let Some(target) = self.targets.get(target.0 as usize) {
-                        let initiator = initiator.unwrap_or_default();
+                    // The record of its epoch comes right before.
+                    if let (Some(target), Some(record)) = (self.targets.get(target.0 as usize), &begun) {
                         let owner = ShardId(owner_shard);
-                        self.clones.create(clone, target, initiator, owner, &mut self.loads, out);
+                        self.clones.create(clone, target, record, owner, &mut self.loads, out);
                     }
                 }
                 Effect::DropClone { clone, .. } => self.clones.doom(clone, &mut self.loads, out),

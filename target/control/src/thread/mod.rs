@@ -54,6 +54,8 @@ use units::Units;
 const BATCH: usize = 256;
 /// How often the arena's level is looked at, in nanoseconds, below half and above.
 const ARENA_CHECK_NS: (u64, u64) = (2_000_000_000, 100_000_000);
+/// How long shards may take to hear of the clones that they own at the start; what is left then follows.
+const FIRST_NS: u64 = 10_000_000_000;
 /// How long a full queue of a shard is left alone.
 const RETRY_NS: u64 = 1_000_000;
 
@@ -91,6 +93,8 @@ pub enum Ended {
 pub struct Setup {
     /// The decisions.
     pub registrar: Registrar,
+    /// What shards are to know before anything else: clones that outlived the last process.
+    pub first: Vec<(ShardId, FromControl)>,
     /// What outlives the process.
     pub store: Store,
     /// The units whose lasting state is kept: IQN and LUN number.
@@ -165,6 +169,7 @@ impl ControlThread {
 
     /// Runs until drained, or until something broke. Shards have been told to stop then.
     pub fn run(mut self) -> Ended {
+        self.send_first();
         self.warm_at_start();
         loop {
             self.batch();
@@ -174,6 +179,21 @@ impl ControlThread {
                 }
                 return ended;
             }
+        }
+    }
+
+    /// Tells the shards of the clones that they own already. Nothing is decided until all of it is in their queues: a shard
+    /// may be sent commands for a clone of another's.
+    fn send_first(&mut self) {
+        for (shard, message) in std::mem::take(&mut self.setup.first) {
+            if let Some(link) = self.setup.shards.get_mut(usize::from(shard.0)) {
+                link.send(message);
+            }
+        }
+        let until = (self.setup.clock)().saturating_add(FIRST_NS);
+        while self.setup.shards.iter().any(ShardLink::is_full) && (self.setup.clock)() < until {
+            std::thread::sleep(Duration::from_nanos(RETRY_NS));
+            self.setup.shards.iter_mut().for_each(ShardLink::flush);
         }
     }
 

@@ -10,9 +10,11 @@
 mod cache;
 mod home;
 mod interrupts;
+mod keep;
 mod listen;
 mod shards;
 mod signals;
+mod watchdog;
 
 use crate::Failure;
 use crate::cli::ServeArgs;
@@ -21,6 +23,7 @@ use crate::place::place;
 use anyhow::{Context, anyhow};
 use cache::Cached;
 use crossbeam::channel::{Receiver, Sender, bounded};
+use keep::Arena;
 use listen::Listeners;
 use sd_notify::NotifyState;
 use shards::{Blueprint, Running};
@@ -32,7 +35,7 @@ use stampede_control::images::Images;
 use stampede_control::journals::Journals;
 use stampede_control::keys::Keys;
 use stampede_control::plan::Plan;
-use stampede_control::registrar::{AdmissionLimits, Registrar};
+use stampede_control::registrar::{AdmissionLimits, Keeper, Registrar, Survivor};
 use stampede_control::scratch::ScratchFile;
 use stampede_control::socket::{ControlSocket, Request, Response};
 use stampede_control::status::{Facts, FeatureStatus};
@@ -40,10 +43,11 @@ use stampede_control::store::Store;
 use stampede_control::thread::{Command, ControlThread, Ended, Setup};
 use stampede_engine::messages::ToControl;
 use stampede_engine::setup::TokenKey;
+use stampede_image::epoch::EpochRecord;
 use stampede_image::scratch::Scratch;
 use stampede_ring::clock::monotonic_ns;
 use stampede_ring::net::ListenError;
-use stampede_ring::{Pool, PoolConfig, cpu, limits, probe};
+use stampede_ring::{Pool, cpu, limits, probe};
 use stampede_session::{Entropy, Settings};
 use stampede_steer::placement::Placement;
 use stampede_steer::reuseport::{Steering, Step};
@@ -60,8 +64,6 @@ const TO_CONTROL_MAX: usize = 4096;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a killed predecessor's files and sockets may take to close.
 const PREDECESSOR_TIMEOUT: Duration = Duration::from_secs(2);
-/// Bytes of an overlay slot.
-const ARENA_SLOT: u32 = 4096;
 
 pub(crate) fn serve(arguments: ServeArgs) -> Result<(), Failure> {
     let partial = arguments.partial().map_err(Failure::usage)?;
@@ -112,10 +114,12 @@ fn run(config: &Config, placement: &Placement) -> Result<(), Failure> {
         patiently(|| listen::listen(&config.listen, cores.len()), in_use).map_err(Failure::runtime)?;
     let steering = Arc::new(steer(&listeners, config, cores)?);
     let socket = Arc::new(ControlSocket::bind(&config.control).map_err(Failure::runtime)?);
-    let arena = arena(config)?;
     let scratch_file =
         patiently(|| ScratchFile::open(config), |error| error.is_in_use()).map_err(Failure::usage)?;
     let scratch = scratch_file.as_ref().map(|file| Arc::new(Scratch::new(file.blocks())));
+    let records = store.epochs().map_err(Failure::runtime)?;
+    let spill = scratch_file.as_ref().zip(scratch.as_deref());
+    let Arena { pool: arena, kept } = keep::arena(config, &plan, &images, &records, spill)?;
     let (to_control, from_shards) = bounded(TO_CONTROL_MAX);
     let (commands, command_queue) = bounded(COMMANDS_MAX);
     let blueprint = Blueprint {
@@ -157,6 +161,7 @@ fn run(config: &Config, placement: &Placement) -> Result<(), Failure> {
         &images,
         keys,
         store,
+        (records, kept),
         caching,
         (arena, scratch),
         facts,
@@ -167,7 +172,9 @@ fn run(config: &Config, placement: &Placement) -> Result<(), Failure> {
     answer_socket(&socket, &commands)?;
     signals::watch(commands.clone(), config.drain_timeout.0, detach(&steering)).map_err(Failure::runtime)?;
     tracing::info!(?addresses, ?cores, control = %socket.path().display(), "ready");
-    let _ = sd_notify::notify(&[NotifyState::Ready]);
+    watchdog::feed(&commands).map_err(Failure::runtime)?;
+    let status = format!("serving {} targets on {} cores", config.targets.len(), cores.len());
+    let _ = sd_notify::notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
     let ended = control.join().map_err(|_| Failure::Runtime(anyhow!("the control thread broke")))?;
     socket.remove();
     drop(interrupts);
@@ -271,19 +278,6 @@ fn token_key() -> Result<TokenKey, Failure> {
     Ok(TokenKey::new(bytes))
 }
 
-/// The overlays' memory; next to none when there are no clones.
-fn arena(config: &Config) -> Result<Arc<Pool>, Failure> {
-    let clones = config.targets.iter().any(|target| target.clone == CloneKind::Ephemeral);
-    let slots = if clones { config.arena.0 / u64::from(ARENA_SLOT) } else { 1 };
-    let slots = u32::try_from(slots)
-        .map_err(|_| Failure::Usage(anyhow!("arena: {} is too large: use at most 15T", config.arena)))?;
-    let arena = Pool::new(PoolConfig { slot_len: ARENA_SLOT, slots })
-        .context("cannot reserve the arena: give a smaller --arena")
-        .map_err(Failure::Runtime)?;
-    arena.prefer_huge_pages();
-    Ok(arena)
-}
-
 #[expect(clippy::too_many_arguments, reason = "the one place where everything comes together")]
 fn start_control(
     config: &Config,
@@ -292,6 +286,7 @@ fn start_control(
     images: &Images,
     mut keys: Keys,
     store: Store,
+    (records, kept): (Vec<EpochRecord>, Option<(Keeper, Vec<Survivor>)>),
     caching: Caching,
     (arena, scratch): (Arc<Pool>, Option<Arc<Scratch>>),
     facts: Facts,
@@ -299,14 +294,6 @@ fn start_control(
     commands: Receiver<Command>,
     shards: &Running,
 ) -> Result<JoinHandle<Ended>, Failure> {
-    let records = store.epochs().map_err(Failure::runtime)?;
-    if !records.is_empty() {
-        tracing::warn!(
-            epochs = records.len(),
-            run = store.run(),
-            "the clones of an earlier run are gone: machines that still run on them are refused until they reboot"
-        );
-    }
     let shard_count = u16::try_from(placement.shards.len()).map_err(Failure::runtime)?;
     let goldens = plan.goldens.iter().filter_map(|(id, file)| Some((*id, images.files().get(*file)?)));
     let goldens = goldens.map(|(id, file)| Ok((id, file.try_clone()?))).collect::<std::io::Result<_>>();
@@ -315,11 +302,17 @@ fn start_control(
         admissions: usize::try_from(config.limits.admissions).unwrap_or(usize::MAX),
         sessions: usize::try_from(config.limits.sessions).unwrap_or(usize::MAX),
     });
+    let mut first = Vec::new();
+    if let Some((keeper, survivors)) = kept {
+        registrar.keep(keeper);
+        first = registrar.adopt(survivors, monotonic_ns());
+    }
     let files = plan.disks.iter().filter_map(|disk| Some((disk.lun, images.files().get(disk.file)?)));
     let files = files.map(|(lun, file)| Ok((lun, file.try_clone()?))).collect::<std::io::Result<_>>();
     let keys = plan.disks.iter().filter_map(|disk| Some((disk.lun, keys.take(disk.file)?))).collect();
     let setup = Setup {
         registrar,
+        first,
         keys,
         files: files.map_err(Failure::runtime)?,
         store,

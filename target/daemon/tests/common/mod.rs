@@ -119,10 +119,37 @@ impl Target {
 
     /// kill -9, and the same target again.
     pub(crate) fn kill_and_restart(&mut self, flags: &[&str]) {
+        self.kill_and_restart_by(flags, stampede());
+    }
+
+    /// kill -9, and the same target again, started by this command.
+    pub(crate) fn kill_and_restart_by(&mut self, flags: &[&str], command: Command) {
+        self.end();
+        self.start_by(flags, command);
+    }
+
+    /// SIGTERM, and the same target again.
+    pub(crate) fn stop_and_restart(&mut self, flags: &[&str]) {
+        self.signal("TERM");
+        let status = self.wait();
+        assert!(status.success(), "{status}: {}", self.log());
+        self.start_again(flags);
+    }
+
+    /// kill -9.
+    pub(crate) fn end(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// The same target again, after its end.
+    pub(crate) fn start_again(&mut self, flags: &[&str]) {
+        self.start_by(flags, stampede());
+    }
+
+    fn start_by(&mut self, flags: &[&str], command: Command) {
         std::fs::remove_file(self.folder.path().join("log")).unwrap();
-        self.child = spawn(&self.folder, &self.address, &self.targets, flags, stampede());
+        self.child = spawn(&self.folder, &self.address, &self.targets, flags, command);
         self.wait_ready();
     }
 

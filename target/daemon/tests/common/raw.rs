@@ -201,14 +201,14 @@ impl Raw {
     /// Writes a pattern and reads it back.
     pub(crate) fn verify(&mut self, lba: u32, blocks: u16, seed: u8) {
         let bytes: Vec<u8> = (0..u32::from(blocks) * 512).map(|n| (n / 3) as u8 ^ seed).collect();
-        self.persist(transfer_10(0x2a, lba, blocks), &bytes, 0);
-        let found = self.persist(transfer_10(0x28, lba, blocks), &[], bytes.len() as u32);
+        self.until_good(transfer_10(0x2a, lba, blocks), &bytes, 0);
+        let found = self.until_good(transfer_10(0x28, lba, blocks), &[], bytes.len() as u32);
         assert!(found == bytes, "other bytes at {lba}");
     }
 
     /// Runs a command until it succeeds, as an operating system does: a new nexus is told of the power-on first
     /// (SPC-4 5.14), and BUSY and TASK SET FULL mean later.
-    fn persist(&mut self, cdb: [u8; 16], data_out: &[u8], expected_in: u32) -> Vec<u8> {
+    pub(crate) fn until_good(&mut self, cdb: [u8; 16], data_out: &[u8], expected_in: u32) -> Vec<u8> {
         const CHECK_CONDITION: u8 = 2;
         for _ in 0..50 {
             match self.run(cdb, data_out, expected_in) {

@@ -12,14 +12,16 @@ use super::recorder::Recorder;
 use super::step::Went;
 use crate::cache::Wanted;
 use crate::few::Few;
-use crate::messages::GoldenId;
+use crate::messages::{GoldenId, KeptClone};
 use crate::payload::{Payload, Piece};
 use crate::setup::ScratchSetup;
 use crate::token::Key;
 use stampede_image::align::Alignment;
 use stampede_image::cache::{BLOCK, BlockKey, Published};
+use stampede_image::ledger::{Beneath, Entry};
 use stampede_image::overlay::{
-    Overlay, OverlayFull, Piece as OverlayPiece, Place, SECTOR, SLOT, SlotPart, slot_parts,
+    Keeping, Overlay, OverlayFull, OverlayLimits, Piece as OverlayPiece, Place, SECTOR, SLOT, SlotPart,
+    TakenSlots, slot_parts,
 };
 use stampede_image::range_lock::ByteRange;
 use stampede_image::scratch::Run;
@@ -74,6 +76,17 @@ pub(crate) struct CloneMedium {
     pub(super) idle_passes: u8,
 }
 
+/// Where a write gets slots.
+///
+/// A kept overlay never writes over bytes that count, so a rewrite takes a slot and gives one back. When no slot is free, it
+/// takes the spare, and what it replaces is the next spare: so whoever rewrites finds room in a full arena as well.
+pub(super) struct Slots<'a> {
+    /// All of them.
+    pub(super) arena: &'a Arc<Pool>,
+    /// The spare, if this shard has kept overlays.
+    pub(super) spare: &'a mut Option<Buffer>,
+}
+
 /// Why a write is not done, or not all of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unwritten {
@@ -85,6 +98,14 @@ pub(super) enum Unwritten {
 
 impl Drop for CloneMedium {
     fn drop(&mut self) {
+        if self.overlay.is_kept() {
+            // It was not ended, so the process ends: the next one finds all this, and nobody may use it until then.
+            self.overlay.leave_all().for_each(std::mem::forget);
+            if let Base::Pattern(slot) = std::mem::replace(&mut self.base, Base::Zeros) {
+                std::mem::forget(slot);
+            }
+            return;
+        }
         // Memory frees itself; a block of scratch space has no handle.
         for place in self.overlay.take_all() {
             release(self.scratch.as_ref(), place);
@@ -102,7 +123,49 @@ fn release(scratch: Option<&ScratchSetup>, place: Place<Buffer>) {
     }
 }
 
+/// The overlay of a kept clone, with what the run before left of it, and what is beneath.
+pub(super) fn found(limits: OverlayLimits, kept: KeptClone) -> (Overlay<Buffer>, Base) {
+    let entry = Entry::new(kept.ledger, kept.number);
+    let mut overlay = Overlay::kept(limits, Keeping::new(entry, Buffer::slot));
+    for (slot_index, place, mask) in kept.slots {
+        overlay.put_found(slot_index, place, mask);
+    }
+    let base = match (kept.beneath, kept.pattern) {
+        (Beneath::Golden, _) => Base::Golden,
+        (Beneath::Pattern, Some(slot)) => Base::Pattern(slot),
+        (Beneath::Zeros | Beneath::Pattern, _) => Base::Zeros,
+    };
+    (overlay, base)
+}
+
 impl CloneMedium {
+    /// Everything that the clone has is free, and nothing of it left for the next run. The clone is given up already.
+    pub(super) fn end(&mut self) {
+        for place in self.take_all() {
+            release(self.scratch.as_ref(), place);
+        }
+        self.base = Base::Zeros;
+    }
+
+    /// Makes everything zeros for the next run, and hands back all memory and scratch blocks.
+    pub(super) fn take_all(&mut self) -> TakenSlots<Buffer> {
+        self.overlay.set_beneath(Beneath::Zeros, None);
+        if let Base::Pattern(slot) = &self.base {
+            self.overlay.pattern_is_gone(slot);
+        }
+        self.overlay.take_all()
+    }
+
+    /// Puts something else where the golden was.
+    pub(super) fn set_base(&mut self, base: Base) {
+        match &base {
+            Base::Golden => self.overlay.set_beneath(Beneath::Golden, None),
+            Base::Zeros => self.overlay.set_beneath(Beneath::Zeros, None),
+            Base::Pattern(slot) => self.overlay.set_beneath(Beneath::Pattern, Some(slot)),
+        }
+        self.base = base;
+    }
+
     /// Begins to read a range; `None` when buffers are missing.
     pub(super) fn read<R: Ring>(
         &self,
@@ -223,7 +286,7 @@ impl CloneMedium {
         &mut self,
         at: &mut u64,
         payload: &mut Payload,
-        arena: &Arc<Pool>,
+        slots: &mut Slots<'_>,
     ) -> Result<(), Unwritten> {
         if self.overlay.slots_spilled() > 0 && self.spilled_in_part(*at, payload.len()).next().is_some() {
             return Err(Unwritten::Spilled);
@@ -232,13 +295,13 @@ impl CloneMedium {
         while let Some(mut piece) = pieces.next() {
             let len = u64::from(piece.len);
             let in_slot = *at % SLOT;
-            let is_slot = Arc::ptr_eq(piece.buffer.pool(), arena) && !piece.buffer.is_shared();
+            let is_slot = Arc::ptr_eq(piece.buffer.pool(), slots.arena) && !piece.buffer.is_shared();
             if is_slot && u64::from(piece.start) == in_slot && in_slot + len <= SLOT {
                 self.adopt(*at, piece);
                 *at += len;
                 continue;
             }
-            let done = self.copy(*at, &piece, arena);
+            let done = self.copy(*at, &piece, slots);
             *at += u64::from(done);
             if done < piece.len {
                 (piece.start, piece.len) = (piece.start + done, piece.len - done);
@@ -254,44 +317,58 @@ impl CloneMedium {
         let sectors = (u64::from(piece.len) / SECTOR) as u32;
         let Some(part) = slot_parts(at / SECTOR, sectors).next() else { return };
         let mut mask = part.mask();
-        if let Some((slot, live)) = self.overlay.slot_mut(part.slot_index)
-            && *live & !mask != 0
+        if let Some(mut slot) = self.overlay.slot_mut(part.slot_index)
+            && slot.live() & !mask != 0
         {
-            if put(slot, &part, piece.bytes()) {
-                *live |= mask;
-                return;
+            if slot.memory(mask).is_some_and(|memory| put(memory, &part, piece.bytes())) {
+                return slot.add(mask);
             }
-            carry_over(slot, *live & !mask, &mut piece.buffer);
-            mask |= *live;
+            let kept = slot.live() & !mask;
+            slot.bytes().into_iter().for_each(|from| carry_over(from, kept, &mut piece.buffer));
+            mask |= kept;
         }
         self.install(part.slot_index, piece.buffer, mask);
     }
 
     /// Copies a piece into the slots it covers; how much of it, in bytes: all, unless the arena has no free slot.
-    fn copy(&mut self, at: u64, piece: &Piece, arena: &Arc<Pool>) -> u32 {
+    fn copy(&mut self, at: u64, piece: &Piece, slots: &mut Slots<'_>) -> u32 {
         let (mut rest, mut done) = (piece.bytes(), 0);
         for part in slot_parts(at / SECTOR, (u64::from(piece.len) / SECTOR) as u32) {
             let (bytes, behind) = rest.split_at(part.sectors as usize * SECTOR as usize);
             rest = behind;
             let mut mask = part.mask();
-            if let Some((slot, live)) = self.overlay.slot_mut(part.slot_index)
-                && put(slot, &part, bytes)
+            if let Some(mut slot) = self.overlay.slot_mut(part.slot_index)
+                && slot.memory(mask).is_some_and(|memory| put(memory, &part, bytes))
             {
-                *live |= mask;
+                slot.add(mask);
                 done += bytes.len() as u32;
                 continue;
             }
-            let Some(mut fresh) = arena.take() else { return done };
+            let Some(mut fresh) = self.slot_for(part.slot_index, slots) else { return done };
             // What is in scratch space is replaced as a whole: `write` has looked.
             if let Some((Place::Memory(slot), live)) = self.overlay.slot(part.slot_index) {
                 carry_over(slot, live & !mask, &mut fresh);
                 mask |= live;
             }
             put(&mut fresh, &part, bytes);
-            self.install(part.slot_index, fresh, mask);
+            match self.overlay.install(part.slot_index, fresh, mask) {
+                Some(Place::Memory(replaced)) if slots.spare.is_none() && self.overlay.is_kept() => {
+                    *slots.spare = Some(replaced);
+                }
+                replaced => replaced.into_iter().for_each(|place| release(self.scratch.as_ref(), place)),
+            }
             done += bytes.len() as u32;
         }
         done
+    }
+
+    /// A slot to write slot `slot_index` of the disk to.
+    fn slot_for(&self, slot_index: u64, slots: &mut Slots<'_>) -> Option<Buffer> {
+        slots.arena.take().or_else(|| {
+            // Only for what gives back one that nobody else holds.
+            let Some((Place::Memory(replaced), _)) = self.overlay.slot(slot_index) else { return None };
+            slots.spare.take_if(|spare| self.overlay.is_kept() && !replaced.is_shared() && !spare.is_shared())
+        })
     }
 
     #[inline]
@@ -390,9 +467,8 @@ impl CloneMedium {
                 rest = behind;
             }
         }
-        for (slot, index) in slots.into_iter().zip(start / SLOT..) {
-            self.install(index, slot, u8::MAX);
-        }
+        let scratch = self.scratch.as_ref();
+        self.overlay.install_whole(start / SLOT, slots.into_iter(), |place| release(scratch, place));
         Ok(())
     }
 
@@ -507,8 +583,9 @@ fn carry_over(from: &Buffer, mask: u8, to: &mut Buffer) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use stampede_image::overlay::OverlayLimits;
+    use stampede_image::ledger::{CloneFacts, CloneNumber, Ledger, Parts, Words};
     use stampede_ring::{IoMemory, PoolConfig};
+    use std::sync::atomic::AtomicU64;
 
     fn clone() -> CloneMedium {
         let limits = OverlayLimits { tombstone_runs_max: 100, size_bytes: 1 << 30 };
@@ -549,7 +626,7 @@ mod tests {
         let arena = Pool::new(PoolConfig { slot_len: SLOT as u32, slots: 4 }).unwrap();
         let memory = IoMemory::new(1 << 20).unwrap();
         let mut block = Payload::copied(&memory, &[7; 512]).unwrap();
-        clone.write(&mut (12 * SECTOR), &mut block, &arena).unwrap();
+        clone.write(&mut (12 * SECTOR), &mut block, &mut Slots { arena: &arena, spare: &mut None }).unwrap();
         let found = status(&clone, 0, 512);
         assert_eq!(found[..4], [(0, 8, true), (8, 4, false), (12, 1, true), (13, 17, false)]);
         assert_eq!(found[4], (30, LOOK - 30, true));
@@ -576,5 +653,59 @@ mod tests {
             let start = slot as usize * 4096;
             assert_eq!((buffer.bytes(), live), (&bytes[start..start + 4096], u8::MAX));
         }
+    }
+
+    /// One whose overlay is recorded in a ledger of its own, of an arena of three slots.
+    fn kept_clone() -> (CloneMedium, Arc<Ledger>, CloneNumber) {
+        let words = |count: usize| -> Box<dyn Words> {
+            let words: Box<[AtomicU64]> = (0..count).map(|_| AtomicU64::new(0)).collect();
+            Box::new(words)
+        };
+        let parts = Parts { clones: words(64), arena: words(3), scratch: words(0), runs: words(1 << 15) };
+        let ledger = Arc::new(Ledger::new(parts));
+        let number = ledger.enter(&CloneFacts { epoch: 1, owner: 2, lun: 3, golden: [4, 5] }).unwrap();
+        let limits = OverlayLimits { tombstone_runs_max: 100, size_bytes: 1 << 30 };
+        let (overlay, base) = found(limits, KeptClone::empty(Arc::clone(&ledger), number));
+        let mut clone = clone();
+        (clone.overlay, clone.base) = (overlay, base);
+        (clone, ledger, number)
+    }
+
+    /// A kept clone never writes over what counts, so it needs a slot for each rewrite; in a full arena that is the spare.
+    #[test]
+    fn a_kept_clone_rewrites_in_a_full_arena_and_leaves_all_to_the_next_run() {
+        let (mut clone, ledger, number) = kept_clone();
+        let arena = Pool::new(PoolConfig { slot_len: SLOT as u32, slots: 3 }).unwrap();
+        let memory = IoMemory::new(1 << 20).unwrap();
+        let mut spare = arena.take();
+        for (round, sector) in [(1, 0), (2, 8), (3, 0), (4, 9), (5, 0), (6, 0)] {
+            let mut block = Payload::copied(&memory, &[round; 512]).unwrap();
+            let mut slots = Slots { arena: &arena, spare: &mut spare };
+            clone.write(&mut (sector * SECTOR), &mut block, &mut slots).unwrap();
+        }
+        let mut block = Payload::copied(&memory, &[7; 512]).unwrap();
+        let mut slots = Slots { arena: &arena, spare: &mut spare };
+        let refused = clone.write(&mut (16 * SECTOR), &mut block, &mut slots);
+        assert_eq!(refused, Err(Unwritten::NoSpace), "the spare is for rewrites only");
+        drop(clone);
+        assert_eq!(arena.in_use(), 3, "nobody uses what the next run will find");
+        let contents = ledger.rebuild(&[number].into()).remove(&number).unwrap();
+        let found: Vec<_> = contents.slots.iter().map(|found| (found.slot_index, found.mask)).collect();
+        assert_eq!(found, [(0, 1), (1, 3)]);
+    }
+
+    #[test]
+    fn a_kept_clone_that_is_dropped_leaves_nothing() {
+        let (mut clone, ledger, number) = kept_clone();
+        let arena = Pool::new(PoolConfig { slot_len: SLOT as u32, slots: 3 }).unwrap();
+        let mut block = Payload::copied(&IoMemory::new(1 << 20).unwrap(), &[7; 512]).unwrap();
+        clone.write(&mut 0, &mut block, &mut Slots { arena: &arena, spare: &mut None }).unwrap();
+        zeroed(&mut clone, 8..24);
+        clone.set_base(Base::Pattern(arena.take().unwrap()));
+        clone.end();
+        drop(clone);
+        assert_eq!(arena.in_use(), 0);
+        let contents = ledger.rebuild(&[number].into()).remove(&number).unwrap();
+        assert_eq!((contents.slots.len(), contents.pattern), (0, None));
     }
 }

@@ -72,7 +72,7 @@ impl Lun {
                     // FUA of an ephemeral clone is ordering only: it does not outlive the host's power.
                     Medium::Clone(clone) => {
                         let mut at = range.start;
-                        if let Err(why) = clone.write(&mut at, data, io.arena) {
+                        if let Err(why) = clone.write(&mut at, data, &mut io.slots()) {
                             // What stays in a receive buffer may find no other, and then it must not have begun.
                             let begun = at > range.start && request.borrowed;
                             if why == Unwritten::Spilled || (io.spills && !begun) {

@@ -39,7 +39,7 @@ pub(crate) use spill::{Spiller, kept_free};
 pub(crate) use travel::TravellingLun;
 
 use crate::cache::Cache;
-use crate::messages::{ChangeRefusal, GoldenId, LunId, LunMap, LunReport, ShardId};
+use crate::messages::{ChangeRefusal, GoldenId, KeptClone, LunId, LunMap, LunReport, ShardId};
 use crate::payload::Payload;
 use crate::pusher::Pusher;
 use crate::request::{Answer, Data, Kill, Manager, Outcome, Request};
@@ -74,6 +74,8 @@ pub(crate) struct Io<'a, R> {
     pub(crate) memory: &'a IoMemory,
     /// Slots for overlays.
     pub(crate) arena: &'a Arc<Pool>,
+    /// A slot of the arena for rewriting what is in a kept overlay when no other is free; see [`clone::Slots`].
+    pub(crate) spare: &'a mut Option<Buffer>,
     /// A buffer of zeros, shared.
     pub(crate) zeros: &'a Buffer,
     /// The golden cache, if there is one.
@@ -88,7 +90,19 @@ pub(crate) struct Io<'a, R> {
     pub(crate) shard: ShardId,
 }
 
+impl<R> Io<'_, R> {
+    /// Where writes to clones get slots.
+    #[inline]
+    fn slots(&mut self) -> clone::Slots<'_> {
+        clone::Slots { arena: self.arena, spare: self.spare }
+    }
+}
+
 /// Where a unit's bytes are.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "clones are the many, and a box would be one more wait for memory"
+)]
 pub(crate) enum Medium {
     /// In a file or block device of its own.
     Disk(disk::Disk),
@@ -283,21 +297,31 @@ impl Backend {
         self.luns.get_mut(place)
     }
 
-    /// Adds a clone with an empty overlay; false when its golden is unknown here.
-    pub(crate) fn add_clone(&mut self, lun: LunId, golden: GoldenId, device: DeviceConfig) -> bool {
+    /// Adds a clone; false when its golden is unknown here.
+    pub(crate) fn add_clone(
+        &mut self,
+        lun: LunId,
+        golden: GoldenId,
+        device: DeviceConfig,
+        kept: Option<KeptClone>,
+    ) -> bool {
         let Some(setup) = self.goldens.get(&golden) else { return false };
         let limits = OverlayLimits {
             tombstone_runs_max: self.tombstone_runs_max,
             size_bytes: device.blocks.saturating_mul(u64::from(device.block_size)),
+        };
+        let (overlay, base) = match kept {
+            Some(kept) => clone::found(limits, kept),
+            None => (Overlay::new(limits), clone::Base::Golden),
         };
         let medium = Medium::Clone(clone::CloneMedium {
             golden,
             file: setup.file,
             alignment: setup.alignment,
             in_memory: setup.in_memory,
-            base: clone::Base::Golden,
+            base,
             published: setup.published.clone(),
-            overlay: Overlay::new(limits),
+            overlay,
             scratch: self.scratch(),
             unwiped: Vec::new(),
             commands_before: 0,
@@ -340,6 +364,9 @@ impl Backend {
     /// Removes a clone and frees its memory. Jobs still running on it end as aborted. Whether another shard owned it
     /// before this one.
     pub(crate) fn drop_clone(&mut self, lun: LunId) -> bool {
+        if let Some(Lun { medium: Medium::Clone(clone), .. }) = self.lun_mut(lun) {
+            clone.end();
+        }
         self.remove(lun).is_some_and(|lun| lun.travelled)
     }
 

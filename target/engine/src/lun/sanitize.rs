@@ -455,7 +455,7 @@ impl Sanitizing {
     ) -> Went {
         let last = self.how.passes().saturating_sub(1);
         let wipe = self.wipe.get_or_insert_with(|| {
-            let slots = clone.overlay.take_all();
+            let slots = clone.take_all();
             Wipe { all: slots.len() + clone.unwiped.len(), done: 0, slots, pinned: Vec::new() }
         });
         for _ in 0..SLOTS {
@@ -491,14 +491,14 @@ impl Sanitizing {
             return went;
         }
         if self.how.leaves_zeros() {
-            clone.base = Base::Zeros;
+            clone.set_base(Base::Zeros);
             return Went::Ended;
         }
         // The memory of a slot: the clone may move to another shard, and all share the arena.
         let Some(mut slot) = io.arena.take() else { return Went::Pause(io.now_ns + PAUSE_NS) };
         let Some(bytes) = slot.bytes_mut() else { return Went::Pause(io.now_ns + PAUSE_NS) };
         self.how.fill(last, self.block_size, bytes);
-        clone.base = Base::Pattern(slot);
+        clone.set_base(Base::Pattern(slot));
         Went::Ended
     }
 }

@@ -463,7 +463,7 @@ impl Job {
             Medium::Clone(clone) => {
                 let written = match atomic {
                     true => clone.write_whole(self.write_start, &self.write, io.arena),
-                    false => clone.write(&mut self.write_start, &mut self.write, io.arena),
+                    false => clone.write(&mut self.write_start, &mut self.write, &mut io.slots()),
                 };
                 match written {
                     Ok(()) => {

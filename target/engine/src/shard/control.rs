@@ -65,8 +65,11 @@ impl<R: Ring> Shard<R> {
             }
             FromControl::Move { session, to } => self.begin_move(session, to),
             FromControl::Probe { session, deadline_ns } => self.probe(session, deadline_ns),
-            FromControl::CreateClone { lun, golden, device } => {
-                if self.backend.add_clone(lun, golden, *device) {
+            FromControl::CreateClone { lun, golden, device, kept } => {
+                if kept.is_some() && self.spare.is_none() {
+                    self.spare = self.config.arena.take();
+                }
+                if self.backend.add_clone(lun, golden, *device, kept.map(|kept| *kept)) {
                     self.backend.look_at_space_of(lun, &self.config.arena);
                 } else {
                     tracing::error!(

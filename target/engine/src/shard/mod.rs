@@ -102,6 +102,8 @@ pub struct Shard<R> {
     /// When what recorded clones used was told last.
     recorded_ns: u64,
     zeros: Buffer,
+    /// A slot of the arena, once there are kept overlays.
+    spare: Option<Buffer>,
     now_ns: u64,
     batch: Vec<Completion>,
     inbox: Vec<Message>,
@@ -115,6 +117,7 @@ macro_rules! io {
             pusher: &mut $shard.pusher,
             memory: &$shard.config.memory,
             arena: &$shard.config.arena,
+            spare: &mut $shard.spare,
             zeros: &$shard.zeros,
             cache: $shard.cache.as_mut(),
             spills: $shard.front.spills,
@@ -189,6 +192,7 @@ impl<R: Ring> Shard<R> {
             planted: None,
             next_session: 1,
             zeros,
+            spare: None,
             now_ns: 0,
             batch: Vec::with_capacity(BATCH),
             inbox: Vec::new(),

@@ -304,7 +304,7 @@ impl<R: Ring> House<R> {
             }
             if plan.clone && number == plan.owner {
                 let device = Box::new(device.clone());
-                let create = FromControl::CreateClone { lun: LunId(1), golden: GOLDEN, device };
+                let create = FromControl::CreateClone { lun: LunId(1), golden: GOLDEN, device, kept: None };
                 to_shards[usize::from(number)].push(create).unwrap();
             }
             shards.push(shard);
@@ -508,7 +508,7 @@ impl<R: Ring> House<R> {
     fn own_clone(&self, owner: ShardId) -> LunMap {
         let lun = LunId(1000 + u32::from(self.next_tsih));
         let device = Box::new(self.device.clone());
-        self.tell(owner, FromControl::CreateClone { lun, golden: GOLDEN, device });
+        self.tell(owner, FromControl::CreateClone { lun, golden: GOLDEN, device, kept: None });
         LunMap(vec![(0, LunAddress { lun, owner, block_size: 512, is_clone: true, in_memory: false })])
     }
 
@@ -546,7 +546,7 @@ impl<R: Ring> House<R> {
         self.resets += 1;
         let fresh = LunId(lun.0 + 1);
         let device = Box::new(self.device.clone());
-        self.tell(reset.owner, FromControl::CreateClone { lun: fresh, golden: GOLDEN, device });
+        self.tell(reset.owner, FromControl::CreateClone { lun: fresh, golden: GOLDEN, device, kept: None });
         let address = &mut self.luns.0[0].1;
         (address.lun, address.owner) = (fresh, reset.owner);
     }

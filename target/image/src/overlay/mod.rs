@@ -17,10 +17,12 @@
 //! A live sector hides a tombstone beneath it, so a write never splits a run, and never fails for the runs' budget:
 //! a sector that was once written or zeroed can become zero again but never golden, whatever lies beneath.
 
+mod kept;
 mod spill;
 mod table;
 mod tombstones;
 
+pub use kept::{Keeping, SlotMut};
 pub use spill::Hand;
 pub use table::TakenSlots;
 pub use tombstones::OverlayFull;
@@ -159,6 +161,8 @@ pub struct Overlay<H> {
     slots: SlotTable<H>,
     tombstones: Tombstones,
     size_sectors: u64,
+    /// Its part of the ledger, if it outlives the process.
+    kept: Option<Keeping<H>>,
 }
 
 impl<H> Overlay<H> {
@@ -169,6 +173,7 @@ impl<H> Overlay<H> {
             slots: SlotTable::new(),
             tombstones: Tombstones::new(limits.tombstone_runs_max),
             size_sectors: limits.size_bytes / SECTOR,
+            kept: None,
         }
     }
 
@@ -206,25 +211,31 @@ impl<H> Overlay<H> {
     }
 
     /// The same of a slot in memory, to write more sectors into it and then set their bits: a spill that copies it is for
-    /// nothing then. Bits may only be set: a cleared one would show what is beneath; [`zero`](Self::zero) clears them
-    /// rightly.
-    pub fn slot_mut(&mut self, slot_index: u64) -> Option<(&mut H, &mut u8)> {
+    /// nothing then.
+    pub fn slot_mut(&mut self, slot_index: u64) -> Option<SlotMut<'_, H>> {
         let slot = self.slots.find_mut(slot_index)?;
-        let Place::Memory(handle) = &mut slot.place else { return None };
+        if slot.place.is_scratch() {
+            return None;
+        }
         (slot.warm, slot.spill) = (true, 0);
-        Some((handle, &mut slot.mask))
+        Some(SlotMut::new(slot, self.kept.as_ref()))
     }
 
     /// Makes sectors of a slot live in the memory behind `handle`, where the caller has put their bytes already.
     /// Returns where the slot was before, to be freed once nobody reads it. When there was one, `mask` must hold all its
     /// live sectors too: the caller has copied their bytes.
     pub fn install(&mut self, slot_index: u64, handle: H, mask: u8) -> Option<Place<H>> {
+        if let Some(kept) = &self.kept {
+            kept.live(kept.of_memory(&handle), slot_index, mask);
+        }
         let replaced = self.slots.insert(slot_index, handle, mask);
         debug_assert!(
             replaced.as_ref().is_none_or(|&(_, was)| was & !mask == 0),
             "live sectors are carried over"
         );
-        replaced.map(|(place, _)| place)
+        let (place, _) = replaced?;
+        self.kept.iter().for_each(|kept| kept.gone(kept.of(&place)));
+        Some(place)
     }
 
     /// Makes a range read as zeroes (UNMAP, WRITE SAME of zeroes): its live sectors end, the places of slots left
@@ -245,16 +256,19 @@ impl<H> Overlay<H> {
         if start == end {
             return Ok(());
         }
-        self.tombstones.add(start, end)?;
+        let kept = self.kept.as_ref();
+        self.tombstones.add(start, end, kept.map(Keeping::entry))?;
+        let changed = |slot: &table::Slot<H>| kept.into_iter().for_each(|kept| kept.changed(slot));
         let parts = (end - start) / PER_SLOT;
         if parts > self.slots.len() as u64 {
             // A discard of a whole disk must not look at every slot that the disk could have.
-            self.slots.clear_sectors_of_all(|index| mask_within(index, start, end), freed);
+            self.slots.clear_sectors_of_all(|index| mask_within(index, start, end), changed, freed);
             return Ok(());
         }
         for part in slot_parts(start, (end - start) as u32) {
             let emptied = self.slots.find_mut(part.slot_index).is_some_and(|slot| {
                 slot.mask &= !part.mask();
+                changed(slot);
                 slot.mask == 0
             });
             if emptied && let Some(place) = self.slots.remove(part.slot_index) {
@@ -265,10 +279,14 @@ impl<H> Overlay<H> {
     }
 
     /// Makes everything golden again, and hands back all memory and scratch blocks, as the caller asks for them: it may
-    /// want to do something to all of it.
+    /// want to do something to all of it. Of a kept overlay nothing is left for the next run either: what is beneath it was
+    /// said before ([`Overlay::set_beneath`]), or its clone was given up.
     #[must_use]
     pub fn take_all(&mut self) -> TakenSlots<H> {
-        self.tombstones.clear();
+        if let Some(kept) = &self.kept {
+            self.slots.each().for_each(|slot| kept.gone(kept.of(&slot.place)));
+        }
+        self.tombstones.clear(self.kept.as_ref().map(Keeping::entry));
         self.slots.take()
     }
 

@@ -12,6 +12,7 @@
 //! that somebody has written since, whatever else was spilled meanwhile.
 
 use super::{Overlay, PER_SLOT, Place, slot_parts};
+use crate::ledger::Spot;
 
 /// Slots in a row that are spilled together, so that what was written together can be read together.
 const CLUSTER: u64 = 16;
@@ -64,6 +65,10 @@ impl<H> Overlay<H> {
     pub fn end_spill(&mut self, slot_index: u64, spill: u16, block: u32) -> Option<H> {
         let slot = self.slots.find_mut(slot_index).filter(|slot| slot.spill == spill)?;
         slot.spill = 0;
+        if let (Some(kept), Place::Memory(handle)) = (&self.kept, &slot.place) {
+            kept.live(Spot::Scratch(block), slot_index, slot.mask);
+            kept.gone(kept.of_memory(handle));
+        }
         match self.slots.move_to(slot_index, Place::Scratch(block))? {
             Place::Memory(handle) => Some(handle),
             // Only what is in memory has a tag.
@@ -104,6 +109,10 @@ impl<H> Overlay<H> {
         let here = self.slots.find_mut(slot_index).filter(|slot| slot.place_is(block));
         let Some(slot) = here else { return false };
         slot.warm = true;
+        if let Some(kept) = &self.kept {
+            kept.live(kept.of_memory(&handle), slot_index, slot.mask);
+            kept.gone(Spot::Scratch(block));
+        }
         self.slots.move_to(slot_index, Place::Memory(handle));
         true
     }

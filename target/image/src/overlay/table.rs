@@ -87,6 +87,13 @@ impl<H> SlotTable<H> {
         None
     }
 
+    /// Puts in what was there before this run.
+    pub(super) fn insert_found(&mut self, index: u64, place: Place<H>, mask: u8) {
+        self.spilled += usize::from(place.is_scratch());
+        let slot = Slot { index, place, mask, warm: false, spill: 0 };
+        self.slots.insert_unique(hash(index), slot, |slot| hash(slot.index));
+    }
+
     /// Gives a slot another place.
     pub(super) fn move_to(&mut self, index: u64, place: Place<H>) -> Option<Place<H>> {
         let comes = usize::from(place.is_scratch());
@@ -103,16 +110,22 @@ impl<H> SlotTable<H> {
         Some(slot.place)
     }
 
-    /// Clears the mask bits that `sectors` names for each slot; slots that lose their last one go to `freed`.
+    /// Clears the mask bits that `sectors` names for each slot; `changed` sees those that had some, and slots that lose
+    /// their last one go to `freed`.
     pub(super) fn clear_sectors_of_all(
         &mut self,
         sectors: impl Fn(u64) -> u8,
+        changed: impl Fn(&Slot<H>),
         mut freed: impl FnMut(Place<H>),
     ) {
         let emptied = self.slots.extract_if(|slot| {
             let cleared = sectors(slot.index);
+            if cleared & slot.mask == 0 {
+                return false;
+            }
             slot.mask &= !cleared;
-            cleared != 0 && slot.mask == 0
+            changed(slot);
+            slot.mask == 0
         });
         for slot in emptied {
             self.spilled -= usize::from(slot.place.is_scratch());
@@ -144,6 +157,11 @@ impl<H> SlotTable<H> {
     /// Where [`SlotTable::go_through`] has seen all.
     pub(super) fn ends_at(&self) -> usize {
         self.slots.num_buckets()
+    }
+
+    /// Every slot.
+    pub(super) fn each(&self) -> impl Iterator<Item = &Slot<H>> {
+        self.slots.iter()
     }
 
     pub(super) fn take(&mut self) -> TakenSlots<H> {

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
+mod crash;
+
 use super::*;
 
 const SECTORS: u64 = 256;
@@ -33,9 +35,13 @@ struct Twin {
 impl Twin {
     fn new(tombstone_runs_max: u32) -> Self {
         let limits = OverlayLimits { tombstone_runs_max, size_bytes: SECTORS * SECTOR };
+        Self::over(Overlay::new(limits))
+    }
+
+    fn over(overlay: Overlay<usize>) -> Self {
         let model = vec![Sector::Golden; SECTORS as usize];
         Self {
-            overlay: Overlay::new(limits),
+            overlay,
             memory: Vec::new(),
             scratch: Vec::new(),
             spills: Vec::new(),
@@ -52,8 +58,9 @@ impl Twin {
         self.stamp += 1;
         let spilled: Vec<_> = self.overlay.spilled_in_part(start, sectors).collect();
         for (index, block) in spilled {
-            self.memory.push(self.scratch[block as usize].take());
+            self.memory.push(self.scratch[block as usize]);
             assert!(self.overlay.bring_back(index, block, self.memory.len() - 1));
+            self.free(Place::Scratch(block));
         }
         assert_eq!(self.overlay.spilled_in_part(start, sectors).count(), 0);
         for part in slot_parts(start, sectors) {
@@ -63,9 +70,12 @@ impl Twin {
             };
             let mut bytes = was.and_then(|(handle, _)| self.memory[handle]).unwrap_or([0; 8]);
             bytes[part.first as usize..][..part.sectors as usize].fill(self.stamp);
-            if in_place && let Some((handle, mask)) = self.overlay.slot_mut(part.slot_index) {
-                self.memory[*handle] = Some(bytes);
-                *mask |= part.mask();
+            let slot = self.overlay.slot_mut(part.slot_index).filter(|_| in_place);
+            if let Some((slot, handle)) =
+                slot.and_then(|mut slot| slot.memory(part.mask()).copied().map(|handle| (slot, handle)))
+            {
+                self.memory[handle] = Some(bytes);
+                slot.add(part.mask());
             } else {
                 self.memory.push(Some(bytes));
                 let mask = part.mask() | was.map_or(0, |(_, mask)| mask);
@@ -222,9 +232,10 @@ fn two_concurrent_writes_into_one_slot_both_live() {
     let mut overlay = Overlay::new(OverlayLimits { tombstone_runs_max: 4, size_bytes: 1 << 20 });
     assert!(overlay.slot(5).is_none());
     assert_eq!(overlay.install(5, 'a', 0b0000_0001), None);
-    let (handle, mask) = overlay.slot_mut(5).unwrap();
-    assert_eq!(*handle, 'a');
-    *mask |= 0b0000_0010;
+    let mut slot = overlay.slot_mut(5).unwrap();
+    assert_eq!(slot.memory(0b0000_0010), Some(&mut 'a'));
+    assert_eq!(slot.live(), 1);
+    slot.add(0b0000_0010);
     let mut live = 0;
     overlay.resolve(40, 8, |piece| {
         if let Piece::Slot { sectors, start_sector, .. } = piece {

@@ -10,6 +10,7 @@ mod open;
 
 pub use direct::DirectAlignment;
 pub use error::OpenFileError;
+pub(crate) use open::is_memory;
 pub use open::{open, open_with};
 
 use rustix::fs::{AtFlags, StatxFlags};

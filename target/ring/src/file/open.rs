@@ -138,6 +138,11 @@ fn is_in_memory(file: BorrowedFd<'_>, device: bool) -> io::Result<bool> {
     if device {
         return Ok(false);
     }
+    is_memory(file)
+}
+
+/// Whether a file lies on a file system that is memory.
+pub(crate) fn is_memory(file: BorrowedFd<'_>) -> io::Result<bool> {
     let magic = rustix::fs::fstatfs(file)?.f_type as u64 & 0xffff_ffff;
     Ok(MEMORY_FILE_SYSTEMS.contains(&magic))
 }

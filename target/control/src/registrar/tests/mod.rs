@@ -1,6 +1,7 @@
 //! The registrar alone: messages in, decisions out.
 
 mod admission;
+mod kept;
 mod moves;
 
 use super::*;
