@@ -1,7 +1,7 @@
 //! The guest's half of a plugin: makes a component of a [`Format`](stampede_plugin::Format). For `wasm32-unknown-unknown`.
 //!
 //! [`export_format!`] is all that a plugin writes. It gives the module the exports of its WIT world, an allocator, and a panic
-//! handler that traps; `scripts/guests` builds the module and wraps it into a component.
+//! handler that traps; `scripts/plugins` builds the module and wraps it into a component.
 //!
 //! The code that is generated from the WIT worlds passes pointers to the host: that is why this crate may hold `unsafe`. It has none of its own.
 #![no_std]

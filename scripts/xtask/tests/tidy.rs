@@ -23,7 +23,11 @@ const EDGES: &[(&str, &[&str])] = &[
     ("stampede-ring", &[]),
     ("stampede-ebpf-common", &[]),
     ("stampede-reuseport", &["ebpf-common"]),
-    ("stampede-steer", &["ring", "ebpf-common"]),
+    ("stampede-embed", &[]),
+    ("stampede-component", &[]),
+    ("stampede-test-evil", &["plugin", "guest"]),
+    ("stampede-plugin-host", &["plugin", "embed"]),
+    ("stampede-steer", &["ring", "ebpf-common", "embed"]),
     ("stampede-sim", &["ring", "wire"]),
     ("stampede-engine", &["wire", "scsi", "session", "image", "ring"]),
     ("stampede-control", &["wire", "scsi", "session", "image", "ring", "steer", "engine"]),
@@ -43,7 +47,8 @@ const EDGES: &[(&str, &[&str])] = &[
 /// Crates that may use the simulator in their tests.
 const SIMULATED: &[&str] = &["stampede-ring", "stampede-engine", "stampede-control", "stampede"];
 /// Crates that may hold `unsafe`; each block there says why it is sound.
-const UNSAFE_CRATES: &[&str] = &["target/ring", "target/steer", "ebpf/reuseport", "plugins/guest"];
+const UNSAFE_CRATES: &[&str] =
+    &["target/ring", "target/steer", "ebpf/reuseport", "plugins/guest", "target/plugin-host"];
 /// Workspaces: the product's, and those whose crates run inside something else.
 const WORKSPACES: &[&str] = &["Cargo.toml", "ebpf/Cargo.toml", "plugins/Cargo.toml"];
 /// Crates into which time, bytes and randomness come as arguments.
