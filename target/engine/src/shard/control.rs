@@ -159,7 +159,6 @@ impl<R: Ring> Shard<R> {
 
     fn drain(&mut self, deadline_ns: u64) {
         self.backend.halt_sanitizers();
-        self.backend.halt_spiller();
         self.cache.iter_mut().for_each(|cache| cache.stop_warming(None));
         for index in 0..self.listeners.len() {
             let key = Key { index: index as u32, generation: 0 };
@@ -222,6 +221,10 @@ impl<R: Ring> Shard<R> {
         }
         // Sessions of other shards may still write to units of this one: what is flushed is the last of all.
         let all_quiet = self.travel.quiet_len() + 1 >= self.mesh.shards().count();
+        if all_quiet {
+            // Not before: who still writes to a full arena would be refused (07h/27h/07h) instead of waiting.
+            self.backend.halt_spiller();
+        }
         let busy = self.backend.sanitizers_are_busy() || self.backend.spiller_is_busy();
         let busy = busy || self.cache.as_ref().is_some_and(Cache::is_reading);
         if !all_quiet || self.backend.jobs_len() > 0 || busy {
