@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use stampede_plugin::{Absent, Extent, FileId, Mode, Opened, PagesExt, ParentRef, Place, Range, Span, View};
+use stampede_plugin::{
+    Absent, Extent, FailKind, FileId, Mode, Opened, PagesExt, ParentRef, Place, Range, Span, View,
+};
 
 use crate::layer::{Formats, Layer, LayerFile, OpenOptions};
 use crate::{ChainError, unpack};
@@ -40,6 +42,25 @@ impl Chain {
             layers.push(layer);
         }
         Ok(Self { layers })
+    }
+
+    /// Opens an image alone to check it: one that contradicts itself so much that it cannot be opened otherwise, too. Its disk can then not be
+    /// read.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub fn open_to_check(
+        formats: &dyn Formats,
+        path: &Path,
+        options: &OpenOptions,
+    ) -> Result<Self, ChainError> {
+        let alone = OpenOptions { parents: false, ..options.clone() };
+        match Self::open(formats, path, &alone) {
+            Err(ChainError::Plugin { fail, .. }) if fail.kind == FailKind::Corrupt => {
+                Ok(Self { layers: vec![Layer::open_damaged(formats, path, &alone)?] })
+            }
+            opened => opened,
+        }
     }
 
     /// What the image itself says.

@@ -22,6 +22,16 @@ pub enum ChainError {
         /// Those that there are.
         known: String,
     },
+    /// The format's plugin cannot be given another image.
+    #[error("{}: the plugin {format} cannot be used: {why}", path.display())]
+    NoInstance {
+        /// The image.
+        path: PathBuf,
+        /// The format.
+        format: String,
+        /// Why.
+        why: String,
+    },
     /// The format's plugin refuses.
     #[error("{} ({format}): {fail}", path.display())]
     Plugin {

@@ -6,9 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use stampede_image::mapped::{ExtentMap, Metadata, PAGE, PageKey, Piece};
-use stampede_plugin::{
-    Bounds, Checked, Extent, FileId, Format, Halt, Mode, OpenRequest, Opened, Outcome, Pages, Range, View,
-};
+use stampede_plugin::{Extent, FileId, Format, Halt, Mode, OpenRequest, Opened, Outcome, Pages, Range, View};
 use stampede_ring::file::{Access, Identity, OpenConfig, OpenedFile, open_with};
 
 use crate::{ChainError, Roots};
@@ -19,13 +17,16 @@ const PAGES_MAX: usize = 16 << 10;
 const EXTENTS_MAX: usize = 64 << 10;
 /// Extents that a plugin is asked for at once.
 const EXTENTS_AT_ONCE: u32 = 256;
+/// Plans that one recovery may take.
+const RECOVERIES_MAX: u32 = 1 << 16;
 /// Files that one image may have.
 const FILES_MAX: usize = 64;
 
 /// Where plugins come from.
 pub trait Formats {
-    /// A fresh instance of the plugin of this format, or `None` when there is none.
-    fn instance(&self, format: &str) -> Option<Box<dyn Format>>;
+    /// A fresh instance of the plugin of this format for an image, its answers judged ([`stampede_plugin::Checked`]), or why there
+    /// can be none just now; `None` when there is no such plugin.
+    fn instance(&self, format: &str, image: &Path) -> Option<Result<Box<dyn Format>, String>>;
     /// The formats that there are.
     fn names(&self) -> Vec<String>;
 }
@@ -124,11 +125,22 @@ impl Layer {
         let file = LayerFile::open(path, mode, options.lock)?;
         let mut layer = Self::bare(formats, file, format_name, mode)?;
         layer.open_image(&options.roots, options.lock)?;
-        if layer.opened.needs_recovery {
-            layer.recover()?;
-            layer.reopen(formats)?;
-        }
+        layer.recover(formats)?;
         Ok(layer)
+    }
+
+    /// Opens an image that its plugin refuses to open, for a check.
+    pub(crate) fn open_damaged(
+        formats: &dyn Formats,
+        path: &Path,
+        options: &OpenOptions,
+    ) -> Result<Self, ChainError> {
+        let file = LayerFile::open(path, options.mode, options.lock)?;
+        let mut layer = Self::bare(formats, file, &options.format, options.mode)?;
+        match layer.look() {
+            Err(ChainError::Plugin { .. }) | Ok(()) => Ok(layer),
+            Err(error) => Err(error),
+        }
     }
 
     /// An image with its first file only, in which the plugin has not looked yet.
@@ -214,16 +226,26 @@ impl Layer {
         Ok(())
     }
 
-    fn recover(&mut self) -> Result<(), ChainError> {
-        let plan = self.call(|format, pages| format.recover(pages))?;
-        match self.mode {
-            Mode::ReadWrite => {
-                self.carry_out(&plan, None, &mut |_, _, _| Ok(()))?;
-                self.flush(true)
+    /// Puts right what an unclean end left, in as many plans as that takes.
+    fn recover(&mut self, formats: &dyn Formats) -> Result<(), ChainError> {
+        for _ in 0..RECOVERIES_MAX {
+            if !self.opened.needs_recovery {
+                return Ok(());
             }
-            // Nothing is written: what the plan says is only seen.
-            Mode::ReadOnly => self.apply(&plan),
+            let plan = self.call(|format, pages| format.recover(pages))?;
+            if self.mode == Mode::ReadWrite {
+                self.carry_out(&plan, None, &mut |_, _, _| Ok(()))?;
+                self.flush(true)?;
+                self.reopen(formats)?;
+            } else {
+                // Nothing is written: what the plan says is only seen.
+                self.apply(&plan)?;
+                self.format = instance(formats, &self.path, &self.format_name)?;
+                self.look()?;
+            }
         }
+        let text = "it needs recovery again each time it was recovered";
+        Err(self.plugin_error(stampede_plugin::Fail::new(stampede_plugin::FailKind::Corrupt, text)))
     }
 
     /// Calls the plugin until it answers, with the pages that it asks for.
@@ -309,14 +331,13 @@ impl Layer {
     }
 }
 
-/// A fresh instance, whose answers are judged before anything is done with them.
 fn instance(formats: &dyn Formats, path: &Path, format: &str) -> Result<Box<dyn Format>, ChainError> {
-    let found = formats.instance(format).ok_or_else(|| ChainError::NoSuchFormat {
-        path: path.to_path_buf(),
-        format: format.to_string(),
-        known: formats.names().join(", "),
-    })?;
-    Ok(Box::new(Checked::new(found, format!("the plugin {format}"), Bounds::default())))
+    let (path, format) = (path.to_path_buf(), format.to_string());
+    match formats.instance(&format, &path) {
+        Some(Ok(found)) => Ok(found),
+        Some(Err(why)) => Err(ChainError::NoInstance { path, format, why }),
+        None => Err(ChainError::NoSuchFormat { path, format, known: formats.names().join(", ") }),
+    }
 }
 
 /// The number of one of an image's files, of which there are few.

@@ -179,3 +179,18 @@ fn relinking_finds_a_parent_that_moved() {
     chain.close().unwrap();
     assert!(same((&source, "raw"), (&path, "vhd")));
 }
+
+#[test]
+fn an_image_that_was_cut_off_is_read_as_it_is_and_mended_by_its_first_writer() {
+    let folder = Folder::new();
+    let source = raw(&folder);
+    let path = converted(&folder, &source, "golden.vhd", "vhd");
+    let whole = std::fs::read(&path).unwrap();
+    let cut = &whole[..whole.len() - 512];
+    std::fs::write(&path, cut).unwrap();
+    assert!(same((&source, "raw"), (&path, "vhd")));
+    assert!(std::fs::read(&path).unwrap() == cut, "a reader writes nothing");
+    open(&path, "vhd", Mode::ReadWrite).unwrap().close().unwrap();
+    assert!(std::fs::read(&path).unwrap().ends_with(&whole[whole.len() - 512..]));
+    assert!(same((&source, "raw"), (&path, "vhd")));
+}

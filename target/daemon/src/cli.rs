@@ -51,6 +51,8 @@ pub(crate) enum Command {
     /// Look at golden images, read them into the cache, or have their boots recorded.
     #[command(subcommand)]
     Golden(GoldenCommand),
+    /// Make, look at, check, convert and compare image files.
+    Image(crate::image::ImageCommandArgs),
     /// Print a completion script for a shell.
     Completions {
         /// Which shell.

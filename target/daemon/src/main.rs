@@ -1,11 +1,14 @@
 //! The `stampede` binary: the command line, wiring, signals and systemd. What it wires is in the crates below it.
 //!
-//! Exit codes: 0 done, 1 it failed while running, 2 the command line, the configuration or an image is not right.
+//! Exit codes: 0 done, 1 it failed while running, 2 the command line, the configuration or an image is not right; 3 and 4 what
+//! `image` found.
 
 #![forbid(unsafe_code)]
 
 mod ask;
 mod cli;
+mod formats;
+mod image;
 mod logging;
 mod place;
 mod serve;
@@ -25,6 +28,8 @@ enum Failure {
     Usage(anyhow::Error),
     /// Everything else.
     Runtime(anyhow::Error),
+    /// It was done, and the exit code says what was found.
+    Found(u8),
 }
 
 impl Failure {
@@ -61,6 +66,7 @@ fn main() -> ExitCode {
         Command::Golden(GoldenCommand::Warm(arguments)) => ask::golden::warm(&arguments),
         Command::Golden(GoldenCommand::Record(arguments)) => ask::golden::record(&arguments),
         Command::Golden(GoldenCommand::Forget(arguments)) => ask::golden::forget(&arguments),
+        Command::Image(arguments) => image::image(&arguments),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "stampede", &mut std::io::stdout());
             Ok(())
@@ -70,6 +76,7 @@ fn main() -> ExitCode {
         Ok(()) => return ExitCode::SUCCESS,
         Err(Failure::Runtime(error)) => (error, 1),
         Err(Failure::Usage(error)) => (error, 2),
+        Err(Failure::Found(code)) => return ExitCode::from(code),
     };
     eprintln!("stampede: {}", chain(&error));
     ExitCode::from(code)

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use stampede_chain::{Chain, ChainError, CreateOptions, Formats, OpenOptions, ParentOptions, Roots, create};
-use stampede_plugin::{Format, Mode};
+use stampede_plugin::{Bounds, Checked, Format, Mode};
 use stampede_ring::file::OpenFileError;
 use tempfile::TempDir;
 
@@ -13,13 +13,15 @@ use tempfile::TempDir;
 pub(crate) struct Libraries;
 
 impl Formats for Libraries {
-    fn instance(&self, format: &str) -> Option<Box<dyn Format>> {
-        match format {
-            "raw" => Some(Box::new(stampede_format_raw::Raw::default())),
-            "qcow2" => Some(Box::new(stampede_format_qcow2::Qcow2::default())),
-            "vhd" => Some(Box::new(stampede_format_vhd::Vhd::default())),
-            _ => None,
-        }
+    fn instance(&self, format: &str, image: &Path) -> Option<Result<Box<dyn Format>, String>> {
+        let found: Box<dyn Format> = match format {
+            "raw" => Box::new(stampede_format_raw::Raw::default()),
+            "qcow2" => Box::new(stampede_format_qcow2::Qcow2::default()),
+            "vhd" => Box::new(stampede_format_vhd::Vhd::default()),
+            _ => return None,
+        };
+        let name = format!("plugin {format}, image {}", image.display());
+        Some(Ok(Box::new(Checked::new(found, name, Bounds::default()))))
     }
 
     fn names(&self) -> Vec<String> {
